@@ -32,7 +32,8 @@ func init() {
 	caddy.RegisterModule(new(App))
 }
 
-// These variables outlive every config of the process; see package engine.
+// These variables are shared by all configs that the process loads, one after
+// another, and outlive each of them; see package engine.
 var (
 	runtimes        = caddy.NewUsagePool()
 	metrics, shares = newShares()
@@ -55,7 +56,7 @@ type App struct {
 	// The form of the secrets of keys.
 	Secrets *Secrets `json:"secrets,omitempty"`
 
-	// The scopes that keys may be given and servers may ask for.
+	// The scopes that keys may have and that servers may require.
 	Scopes *Scopes `json:"scopes,omitempty"`
 
 	// The lifetime of personal keys that are created without one. Default: 183d.
@@ -124,11 +125,12 @@ type Secrets struct {
 	// first; the others stay valid. Default: `sk`.
 	Prefixes []string `json:"prefixes,omitempty"`
 
-	// The same for personal keys. Default: `pat`.
+	// The prefixes of the secrets of personal keys. Default: `pat`.
 	PersonalPrefixes []string `json:"personal_prefixes,omitempty"`
 
-	// Whether tokens of any form are looked up, for keys that another system has
-	// minted. Each invented token then costs a lookup.
+	// Whether tokens of any form are looked up in the store, so that keys that
+	// another system has minted are found, too. But each invented token then costs a
+	// lookup.
 	Unchecked bool `json:"unchecked,omitempty"`
 }
 
@@ -301,7 +303,7 @@ func (a *App) Start() error {
 	if err := rt.UseCurrency(context.Background(), a.Currency); err != nil {
 		return fmt.Errorf("%s: %w", a.source.Name, err)
 	}
-	before := rt.SetRules(a.rules()) // first, because streams of the new handlers follow these rules
+	before := rt.SetRules(a.rules()) // before the handlers are bound, because their streams follow these rules
 	if err := a.bind(context.Background(), rt); err != nil {
 		rt.SetRules(before)
 		return err
@@ -382,8 +384,8 @@ func (a *App) open() (caddy.Destructor, error) {
 	})
 }
 
-// nearCap returns a function that logs a warning about a spending cap of which 80 %
-// are spent, and counts it.
+// nearCap returns the function that a store calls when 80 % of a spending cap are
+// spent. It logs a warning and counts it.
 func nearCap(logger *slog.Logger) func(ledger.Cap) {
 	return func(c ledger.Cap) {
 		metrics.NearCap(c)
@@ -395,13 +397,13 @@ func nearCap(logger *slog.Logger) func(ledger.Cap) {
 // Stop does nothing: calls of this config may still be in flight.
 func (a *App) Stop() error { return nil }
 
-// shutdownHook subscribes to Caddy's stopping event in place of the app. Caddy logs
-// subscribers as JSON, and the app's config may contain a secret.
+// shutdownHook subscribes to Caddy's stopping event in place of the app, because
+// Caddy logs its subscribers as JSON and the app's config may contain a secret.
 type shutdownHook struct{ a *App }
 
-// Handle ends open streams when the process stops. Caddy waits for open streams when
-// it stops the HTTP app, and may stop that app before this one. The event comes
-// before both.
+// Handle ends open streams when the process stops. Stop would be too late for this,
+// because Caddy may stop the HTTP app before this one, and then waits for the open
+// streams. The event comes before both are stopped.
 func (e shutdownHook) Handle(context.Context, caddy.Event) error {
 	a := e.a
 	a.mu.Lock()
@@ -427,7 +429,7 @@ func (a *App) Cleanup() error {
 }
 
 // service returns the operations on the running store, and a function that releases
-// the store. The error for a store without operations is stores.ErrNoOwnStore.
+// the store. If the store has no operations, the error is stores.ErrNoOwnStore.
 func (a *App) service() (*admin.Service, func(), error) {
 	a.mu.Lock()
 	rt := a.running

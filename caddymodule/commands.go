@@ -98,7 +98,7 @@ func exitError(code int) error {
 	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(new(cobra.Command), nil)
 }
 
-// installation returns the installation that a config describes, for commands
+// installation returns the installation that a config describes. It is for commands
 // that work without a server.
 func installation(config []byte) (*cli.Installation, error) {
 	app, err := configuredApp(config)

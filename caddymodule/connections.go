@@ -13,10 +13,10 @@ import (
 
 func init() { caddy.RegisterModule(Connections{}) }
 
-// Connections bounds the connections of a listener that have not brought a request
-// with a valid key yet. All of them together may use three quarters of the limit
-// `connections`, and those from one address a half. For a new connection beyond
-// that, the oldest such connection is closed.
+// Connections limits how many connections of a listener may be open without having
+// brought a request with a valid key. All of them together may use three quarters of
+// the limit `connections`, and those from one address a half. If a new connection
+// exceeds that, the oldest connection without a key is closed.
 //
 // The wrapper belongs first among the `listener_wrappers` of a server, but after
 // `proxy_protocol`, which finds the address of the client.

@@ -10,7 +10,7 @@ import (
 // Credentials names a header in which clients may send their key, in addition to the
 // Authorization header.
 type Credentials struct {
-	// The name of a header with the key alone as its value, such as `X-API-Key`. A
+	// The name of the header, such as `X-API-Key`. Its value is the key alone. A
 	// request has this header or Authorization, never both. Required.
 	Header string `json:"header"`
 }

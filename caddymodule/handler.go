@@ -150,7 +150,7 @@ type Handler struct {
 
 	logger        *slog.Logger
 	redactor      accesslog.Redactor
-	elsewhere     bool // a platform knows the provider and the fee
+	elsewhere     bool // the store is remote: the platform knows the provider and the fee
 	book          *pricing.Book
 	environments  []keys.Environment
 	caps          ledger.Caps
@@ -364,14 +364,16 @@ func (h *Handler) bind(ctx context.Context, rt *engine.Runtime, app *App) error 
 	return nil
 }
 
-// knowsMethod reports whether a rule of the config names the message's method.
-// Metrics may name such a method, too.
+// knowsMethod reports whether a rule of the config names the method of the request
+// m. Metrics may then show the method's name, although the protocol does not have
+// it.
 func (h *Handler) knowsMethod(m *mcp.Message) bool {
 	_, named := h.book.Offer(items.Item{Kind: items.Method, Name: m.Method})
 	return named && m.Kind == mcp.KindRequest
 }
 
-// compileSite completes the site, with which package exchange serves requests.
+// compileSite completes h.site, the settings with which package exchange serves
+// requests.
 func (h *Handler) compileSite(secrets *keys.Format) {
 	s := &h.site
 	s.Server, s.MaxBody, s.MaxCall, s.Keepalive = h.Server, h.MaxBody, duration(h.MaxCall), h.keepalive()

@@ -24,7 +24,7 @@ import (
 // host connects exchanges to Caddy, the web server that they run in.
 type host struct {
 	h      *Handler
-	record *accesslog.Record // receives the fields for the access log, too, unless it is nil
+	record *accesslog.Record // if not nil, it also receives the fields for the access log
 }
 
 const seenVar = "farebox.seen"
@@ -42,8 +42,8 @@ func (*host) Enter(r *http.Request) bool {
 // Client returns the client's address; see clientOf.
 func (*host) Client(r *http.Request) netip.Addr { return clientOf(r) }
 
-// clientOf returns the client's address, which Caddy derives from its trusted
-// proxies; the zero Addr if it is unknown.
+// clientOf returns the client's address as Caddy has determined it with the help of
+// its trusted proxies. If the address is unknown, it returns the zero Addr.
 func clientOf(r *http.Request) netip.Addr {
 	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	client, _ := netip.ParseAddr(text)
@@ -151,9 +151,9 @@ func (*host) RouteGroups(r *http.Request) map[string]struct{} {
 	return groups
 }
 
-// RewritesAfter reports whether a proxy behind the handler changes paths. The
-// server's own paths are then unknown here, and a redirected POST could come to the
-// same place again.
+// RewritesAfter reports whether a proxy behind the handler changes paths. If so,
+// Farebox does not know the server's own paths, and does not follow redirects,
+// because a redirected POST could come to the same place again.
 func (c *host) RewritesAfter(r *http.Request) bool {
 	server := accesslog.ServerOf(r)
 	found := false
@@ -255,8 +255,8 @@ func (s *running) UnlockRequestID(session, id string, resumable bool) {
 	s.runtime.UnlockRequestID(session, id, resumable)
 }
 
-// translated is an error with its own text that also matches as, an error of another
-// package.
+// translated wraps an error of package engine and keeps its text. By errors.Is it
+// also matches the field as, the corresponding error of package exchange.
 type translated struct {
 	error
 	as error

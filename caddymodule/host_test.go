@@ -56,8 +56,8 @@ func TestRewritingProxyIsNotFollowed(t *testing.T) {
 	}
 }
 
-// An attribute reaches the access log as a field of the same kind, in place of an
-// older one with its key. An amount is logged as text.
+// An attribute reaches the access log as a field of the same kind, and replaces an
+// older field with the same key. An amount is logged as text.
 func TestAnnotations(t *testing.T) {
 	core, logged := observer.New(zapcore.InfoLevel)
 	r := httptest.NewRequest("POST", "/mcp", nil)

@@ -18,7 +18,8 @@ import (
 )
 
 // The matrix: each kind of key, in each state and with each set of scopes, sends
-// each request of both protocol eras to a site of each style of errors.
+// each request of both protocol eras to a site of each style of errors. One request
+// with one key at one site is a cell.
 
 var matrixKinds = []string{"agent", "provider", "gateway", "personal", "admin"}
 
@@ -40,7 +41,7 @@ var matrixStates = map[string]string{
 type matrixRequest struct {
 	http   string // GET or DELETE; "" for a POST
 	method string
-	params string // without its braces
+	params string // JSON, without the outer braces
 	needs  string // a scope, or ""
 	// other is the code of a refusal that does not depend on the rights of the key,
 	// and otherRPC is its JSON-RPC code. paid says that the request has a price.
@@ -190,7 +191,7 @@ func (q *matrixRequest) send(client *http.Client, url, era, secret, session, cel
 		}
 		r.Header = header
 		resp, err := client.Do(r)
-		if err != nil && tries < 10 { // see paid: at first, the previous config may still have the connection
+		if err != nil && tries < 10 { // the listener of the previous config may have had the connection; see paid
 			continue
 		}
 		if err != nil {
@@ -250,10 +251,10 @@ func (want *matrixAnswer) check(q *matrixRequest, cell string, resp *http.Respon
 	return nil
 }
 
-// TestEveryAnswer is promise 8. Each kind of key, in each state and with each set of
-// scopes, sends each request of both protocol eras, in both styles of errors. The
-// status, the challenge, the JSON-RPC code and Farebox's own code are those that
-// expect computes. Only served requests reach the server.
+// TestEveryAnswer checks promise 8. Each kind of key, in each state and with each
+// set of scopes, sends each request of both protocol eras, in both styles of errors.
+// The status, the challenge, the JSON-RPC code and Farebox's own code must be those
+// that expect computes. Only served requests reach the server.
 func TestEveryAnswer(t *testing.T) {
 	upstream := new(matrixUpstream)
 	server := httptest.NewServer(upstream)
@@ -286,7 +287,7 @@ func TestEveryAnswer(t *testing.T) {
 
 	type job struct {
 		key   *matrixKey
-		cells string // prefix of its cells' names
+		cells string // prefix of the names of the key's cells
 	}
 	jobs := make(chan job)
 	var workers sync.WaitGroup
@@ -315,8 +316,8 @@ func TestEveryAnswer(t *testing.T) {
 	}
 }
 
-// matrixRow sends all requests of a key, compares the answers with the table, and
-// returns the number of requests.
+// matrixRow sends all requests of a key, compares the answers with those that expect
+// computes, and returns the number of requests.
 func matrixRow(t *testing.T, client *http.Client, upstream *matrixUpstream, listen, session, name string, key *matrixKey) (cells int) {
 	for _, era := range []string{"session", "stateless"} {
 		requests := append(slices.Clone(matrixShared), matrixSession...)

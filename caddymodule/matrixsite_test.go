@@ -105,7 +105,7 @@ func matrixKeys(t *testing.T) (all []matrixKey) {
 		for scopes, names := range matrixScopes {
 			for state := range matrixStates {
 				n := admin.NewKey{Account: "alice", Kind: kind, Name: "matrix", Scopes: names, Test: state == "of another environment"}
-				if kind != "personal" { // others have agent:connect by their kind or not at all
+				if kind != "personal" { // keys of other kinds carry agent:connect by their kind or not at all
 					n.Scopes = slices.DeleteFunc(slices.Clone(names), func(s string) bool { return s == "agent:connect" })
 				}
 				if state == "of another server" {

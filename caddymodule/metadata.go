@@ -73,7 +73,7 @@ func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 		return next.ServeHTTP(w, r)
 	}
 	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", "*") // public, and web pages read it before they have a token
+	h.Set("Access-Control-Allow-Origin", "*") // the metadata is public, and web pages read it before they have a token
 	found, slash := m.app.resources().Find(r.Host, below)
 	if found == nil {
 		return caddyhttp.Error(http.StatusNotFound, exchange.ErrNoMetadata)
@@ -84,7 +84,7 @@ func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	case http.MethodOptions:
 		h.Set("Allow", metadataMethods)
 		h.Set("Access-Control-Allow-Methods", metadataMethods)
-		h.Set("Access-Control-Allow-Headers", "*") // clients send their protocol version
+		h.Set("Access-Control-Allow-Headers", "*") // such as the protocol version, which clients send in a header
 		h.Set("Access-Control-Max-Age", "600")
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -125,9 +125,10 @@ func (a *App) needMetadata(pending bool) error {
 }
 
 // metadataPending reports whether the config has a handler for metadata that Caddy
-// may not have provisioned yet. Caddy has no hook after the last handler that "caddy
-// validate" runs, too. But the HTTP app keeps the text of a list of handlers until
-// the whole list has been provisioned.
+// may not have provisioned yet. Caddy has no hook that runs after the last handler
+// is provisioned and that "caddy validate" runs, too. The JSON of the HTTP app
+// answers the question instead, because it contains a list of handlers until the
+// whole list has been provisioned.
 func metadataPending(ctx caddy.Context) bool {
 	for _, module := range ctx.Modules() {
 		if app, ok := module.(*caddyhttp.App); ok {
@@ -135,5 +136,5 @@ func metadataPending(ctx caddy.Context) bool {
 			return err != nil || bytes.Contains(text, []byte(`"farebox_metadata"`))
 		}
 	}
-	return true // not within an HTTP app: App.Start decides
+	return true // the handler is not part of an HTTP app, so App.Start checks for the metadata later
 }

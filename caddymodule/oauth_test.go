@@ -20,8 +20,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// withOAuth returns a compiled handler of a server with that public URL, or without
-// oauth if the URL is "".
+// withOAuth returns a compiled handler of a server. The server has oauth with the
+// public URL url, or no oauth if url is "".
 func withOAuth(t *testing.T, server, url string, change func(*Handler)) *Handler {
 	t.Helper()
 	declared, err := keys.NewCatalogue([]keys.Scope{{Name: "read"}, {Name: "write"}, {Name: "basic"}, {Name: "other"}, {Name: "offline_access"}}, []string{"basic", "offline_access"})
@@ -45,8 +45,8 @@ func withOAuth(t *testing.T, server, url string, change func(*Handler)) *Handler
 	return h
 }
 
-// refused returns the response of a refusal. The request arrived as original and was
-// then rewritten.
+// refused returns the response by which h refuses a request. The request arrived as
+// original and was rewritten before it came to h.
 func refused(t *testing.T, h *Handler, refusal *gate.Refusal, original http.Request) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest("POST", "/rewritten/", nil).WithContext(context.WithValue(t.Context(), caddyhttp.OriginalRequestCtxKey, original))
@@ -71,10 +71,11 @@ func fetchMetadata(app *App, method, url string) (w *httptest.ResponseRecorder, 
 	return w, passed
 }
 
-// The resource in a document is the identifier from which its URL was derived, with
-// or without a trailing slash (RFC 9728, 3.3). A resource at the host of the request
-// comes first. One at another host is served only if the host is unknown and the
-// path fits no other. Any other path below the well-known one is not found.
+// The resource in a metadata document is the identifier from which the document's
+// URL was derived, with or without a trailing slash (RFC 9728, 3.3). A resource at
+// the host of the request comes first. A resource at another host is served only if
+// no resource is at the request's host and the path fits only this one. Any other
+// path below the well-known path is not found.
 func TestMetadataIsOfWhoIsAsked(t *testing.T) {
 	const root, next = "https://a.example/.well-known/oauth-protected-resource", "next"
 	for name, c := range map[string]struct {
@@ -171,8 +172,8 @@ func TestMetadataContents(t *testing.T) {
 	}
 }
 
-// Pages of any origin may read the metadata, or that it is missing, and never
-// write it.
+// Web pages of any origin may read the metadata, or learn that it is missing. No
+// page may write it.
 func TestMetadataMethods(t *testing.T) {
 	app := new(App)
 	if err := app.register(withOAuth(t, "weather", "https://a.example/mcp", nil)); err != nil {
@@ -194,9 +195,9 @@ func TestMetadataMethods(t *testing.T) {
 	}
 }
 
-// The challenge of a server with oauth contains the URL of its metadata, in the form
-// in which the request named the server. On a 401, the challenge also names the
-// scopes to ask for.
+// The challenge of a server with oauth contains the URL of its metadata, with a
+// trailing slash if the request's URL had one. On a 401, the challenge also names
+// the scopes to ask for.
 func TestChallengeLeadsToMetadata(t *testing.T) {
 	const at = `resource_metadata="https://a.example/.well-known/oauth-protected-resource`
 	lacking := &gate.Refusal{Code: gate.ScopeInsufficient, Tool: "t", Scopes: []string{"write"}, Lacking: []string{"write"}}
@@ -266,7 +267,8 @@ func TestDiscoveryIsNotFound(t *testing.T) {
 	}
 }
 
-// A resource URL belongs to one server, and has the same metadata everywhere.
+// All handlers with one resource URL must have the same server and the same
+// metadata.
 func TestResourcesAgree(t *testing.T) {
 	named := func(h *Handler) { h.OAuth.Name = "Weather" }
 	for _, c := range []struct {

@@ -119,8 +119,7 @@ func parseEnvironments(names []string) (all []keys.Environment, err error) {
 	return all, nil
 }
 
-// earner is the provider and the fee of a server, as one part of the config names
-// them.
+// earner is the provider and the fee that one part of the config names for a server.
 type earner struct {
 	provider string
 	fee      Fee
@@ -162,8 +161,8 @@ func (a *App) checkEarners() error {
 }
 
 // servers returns all servers of the config by name, and creates missing accounts.
-// For a server with a handler, the environments of the handler win. The handlers
-// must be bound before.
+// If a server has a handler, the environments of the handler win over those of a
+// platform. The handlers must be bound first.
 func (a *App) servers(ctx context.Context, service *admin.Service) (map[string]platform.Server, error) {
 	all := make(map[string]platform.Server)
 	for _, p := range a.platforms {
@@ -232,7 +231,7 @@ func (a *App) bindPlatforms(ctx context.Context, rt *engine.Runtime) error {
 				return s.Changed, s.Closing, s.End
 			},
 			Logger: p.logger, Used: rt.Used,
-			Charged: func(server string, paid ledger.Amount, test bool) { // without the item, which only a price book elsewhere knows
+			Charged: func(server string, paid ledger.Amount, test bool) { // the item is "other", because only a price book elsewhere knows it
 				metrics.Meter(server).Charge("other", gate.ResultCaptured, paid, test)
 			},
 		})

@@ -57,9 +57,9 @@ func config(t *testing.T, listen, upstream, store, price string) []byte {
 	return text
 }
 
-// TestReloadsLeaveNothing is promise 11 within one process. Many configs come and
-// go, failing ones among them, and the last one is stopped. After that, no lease, no
-// runtime and no goroutine is left.
+// TestReloadsLeaveNothing checks promise 11 within one process. Many configs come
+// and go, failing ones among them, and the last one is stopped. After that, no
+// lease, no runtime and no goroutine may be left.
 func TestReloadsLeaveNothing(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -95,7 +95,7 @@ func TestReloadsLeaveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	round(2) // Caddy starts some goroutines once
+	round(2) // the first configs also start goroutines that Caddy keeps
 	settled := goleak.IgnoreCurrent()
 	round(20)
 	runtimes.Range(func(key, _ any) bool {

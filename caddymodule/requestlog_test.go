@@ -24,7 +24,7 @@ import (
 type loggedSite struct {
 	url, secret, log string
 	client           *http.Client
-	seen             chan http.Header // the server's requests
+	seen             chan http.Header // headers of the requests that reach the server
 	release          chan struct{}    // lets slow tools end
 }
 
@@ -73,7 +73,7 @@ func newLoggedSiteWith(t *testing.T, credentials map[string]any) *loggedSite {
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() { close(s.release) }) // runs before Caddy stops, which waits for the calls
+	t.Cleanup(func() { close(s.release) }) // this runs before Caddy stops, because stopping waits for the slow calls
 	s.secret = fund(t)
 	return s
 }
@@ -94,7 +94,7 @@ func (s *loggedSite) serve(w http.ResponseWriter, r *http.Request) {
 	case bytes.Contains(body, []byte("foreign")):
 		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":"another","result":{}}`)
 	case bytes.Contains(body, []byte("slow")):
-		select { // a call of a session goes on without its client
+		select { // in a session, a call goes on after its client has left, so release must end it
 		case <-r.Context().Done():
 		case <-s.release:
 		}
@@ -160,7 +160,7 @@ func TestEveryFailureIsLogged(t *testing.T) {
 	}{
 		{"broken", "a call failed", "", 200, false},
 		{"broken_free", "a call failed", "", 200, true},
-		{"foreign", "a call failed", "its answer cannot be matched: ", 200, false}, // withheld
+		{"foreign", "a call failed", "its answer cannot be matched: ", 200, false}, // the answer is withheld
 		{"cut", "a response was broken off", "it broke its answer off", 0, false},
 		{"slow 日本", "a call was abandoned", "the client left before the answer", 0, false},
 	} {
@@ -240,7 +240,8 @@ func TestKeyInAHeaderOfTheSite(t *testing.T) {
 	if err != nil || bytes.Contains(log, []byte(s.secret)) {
 		t.Errorf("%v: the key is in the log:\n%s", err, log)
 	}
-	// The cleanup of the site stops a config, so there must be one.
+	// The cleanup of the site stops the running config. The test has stopped it
+	// above, so load another one.
 	if err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true); err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +256,8 @@ func toText(v any) string {
 }
 
 // Notifications outside the protocol reach the server free of charge, unless a rule
-// denies them. The method of a request never reaches the server without an id.
+// denies them. A message without an id never reaches the server if its method is
+// that of a request.
 func TestNotificationsOfExtensions(t *testing.T) {
 	s := newLoggedSite(t)
 	bearer := http.Header{"Authorization": {"Bearer " + s.secret}}
@@ -284,8 +286,9 @@ func TestNotificationsOfExtensions(t *testing.T) {
 	}
 }
 
-// The answer to a preflight allows headers that carry arguments, and the site's own
-// header for keys. It does not mention other headers that the page asks for.
+// The answer to a preflight allows the site's own header for keys, and the headers
+// Mcp-Param-NAME, in which a client repeats arguments of a tool call. It does not
+// mention other headers that a web page wants to send.
 func TestPreflightAllowsWhatIsAsked(t *testing.T) {
 	s := newLoggedSite(t)
 	r, err := http.NewRequestWithContext(t.Context(), "OPTIONS", s.url, nil)

@@ -32,8 +32,8 @@ type Scope struct {
 	// Its meaning, for people.
 	Description string `json:"description,omitempty"`
 
-	// Scopes that are carried along with this one. Their own includes are carried,
-	// too.
+	// The scopes that this one includes. A key that has this scope has those, too,
+	// and in turn the ones that they include.
 	Includes []string `json:"includes,omitempty"`
 }
 
@@ -49,15 +49,15 @@ func (s *Scopes) catalogue() (*keys.Catalogue, error) {
 	return keys.NewCatalogue(declared, s.Default)
 }
 
-// parseScopes reads the catalogue. A scope may be named before it is declared, so
-// the catalogue is checked as a whole. An error still names the line of the wrong
-// scope.
+// parseScopes reads the catalogue. A line may name a scope that a later line
+// declares, so the catalogue is checked only as a whole. An error still names the
+// line of the wrong scope.
 func (a *App) parseScopes(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("scopes takes a block and no arguments, not %q", d.Val())
 	}
 	a.Scopes = new(Scopes)
-	at := make(map[string]caddyfile.Dispenser) // the declaration of each scope; default has the key ""
+	at := make(map[string]caddyfile.Dispenser) // by scope: the line that declares it; the line with default has the key ""
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		if d.Val() == "default" {
 			if _, twice := at[""]; twice {
@@ -133,8 +133,8 @@ func (h *Handler) compileRights(declared *keys.Catalogue) (err error) {
 	return err
 }
 
-// parseScope reads a rule. It checks the rule together with the rules before it, so
-// that an error names its line.
+// parseScope reads a rule. It checks the rule at once, together with the rules
+// before it, so that an error names the line of the rule.
 func (h *Handler) parseScope(declared *keys.Catalogue) func(d *caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		args := d.RemainingArgs()

@@ -81,9 +81,10 @@ func gone(found *offer.Offer, before *offer.Seen) []ops.GoneView {
 	return all
 }
 
-// idle returns the reason why a price applies to no item of the offer. It returns ""
-// if the price applies to an item, or if that is unknown: a price for resources may
-// match URIs of an offered template.
+// idle returns the reason why the price with the given pattern applies to no item of
+// the offer. It returns "" if the price applies to an item. It also returns "" for a
+// price for resources that may match URIs of an offered template, because that is
+// unknown.
 func (h *Handler) idle(pattern string, found *offer.Offer) (state string) {
 	price, err := items.Parse(pattern)
 	var alone items.Table[bool]

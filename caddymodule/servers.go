@@ -51,7 +51,7 @@ func (a *App) served() []*Handler {
 func (a *App) logServers() {
 	app, err := a.ctx.AppIfConfigured("http")
 	if err != nil {
-		return // a test without sites, or a config of commands
+		return // there is no HTTP app, as in a test without sites or a config that only serves commands
 	}
 	for _, h := range a.served() {
 		if place := routes.Find(app.(*caddyhttp.App), h); place != nil {
@@ -129,9 +129,9 @@ func (a *App) server(name string) (*Handler, error) {
 	return nil, &admin.Error{Code: admin.NotFound, Message: fmt.Sprintf("there is no server %q in the running config; there are: %s", name, strings.Join(known, ", "))}
 }
 
-// ask asks the server for its offer through the handlers behind this one in the
-// route. The request takes the same proxy and the same headers as calls, but no
-// price applies.
+// ask asks the server for its offer. The request goes through the handlers behind
+// this one in the route, so it takes the same proxy and the same headers as calls.
+// It costs nothing.
 func (h *Handler) ask(ctx context.Context, path string) (*offer.Offer, error) {
 	app := runningHTTP()
 	if app == nil {

@@ -18,28 +18,28 @@ import (
 // Limits bound the resources of a process. They do not change how each resource is
 // divided among keys, accounts and addresses; see package share.
 type Limits struct {
-	// Bytes of request bodies from their arrival to their answer, and of responses
-	// that are held back. Default: 256 MiB.
+	// Bytes of request bodies, each counted from its arrival until its request is
+	// answered, and of responses that are held back. Default: 256 MiB.
 	Memory int64 `json:"memory,omitempty"`
 
-	// Requests with known keys in flight, and calls that go on after their client
-	// has left. Default: 16384.
+	// Requests in flight that have a known key, and calls that go on after their
+	// client has left. Default: 16384.
 	Calls int64 `json:"calls,omitempty"`
 
 	// Open streams: those of GET, resumed streams, and subscriptions. Default:
 	// 16384.
 	Streams int64 `json:"streams,omitempty"`
 
-	// Ids of requests in sessions, as long as they are in use or a client may come
-	// back for them. Default: 2097152.
+	// Ids of requests in sessions. An id counts while its request is in progress,
+	// and as long as a client may resume the request. Default: 2097152.
 	SessionIDs int64 `json:"session_ids,omitempty"`
 
 	// Connections at listeners with the wrapper `farebox`. Default: half of the
 	// files that the process may open, but 16384 at most.
 	Connections int64 `json:"connections,omitempty"`
 
-	// The lowest rate of a request body, in bytes per second, over each 64 KiB.
-	// Default: 8 KiB.
+	// The lowest rate at which a request body may arrive, in bytes per second. It is
+	// measured over each 64 KiB. Default: 8 KiB.
 	BodyRate int64 `json:"body_rate,omitempty"`
 }
 
@@ -51,7 +51,8 @@ const (
 	defaultSessionIDs = 1 << 21
 )
 
-// processShares divides the resources of the process, for all configs.
+// processShares divides the resources of the process among the requests of all
+// configs.
 type processShares struct {
 	exchange.Shares
 	ids, connections *share.Budget
@@ -97,7 +98,7 @@ func (l *Limits) check() error {
 	return nil
 }
 
-// holds returns an error if a request body of that size could never be read within
+// holds returns an error if a request body of body bytes could never be read within
 // the limits.
 func (l *Limits) holds(body int64) error {
 	memory := cmp.Or(l.orNone().Memory, defaultMemory)

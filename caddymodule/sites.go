@@ -12,10 +12,10 @@ import (
 )
 
 // checkSites checks once, for all sites of a config, that farebox guards its
-// servers. It returns an error that names a handler without effect, or one with its
-// keys in the access log. It logs a warning for each proxy that bypasses a handler.
-// It runs when the first handler is provisioned, because "caddy validate" runs no
-// later hook.
+// servers. It returns an error that names a handler without effect, or a handler
+// with keys that the access log would contain. It logs a warning for each proxy that
+// bypasses a handler. It runs when the first handler is provisioned, because "caddy
+// validate" runs no later hook.
 func (a *App) checkSites(ctx caddy.Context) error {
 	a.mu.Lock()
 	checked := a.sitesChecked

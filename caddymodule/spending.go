@@ -66,9 +66,9 @@ func (c *Caps) parse() (caps ledger.Caps, err error) {
 	return caps, nil
 }
 
-// warnOfCaps logs a warning for each cap that is probably a mistake: a cap below a
-// price, so that no such call can ever be paid, and a cap above that of a longer
-// period, so that it has no effect.
+// warnOfCaps logs a warning for each cap that is probably a mistake. One mistake is
+// a cap below a price: no call at that price can ever be paid. The other is a cap
+// above that of a longer period: it has no effect.
 func (h *Handler) warnOfCaps() {
 	warn := func(text string, args ...any) {
 		h.logger.Warn(text, append([]any{"server", h.Server, "at", h.Source}, args...)...)

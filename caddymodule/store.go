@@ -16,7 +16,7 @@ import (
 func (a *App) logOpened() {
 	fields := []any{"store", a.Store.Driver, "at", cmp.Or(a.source.File, a.source.Place)}
 	if a.source.Schema != nil {
-		if version, err := a.source.Schema(); err == nil { // cannot fail: opening the store has used it
+		if version, err := a.source.Schema(); err == nil { // cannot fail, because opening the store has read the same migrations
 			fields = append(fields, "schema", version)
 		}
 	}
@@ -34,8 +34,9 @@ func (a *App) storeFile() (file string, err error) {
 	return a.source.File, nil
 }
 
-// debtDir returns the directory for refunds that are owed to payers of the store. It
-// stays the same when credentials of the store change, so that no refund is lost.
+// debtDir returns the directory of the refunds that are still owed to payers of the
+// store. The directory stays the same when the credentials of the store change, so
+// that no refund is lost.
 func (a *App) debtDir() string {
 	if a.source.File != "" {
 		return a.source.File + ".refunds"

@@ -25,14 +25,14 @@ import (
 )
 
 const (
-	// sessionVersion is the protocol version of sessions, unless an attack sets
-	// another.
+	// sessionVersion is the protocol version that an attack uses in a session,
+	// unless it sets another.
 	sessionVersion = "2025-06-18"
 	// attackPatience bounds an attack through the gateway, which answers each one
 	// immediately.
 	attackPatience = 5 * time.Second
-	// directPatience bounds an attack sent directly to a server. The servers run a
-	// tool immediately.
+	// directPatience bounds an attack sent directly to a server. It can be short,
+	// because the servers run a tool immediately.
 	directPatience = time.Second
 	attackPrice    = ledger.Amount(10_000)
 )
@@ -106,14 +106,14 @@ func TestAttackBodiesBite(t *testing.T) {
 				base := strings.TrimPrefix(server.url, "http://")
 				r := &assault{server: server, address: base, host: base, path: "/mcp", secret: "none", patience: directPatience}
 				var names []string
-				of, ran := make(map[string]int), make(map[string]int) // numbers of rows, by file
+				of, ran := make(map[string]int), make(map[string]int) // by file: rows that were sent, and rows for which the server ran the tool
 				session := r.begin(t)
 				for i := range attacks {
 					a := &attacks[i]
 					if a.want != attackRefused || a.strange {
 						continue
 					}
-					if session != "" { // the attack may have ended the session
+					if session != "" { // the previous attack may have ended it
 						session = r.begin(t)
 					}
 					file, _, _ := strings.Cut(a.where, ":")
@@ -187,7 +187,9 @@ func (r *assault) send(a *attack, request []byte) (answers []attackReply, err er
 		return nil, err
 	}
 	sent := make(chan struct{})
-	go func() { // a server may answer and close before it has read the whole request
+	// Write in the background, because a server may answer and close the connection
+	// before it has read the whole request.
+	go func() {
 		defer close(sent)
 		_, _ = conn.Write(request)
 		if a.halfClose {
@@ -195,7 +197,7 @@ func (r *assault) send(a *attack, request []byte) (answers []attackReply, err er
 		}
 	}()
 	answers, err = readReplies(a, conn)
-	_ = conn.Close() // a server that has answered may leave the rest unread
+	_ = conn.Close() // ends the writing if the server leaves the rest unread
 	<-sent
 	return answers, err
 }
@@ -395,7 +397,7 @@ func (r *assault) goesOn(t *testing.T, a *attack, session string) string {
 	return session
 }
 
-// isRefusal returns an error unless the reply is one of the gateway's refusals.
+// isRefusal returns an error if the reply is not one of the gateway's refusals.
 func (p *attackReply) isRefusal(a *attack) error {
 	statuses := []int{200, 400, 401, 403, 405, 413, 415}
 	m, ok := p.message()
@@ -433,10 +435,10 @@ var reservedKeys = map[int][]string{
 	2: {"name", "arguments", "_meta", "task", "uri", "cursor"},
 }
 
-// canonical checks a body with a different parser than the gateway's. The body
-// must be valid UTF-8 and one object without duplicate keys at any level. No
-// key may resemble a reserved one closely enough for a parser to confuse them.
-// A tools/call must name one of the tools.
+// canonical checks a body with a different parser than the gateway's. The body must
+// be valid UTF-8 and one object without duplicate keys at any level. No key may
+// resemble a reserved one closely enough for a parser to confuse them. A tools/call
+// must name cheapTool or expensiveTool.
 func canonical(body []byte) error {
 	in := jsontext.NewDecoder(bytes.NewReader(body)) // refuses duplicates and invalid UTF-8
 	for {
@@ -476,7 +478,9 @@ func canonical(body []byte) error {
 	return nil
 }
 
-// plain removes the invisible characters from a key.
+// plain removes from a key all characters except visible ASCII and the two other
+// characters that fold to an ASCII letter, the long s (U+017F) and the Kelvin sign
+// (U+212A).
 func plain(key string) string {
 	return strings.Map(func(r rune) rune {
 		if r <= ' ' || r >= 0x7F && r != 0x17F && r != 0x212A {

@@ -94,7 +94,7 @@ func attackedGo(t *testing.T, name string, handler func(ran func(string)) http.H
 	j := new(journal)
 	server := httptest.NewServer(j.listen(handler(j.ran)))
 	t.Cleanup(server.Close)
-	t.Cleanup(server.CloseClientConnections) // before Close, which waits for the connections
+	t.Cleanup(server.CloseClientConnections) // runs before Close, which waits for open connections
 	return attacked{name: name, url: server.URL, take: j.take}
 }
 

@@ -49,7 +49,7 @@ type verdict string
 const (
 	attackRefused verdict = "refused" // answered with a refusal; the server receives nothing
 	attackPasses  verdict = "passes"  // the body has one meaning: the server receives it, and a priced call is charged
-	attackBelow   verdict = "below"   // not HTTP, or not for the MCP server: no handler receives it
+	attackBelow   verdict = "below"   // the request is not HTTP or not for the MCP server, so no handler receives it
 	attackUnheard verdict = "unheard" // the server receives nothing, whatever the answer
 )
 
@@ -258,7 +258,7 @@ func (at *aim) value(name, argument string) (string, error) {
 			lines = append(lines, f.name+": "+f.value)
 		}
 		return strings.Join(lines, "\r\n"), nil
-	case "size", "hex": // the length of {{call}}, plus the argument
+	case "size", "hex": // the length of {{call}} plus the argument, in decimal or hexadecimal
 		more := 0
 		if argument != "" {
 			var err error

@@ -45,10 +45,10 @@ func billingCaddyfile(t *testing.T, upstream string, edit *strings.Replacer) str
 	return edit.Replace(changed)
 }
 
-// thing is a tool, resource or prompt of the billing server, with the scopes a
-// key needs for it. The table below is the specification the gateway is
-// compared with: reading needs billing.read, writing needs billing.write, and
-// the prompt needs both.
+// thing is a tool, resource or prompt of the billing server, with the scopes that a
+// key needs for it. The things below are the table with which the tests compare the
+// gateway: reading needs billing.read, writing needs billing.write, and the prompt
+// needs both.
 type thing struct {
 	name  string
 	needs []string
@@ -73,7 +73,7 @@ var (
 	}
 )
 
-// The catalogue's scopes. One of them includes two others.
+// The scopes of the shipped catalogue. One of them includes two others.
 var (
 	billingScopes = []string{
 		"billing.read", "billing.write", "billing.agent", "customers.read", "customers.write", "products.read", "products.write",
@@ -92,7 +92,7 @@ func (h holder) String() string { return h.kind + " with " + strings.Join(h.scop
 // pays reports whether the key may be charged.
 func (h holder) pays() bool { return h.kind == "agent" || slices.Contains(h.scopes, "agent:connect") }
 
-// lacks returns the scopes the key is missing for the thing.
+// lacks returns the scopes that x needs and the key lacks.
 func (h holder) lacks(x thing) (lacking []string) {
 	carried := slices.Clone(h.scopes)
 	for _, s := range h.scopes {
@@ -126,12 +126,12 @@ func holders() (all []holder) {
 	return append(all, holder{"agent", nil}, holder{"personal", []string{"agent:connect"}})
 }
 
-// TestEveryScopeOfTheCatalogue: a key's scopes, with their inheritance, decide
-// which tools it may call, which resources it may read and which entries its
-// lists show. The test covers every scope of the shipped catalogue and every
-// thing the billing server offers, in protocol versions with and without
-// sessions. Each expected cell is computed from the table above. A refused
-// request never reaches the server and costs nothing.
+// TestEveryScopeOfTheCatalogue: a key's scopes, with their inheritance, decide which
+// tools it may call, which resources it may read and which entries its lists show.
+// The test covers every scope of the shipped catalogue and every thing that the
+// billing server offers, in protocol versions with and without sessions. It computes
+// each expected outcome from the scopes in the table of things. A refused request
+// never reaches the server and costs nothing.
 func TestEveryScopeOfTheCatalogue(t *testing.T) {
 	t.Parallel()
 	for name, flags := range map[string][]string{"sessions": nil, "stateless": {"-stateless"}} {
@@ -218,7 +218,7 @@ func (w *walk) invoices(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", w.holder, err)
 		}
-		if resource.URI == billingInvoice.name { // the other resources need the same scopes, and their number grows
+		if resource.URI == billingInvoice.name { // all invoices need the same scopes, and the test adds invoices
 			listed = append(listed, resource.URI)
 		}
 	}
@@ -263,8 +263,8 @@ func (w *walk) notified(t *testing.T) {
 	w.outcome(t, "resource:"+billingInvoice.name, billingInvoice, err)
 }
 
-// sees compares a list with the table: it must show exactly the entries the key
-// may use.
+// sees checks the entries of a list that the gateway returned. They must be exactly
+// those things in all that the key may use.
 func (w *walk) sees(t *testing.T, list string, listed []string, all ...thing) {
 	t.Helper()
 	var want []string
@@ -280,8 +280,9 @@ func (w *walk) sees(t *testing.T, list string, listed []string, all ...thing) {
 	}
 }
 
-// outcome compares the result of a request other than a tool call with the
-// table.
+// outcome checks err, the outcome of a request for x that is not a tool call. The
+// request must succeed if the key has all scopes that x needs, and be refused
+// otherwise.
 func (w *walk) outcome(t *testing.T, name string, x thing, err error) {
 	t.Helper()
 	lacking := w.holder.lacks(x)
@@ -324,8 +325,8 @@ func (w *walk) told(t *testing.T, name string, x thing, meta harness.Meta, text 
 	}
 }
 
-// TestCatalogueIsTheTables: the shipped catalogue declares exactly the
-// scopes of the table above, so the walk covers all of them.
+// TestCatalogueIsTheTables: the shipped catalogue declares exactly the scopes in
+// billingScopes, so TestEveryScopeOfTheCatalogue covers all of them.
 func TestCatalogueIsTheTables(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join(binaries.Root, "config", "scopes", "billing.caddyfile"))

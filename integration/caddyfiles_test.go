@@ -12,11 +12,11 @@ import (
 	"testing"
 )
 
-// TestCaddyfiles checks that every Caddyfile in the repository, and every block of a
-// document that is marked as a Caddyfile, is valid, adapts to JSON without a
-// warning, and is formatted like the output of "caddy fmt". Validating a Caddyfile
-// writes no files. A fragment of a Caddyfile is marked with the directive it belongs
-// to. The files in config/scopes are fragments for the scopes block.
+// TestCaddyfiles checks every Caddyfile in the repository, and every block of a
+// document that is marked as a Caddyfile. Each is valid, adapts to JSON without a
+// warning, and is formatted like the output of "caddy fmt". Validating it writes no
+// files. A block with only a fragment of a Caddyfile has another mark (see frames).
+// The files in config/scopes are fragments for the scopes block.
 func TestCaddyfiles(t *testing.T) {
 	t.Parallel()
 	files := caddyfiles(t)
@@ -120,8 +120,8 @@ func caddyfiles(t *testing.T) map[string][]byte {
 	return found
 }
 
-// frames are whole Caddyfiles for fragments in documents, by the directive the
-// fragment belongs to. %s is the place of the fragment.
+// frames are Caddyfiles that complete the fragments in documents, by the mark of the
+// fragment's block. The fragment takes the place of %s.
 var frames = map[string]string{
 	"farebox-global": "{\n\tfarebox {\n%s\t}\n}\n",
 	"farebox": "http://localhost:8080 {\n\tfarebox_metadata\n\thandle /mcp {\n\t\tfarebox {\n\t\t\tserver weather\n\t\t\tprovider acme\n%s\t\t}\n" +

@@ -68,16 +68,16 @@ type bench struct {
 	direct   *mcp.ClientSession // connected to the server itself
 }
 
-// TestWeather checks the promises below with the weather server, which uses the Go
-// SDK, with sessions.
+// TestWeather runs testCalls with the weather server, which uses the Go SDK, with
+// sessions.
 func TestWeather(t *testing.T) { testCalls(t, weather()) }
 
-// TestWeatherStateless checks the promises below with the weather server and
-// protocol version 2026-07-28, which has no sessions.
+// TestWeatherStateless runs testCalls with the weather server and protocol version
+// 2026-07-28, which has no sessions.
 func TestWeatherStateless(t *testing.T) { testCalls(t, weather("-stateless")) }
 
-// TestEverything checks the promises below with the official server-everything,
-// which uses the TypeScript SDK.
+// TestEverything runs testCalls with the official server-everything, which uses the
+// TypeScript SDK.
 func TestEverything(t *testing.T) { testCalls(t, everything()) }
 
 func testCalls(t *testing.T, target target) {
@@ -129,7 +129,7 @@ func (b *bench) transparent(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown := map[string]bool{}
-	for _, tool := range gotTools.Tools { // the gateway adds nothing but the price
+	for _, tool := range gotTools.Tools { // the price is the gateway's only addition
 		shown[tool.Name] = true
 		if tool.Meta["dev.farebox/price"] == nil {
 			t.Errorf("tool %s has no price", tool.Name)
@@ -208,8 +208,8 @@ func (b *bench) paidCall(t *testing.T) {
 	}
 }
 
-// readReceipt decodes a compact JWS. The tests of the signing package verify
-// signatures.
+// readReceipt decodes a compact JWS without verifying its signature. The tests of
+// the signing package verify signatures.
 func readReceipt(t *testing.T, jws string) ledger.Receipt {
 	t.Helper()
 	parts := strings.Split(jws, ".")

@@ -41,7 +41,9 @@ func TestChargeIf(t *testing.T) {
 		}
 	}
 	_, key := g.NewAgent(t, "alice", "1.00")
-	for _, tool := range []string{"json_odd", "json_always", "json_long"} { // charge_if names a missing member, is always true, and gets an answer too long to buffer
+	// The charge_if of json_odd names a missing member, and that of json_always is
+	// always true. The answer of json_long is too long to buffer.
+	for _, tool := range []string{"json_odd", "json_always", "json_long"} {
 		if answer := post(t, g, key.Secret, harness.ToolCall(1, tool, `{}`)); answer.Result == nil {
 			t.Errorf("%s: %d %.200s", tool, answer.Status, answer.Body)
 		}

@@ -84,8 +84,9 @@ func converse(t *testing.T, g *harness.Gateway, account string, call caller) {
 	expect("get-annotated-message", free, false, "0.01", "Operation completed successfully")
 	expect("echo", echo, false, "0.00", "Echo: hello")
 	expect("echo", echo, true, "0.00", `The tool "echo" was not called and nothing was charged`, "one call costs 0.01 USD", "has only 0.00 USD available", "top the account up")
-	// This tool is not in the list of tools either. The inspector checks the list
-	// first, so the text may be the client's own.
+	// The list of tools does not show get-env, because the tool has no price. The
+	// inspector looks for a tool in the list before it calls it, so the text may be
+	// the inspector's own.
 	expect("get-env", map[string]any{}, true, "0.00", "get-env")
 	expect("get-annotated-message", free, false, "0.00", "Operation completed successfully")
 	g.CLI(t, nil, "credit", account, "0.02", "--reason", "the user has read it")
@@ -210,8 +211,8 @@ func (p *nodeClient) do(t *testing.T, what map[string]any) (got told) {
 	return got
 }
 
-// mcpRemote drives mcp-remote, which connects programs that only support servers on
-// stdin and stdout to the gateway.
+// mcpRemote drives mcp-remote, a bridge to the gateway for programs that support
+// only servers on stdin and stdout.
 func mcpRemote(t *testing.T, g *harness.Gateway, secret string) caller {
 	cmd := command(t, secret, binaries.Node(t), binaries.Module(t, "mcp-remote", "dist", "proxy.js"),
 		g.Endpoint(), "--transport", "http-only", "--header", "Authorization:Bearer "+secret)

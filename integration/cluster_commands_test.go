@@ -41,7 +41,7 @@ func TestClusterCommands(t *testing.T) {
 		g.CLI(t, &key, offline("key", "create", "--account", "alice")...)
 		for i, node := range cluster.Nodes {
 			node.AddSecret(key.Secret)
-			if answer := post(t, node, key.Secret, `{"jsonrpc":"2.0","id":1,"method":"ping"}`); answer.Code() != "UPSTREAM_FAILED" { // passed on to the server
+			if answer := post(t, node, key.Secret, `{"jsonrpc":"2.0","id":1,"method":"ping"}`); answer.Code() != "UPSTREAM_FAILED" { // the key works, and only the server is missing
 				t.Errorf("node %d: a new key: %d %s", i, answer.Status, answer.Body)
 			}
 		}

@@ -76,8 +76,8 @@ func (f *frozen) load(ctx context.Context, n int) {
 	}
 }
 
-// change renames a key through the frozen node, so that the node may stop in
-// the middle of a transaction.
+// change renames a key again and again through the node that freezes, so that the
+// node may freeze in the middle of a transaction.
 func (f *frozen) change(ctx context.Context, id string, n int) {
 	client := f.sick().AdminClient()
 	for ctx.Err() == nil {
@@ -144,10 +144,10 @@ func (f *frozen) ask(q *queued) *http.Response {
 
 // TestClusterFrozenNode checks promise 6 when a node freezes with keys in memory,
 // streams open and calls under way. A key deleted through another node stops working
-// when the frozen node's lease expires, and the delete returns at that moment;
-// meanwhile the other nodes keep charging the same account. When the node wakes, it
-// decides about the requests that were queued by the current state of their keys,
-// and the streams of deleted keys end.
+// when the frozen node's lease expires, and the delete returns at that moment. In
+// the meantime the other nodes keep charging the same account. When the node wakes,
+// it judges each queued request by the current state of its key, and it ends the
+// streams of deleted keys.
 func TestClusterFrozenNode(t *testing.T) {
 	sessions := harness.Site(binaries.StartWeather(t), "server weather", "provider acme", "unpriced free")
 	calls := harness.Site(startWorker(t).url, "server worker", "provider acme", "free dig", "unpriced 0.01")

@@ -24,7 +24,7 @@ type hotRound struct {
 	path    string        // the site's path
 	prices  bool          // whether the callers use tools with several prices
 	code    string        // the code in refusals
-	work    string        // the timing of the tool
+	work    string        // the timing of the tool: "at once", "slowly" or "together"
 }
 
 const hotQuota = workerJSON // the path with ten free calls a day
@@ -106,11 +106,11 @@ func (game *hotGame) play(t *testing.T, r hotRound, secrets []string) (o hotOutc
 	return o
 }
 
-// TestClusterHotAccount checks promise 3 across nodes. 64 callers with several
-// keys of one account call at once through three gateways: on a balance for ten
-// calls, on a balance shared by calls with several prices, under a cap for ten
-// calls, and with a free quota of ten. Together they spend exactly the available
-// funds, and the server runs exactly the paid calls.
+// TestClusterHotAccount checks promise 3 across nodes. With several keys of one
+// account, 64 callers call at once through three gateways. The account has a balance
+// for ten calls, a balance that calls with several prices share, a cap for ten
+// calls, or a quota that makes ten calls free. Together the callers spend exactly
+// the available funds, and the server runs exactly the paid calls.
 func TestClusterHotAccount(t *testing.T) {
 	random := seeded(t)
 	w := startWorker(t)

@@ -10,9 +10,9 @@ import (
 )
 
 // TestClusterOneIDAtATime checks promise 1 with a server that finds its streams by
-// request id. Across all nodes, the server gets each id only once at a time.
-// Otherwise a free call at one node could be answered with the paid result of a call
-// at another.
+// request id. At most one request with the same id is open at the server at any
+// time, whichever nodes get the requests. Otherwise a free call at one node could be
+// answered with the paid result of a call at another.
 func TestClusterOneIDAtATime(t *testing.T) {
 	server := &byID{streams: make(map[string]chan string), arrived: make(chan string, 10), answer: make(chan struct{})}
 	upstream := httptest.NewServer(server)

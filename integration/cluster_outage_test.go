@@ -29,8 +29,8 @@ const (
 // outage is a disturbance of a cluster under load.
 type outage struct {
 	name string
-	// strike causes the outage. It returns when the outage is over, except for the
-	// parts that recover by themselves.
+	// strike causes the outage and returns when it is over. The nodes may still have
+	// to recover from it by themselves.
 	strike func(o *outages)
 	node   bool // the outage breaks clients' connections to a gateway
 }
@@ -118,8 +118,8 @@ func (o *outages) refused() {
 	}
 }
 
-// play makes calls, causes the outage at one of them, and continues until all
-// nodes have charged again.
+// play makes calls, causes the outage after a random number of results, and
+// continues until all nodes have charged again.
 func (o *outages) play(what outage) {
 	t := o.t
 	t.Helper()
@@ -261,7 +261,7 @@ func (o *outages) check(what outage) {
 	if want := outageCredit - spent; a.Balance != want {
 		t.Errorf("%s: balance %s, want %s", what.name, a.Balance, want)
 	}
-	if most := cent * ledger.Amount(o.unknown); a.Reserved > most { // a reservation forgotten by a node expires
+	if most := cent * ledger.Amount(o.unknown); a.Reserved > most { // a node may leave a reservation behind, which expires later
 		t.Errorf("%s: %s reserved; want at most %s", what.name, a.Reserved, most)
 	}
 	g.VerifyLedger(t)

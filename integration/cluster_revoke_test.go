@@ -22,7 +22,7 @@ import (
 const (
 	crowdLive    = 12                    // working keys in use
 	crowdDead    = 6                     // revoked keys still in use
-	crowdCallers = 3                     // at each node
+	crowdCallers = 3                     // number of callers at each node
 	crowdPace    = 15 * time.Millisecond // between two calls of one caller
 	crowdChanges = 100                   // key changes in a round
 	// revokeAim is the target for the 99th percentile of the durations of changes.
@@ -126,8 +126,8 @@ func (c *crowd) everywhere(v *victim) {
 	calls.Wait()
 }
 
-// newVictim creates a key at a node, and checks that the key works at every node at
-// once.
+// newVictim creates a key at a node, and checks that the key works at every node
+// immediately.
 func (c *crowd) newVictim(node int, e keyEnd) *victim {
 	v := &victim{keyEnd: e, Key: c.cluster.NewKey(c.t, c.admin[node], map[string]any{"account": "crowd", "scopes": []string{"trade"}})}
 	c.everywhere(v)
@@ -135,7 +135,7 @@ func (c *crowd) newVictim(node int, e keyEnd) *victim {
 }
 
 // end makes the key's change at a node and returns how long the change took. It
-// checks that every node then refuses the key at once.
+// checks that every node refuses the key immediately afterwards.
 func (c *crowd) end(node int, v *victim) time.Duration {
 	v.begun.Store(true)
 	began := clock.Now()
@@ -204,9 +204,9 @@ func TestClusterRevocation(t *testing.T) {
 	if harness.RaceDetector {
 		most = revokeSlackRace * revokeAim
 	}
-	// On a busy machine the slowest changes measure the machine's other work. So
-	// the median must meet the aim with slack, and the 99th percentile only the
-	// lease.
+	// On a busy machine, the durations of the slowest changes depend mostly on the
+	// machine's other work. So only the median must be near the target. The 99th
+	// percentile must only be within the lease.
 	if p50, p99 := percentile(all, 50), percentile(all, 99); p50 > most || p99 > revokeLease {
 		t.Errorf("half of all changes took up to %s, want at most %s; 99 in 100 up to %s, want at most %s", p50, most, p99, revokeLease)
 	}

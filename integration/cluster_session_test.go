@@ -81,7 +81,7 @@ func TestClusterSessions(t *testing.T) {
 		t.Errorf("%d runs, charges %v; want one", p.ran("polled"), charged)
 	}
 
-	// The client's connection breaks at a node that is killed afterwards.
+	// The client's connection breaks because its node is killed.
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
 	v.id += 10

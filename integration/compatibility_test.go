@@ -63,8 +63,8 @@ type oddCell struct {
 	charged  ledger.Amount // net of refunds
 }
 
-// oddRow is a row of the table: an oddity in one form (JSON or events), with its
-// results.
+// oddRow is a row of the compatibility table: an oddity in one form (JSON or
+// events), with its results.
 type oddRow struct {
 	group  string
 	oddity *oddity
@@ -86,15 +86,16 @@ type oddBench struct {
 
 // TestCompatibilityTable checks promises 1, 2 and 9 for servers that deviate from
 // the protocol. A client gets the same answer through the gateway as directly from
-// the server, and pays for it if it is a result. Where the two differ, the table
-// gives the reason. The table in docs records the outcomes of this test; -update
-// writes it.
+// the server, and pays for it if it is a result. Where the two answers differ, the
+// table in docs gives the reason. The test compares its outcomes with that table.
+// With the flag -update it writes the table.
 func TestCompatibilityTable(t *testing.T) {
 	t.Parallel()
 	b := newOddBench(t)
 	old := readTable(t)
-	// Rows recorded as hanging get many concurrent callers, since they only wait.
-	// All other rows get few, so that no call is slow because the CPU is busy.
+	// Rows that the table in docs records as hanging get many concurrent callers,
+	// because those callers only wait. All other rows get few, so that no call is
+	// slow because the CPU is busy.
 	var quick, hanging []*oddRow
 	for _, row := range b.rows {
 		if strings.Contains(old[row.title()], "hangs") {
@@ -226,8 +227,9 @@ func (b *oddBench) lay(groups []oddGroup) {
 	}
 }
 
-// concerns reports whether the client can send the request and, for the paid
-// way, whether the request can have a price.
+// concerns reports whether the row has a cell for the client and the way w. The
+// client must be able to send the request. On the paid way, the request must be a
+// call, because no other request has a price.
 func (o *oddity) concerns(client string, stateless bool, w way) bool {
 	switch {
 	case o.only != "" && client != o.only:
@@ -238,8 +240,8 @@ func (o *oddity) concerns(client string, stateless bool, w way) bool {
 	return w != wayPaid || o.ask == calls
 }
 
-// ask makes the requests of all cells of the rows. Each client makes as many at a
-// time as hands.
+// ask makes the requests of all cells of the rows. Each client makes hands requests
+// at a time.
 func (b *oddBench) ask(t *testing.T, rows []*oddRow, hands int, patience time.Duration) {
 	t.Helper()
 	queues := map[string][]*oddCell{}
@@ -409,7 +411,8 @@ func (row *oddRow) faults() (faults []string) {
 	return faults
 }
 
-// needless reports reasons given for oddities without any difference.
+// needless fails the test if an oddity has a reason, but its outcomes are the same
+// through the gateway as directly.
 func (b *oddBench) needless(t *testing.T) {
 	t.Helper()
 	differs := map[*oddity]bool{}
@@ -426,9 +429,9 @@ func (b *oddBench) needless(t *testing.T) {
 	}
 }
 
-// money describes the error in the cell's charge, if any. A result one client
-// cannot read still appears in the table: it is charged like a result others
-// can read.
+// money describes the error in the charge of the cell's request, or returns "". It
+// accepts a charge for a result that this client cannot read, because other clients
+// can read it. The table shows such an outcome.
 func (c *oddCell) money() string {
 	switch {
 	case c.charges > 1:

@@ -38,8 +38,8 @@ type conforming struct {
 
 // TestConformanceServer checks promise 9. Every check of the official conformance
 // suite has the same outcome directly and through the gateway, where every tool has
-// a price and receipts are on. The servers are with and without sessions, and the
-// requirements are those of both kinds of protocol versions.
+// a price and receipts are on. The test uses servers with and without sessions, and
+// the requirements of protocol versions with and without sessions.
 func TestConformanceServer(t *testing.T) {
 	t.Parallel()
 	program := binaries.BuildModule(t, conformanceServer)
@@ -85,9 +85,9 @@ func (c conforming) compare(t *testing.T, revision string) {
 	settled(t, g, "suite", c.full == revision)
 }
 
-// resumable serves the tool for the scenario in which the server closes a
-// stream in the middle of a call. It stores events for the reconnecting client,
-// which the suite's usual server does not.
+// resumable starts a server with the tool for the scenario server-sse-polling, in
+// which the server closes a stream in the middle of a call. The server stores events
+// for a client that reconnects, which the suite's usual server does not.
 func resumable(t *testing.T) string {
 	server := mcp.NewServer(&mcp.Implementation{Name: "resumable", Version: "1.0.0"}, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: "test_reconnection"}, func(ctx context.Context, req *mcp.CallToolRequest, _ any) (*mcp.CallToolResult, any, error) {
@@ -97,7 +97,7 @@ func resumable(t *testing.T) string {
 	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{EventStore: mcp.NewMemoryEventStore(nil)})
 	s := httptest.NewServer(handler)
 	t.Cleanup(s.Close)
-	t.Cleanup(s.CloseClientConnections) // before Close, which waits for the connections
+	t.Cleanup(s.CloseClientConnections) // runs before Close, which waits for open connections
 	return s.URL + "/mcp"
 }
 
@@ -182,7 +182,7 @@ var refusedToken = regexp.MustCompile(`^farebox_requests_total\{.*decision="TOKE
 
 // suiteSite returns a Caddyfile with a site that puts a gateway in front of every
 // port of this machine, under the path /to/PORT. The suite's client has no token, so
-// the site adds the token from the file to each request.
+// the site adds the token in the file tokens to each request.
 func suiteSite(tokens string) string {
 	site := harness.Site("http://upstream", "server conformance", "provider acme", "unpriced 0.001", "receipts on")
 	return strings.NewReplacer("reverse_proxy upstream", "reverse_proxy localhost:{re.to.1}", "handle /mcp* {", `@to path_regexp to ^/to/(\d+)(/.*)?$

@@ -26,9 +26,10 @@ const (
 )
 
 // TestExactlyTen checks promise 3. 64 callers with several keys of one account call
-// at once on a balance for ten calls. Ten get a result, 54 are refused because the
-// balance is too low, and the server ran ten calls. The tools answer at once, answer
-// slowly, or wait until ten calls are running, in JSON and in event streams.
+// at once, with a balance for ten calls. Ten get a result, 54 are refused because
+// the balance is too low, and the server runs ten calls. The tools answer at once,
+// answer slowly, or wait until ten calls are running. They answer in JSON and in
+// event streams.
 func TestExactlyTen(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -72,7 +73,7 @@ func TestExactlyTen(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// takeTime returns work that takes a random time in each run.
+// takeTime returns a function for worker.work that takes a random time in each run.
 func takeTime(seed uint64) func(context.Context, int64) {
 	return func(ctx context.Context, run int64) {
 		random := rand.New(rand.NewPCG(seed, uint64(run)))
@@ -83,8 +84,8 @@ func takeTime(seed uint64) func(context.Context, int64) {
 	}
 }
 
-// rendezvous returns work that ends once ten calls are running, so that all their
-// reservations are open at the same time.
+// rendezvous returns a function for worker.work that returns once ten calls are
+// running, so that all their reservations are open at the same time.
 func rendezvous() func(context.Context, int64) {
 	var here atomic.Int64
 	all := make(chan struct{})

@@ -60,14 +60,15 @@ func unsignalled(t *testing.T) *harness.Binaries {
 	return &b
 }
 
-// fileLimit is the file size limit, in bytes, that simulates a full disk. A store is
-// larger than that.
+// fileLimit is the file size limit, in bytes, that simulates a full disk. The store
+// is already larger, so it cannot grow.
 const fileLimit = 4096
 
 // TestFullDisk checks promises 1, 2 and 8 when the disk is full. Calls already
-// running are refused with CHARGE_FAILED, later calls with STORE_UNAVAILABLE, and no
-// result leaves the gateway. When there is room again, the same process keeps
-// serving, has charged exactly the results that arrived, and holds no reservation.
+// running are refused with CHARGE_FAILED, later calls with STORE_UNAVAILABLE or
+// CHARGE_FAILED, and no result leaves the gateway. When there is room again, the
+// same process keeps serving, has charged exactly the results that arrived, and
+// holds no reservation.
 func TestFullDisk(t *testing.T) {
 	const calls = 16
 	w := startWorker(t)
@@ -113,7 +114,7 @@ func TestFullDisk(t *testing.T) {
 		withheld(t, answer, "CHARGE_FAILED")
 	}
 
-	// New calls are refused without reaching the server.
+	// New calls are refused. One that still reaches the server gets CHARGE_FAILED.
 	runs := w.runs.Load()
 	for range calls {
 		done.Go(func() { withheld(t, call(workerJSON), "STORE_UNAVAILABLE", "CHARGE_FAILED") })

@@ -81,7 +81,7 @@ type asked struct {
 	err  error
 }
 
-// library is an account's session with the library.
+// library is an account's session with the server of startLibrary.
 type library struct {
 	gateway *harness.Gateway
 	session *mcp.ClientSession

@@ -132,8 +132,8 @@ func TestStreamsEndWithTheirKey(t *testing.T) {
 	}
 }
 
-// TestDispatchedCallOutlivesItsKey: a paid call dispatched before its key ended
-// still settles.
+// TestDispatchedCallOutlivesItsKey: a paid call that was sent to the server before
+// its key ended still settles.
 func TestDispatchedCallOutlivesItsKey(t *testing.T) {
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
 	g := binaries.StartGateway(t, harness.Site(recorder.URL, "server weather", "provider acme", "price get_forecast 0.01"))

@@ -56,7 +56,7 @@ type killed struct {
 // TestKill: promises 1, 2, 4 and 5 across crashes. While 64 callers make paid
 // calls, the gateway is killed repeatedly, each time at another point, and
 // restarts from the data on disk. After each start the books balance, each
-// received result has exactly one capture, and no credits are held. There are at
+// received result has exactly one capture, and no credits are reserved. There are at
 // most as many captures without a received result as there were calls in flight.
 func TestKill(t *testing.T) {
 	seed := rand.Uint64()
@@ -95,7 +95,7 @@ func TestKill(t *testing.T) {
 // killRound is the outcome of one round's calls.
 type killRound struct {
 	received []string // charges in results that arrived complete
-	inFlight int      // calls without a result that may have reached the gateway
+	inFlight int      // calls that may have reached the gateway but got no result
 }
 
 // callUntil lets 64 callers make calls and kills the gateway at the given
@@ -158,7 +158,9 @@ func (k *killed) check(t *testing.T, point killPoint, round killRound) {
 	t.Helper()
 	k.gateway.VerifyLedger(t)
 	var charges []harness.Charge
-	limit := len(round.received) + round.inFlight + 1 // one more than expected: a known charge, or a charge too many
+	// The list is one charge longer than the round can explain. So it ends with a
+	// charge from an earlier round, unless there is a charge too many.
+	limit := len(round.received) + round.inFlight + 1
 	k.gateway.CLI(t, &charges, "charge", "list", "--account", "agent", "--limit", strconv.Itoa(limit))
 	fresh := map[string]bool{}
 	for _, c := range charges {

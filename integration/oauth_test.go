@@ -147,10 +147,10 @@ func foundByTypeScript(t *testing.T, endpoint string) (f found) {
 	return f
 }
 
-// TestOAuthDiscovery: discovery in the official SDKs accepts the metadata of
-// each server with oauth. Discovery works for URLs with and without a slash at
-// the end, from the challenge and from the well-known URLs alone. No request
-// reaches the server behind the gateway.
+// TestOAuthDiscovery: discovery in the official SDKs accepts the metadata of each
+// server with oauth. It works for URLs with and without a slash at the end, both
+// from the challenge and from the well-known URLs alone. No request reaches the
+// server behind the gateway.
 func TestOAuthDiscovery(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))

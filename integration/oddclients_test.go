@@ -65,7 +65,8 @@ type oddClient interface {
 	ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error)
 }
 
-// short shortens a long text but keeps it comparable by its length and hash.
+// short returns a short text unchanged. It reduces a long text to its beginning,
+// length and hash, so that it can still be compared.
 func short(text string) string {
 	const enough = 2000
 	if len(text) <= enough {
@@ -80,7 +81,8 @@ var address = regexp.MustCompile(`(?:localhost|127\.0\.0\.1):\d+`)
 // requestID matches a message's id in the text of a client.
 var requestID = regexp.MustCompile(`(\\?"id\\?":\\?"?)\d+`)
 
-// settle makes the outcome comparable with those of other calls.
+// settle replaces the values in the detail that differ from call to call, such as
+// ids and addresses, so that outcomes of different calls can be compared.
 func (o *outcome) settle(q question) outcome {
 	o.detail = requestID.ReplaceAllString(short(o.detail), "${1}ID")
 	o.detail = address.ReplaceAllString(o.detail, "HOST")
@@ -455,7 +457,7 @@ func readEvents(stream string) (events []streamEvent) {
 	var e streamEvent
 	lines := strings.Split(lineEnds.Replace(strings.TrimPrefix(stream, "\uFEFF")), "\n")
 	any := false
-	for _, line := range lines[:len(lines)-1] { // the last line has no ending
+	for _, line := range lines[:len(lines)-1] { // without the rest after the last line ending
 		field, value, _ := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
 		switch {

@@ -75,7 +75,8 @@ func oddEncodings() oddGroup {
 	}}
 }
 
-// oddNames are tool names. A prefix makes them free or paid.
+// oddNames returns servers with unusual tool names. The test puts "free-" or "paid-"
+// before each name, which makes the tool free or paid.
 func oddNames() oddGroup {
 	return oddGroup{"Names of tools", []oddity{
 		called("a colon", "ns:"),

@@ -210,8 +210,8 @@ func newRemoteOddClient(t *testing.T) *remoteOddClient {
 	return &remoteOddClient{t: t, bridges: map[place]*lineProgram{}}
 }
 
-// remoteBridges is the number of processes for each endpoint, key and protocol
-// version. The callers share them.
+// remoteBridges is the number of processes for each endpoint and protocol version.
+// The callers share them.
 const remoteBridges = 2
 
 // bridge returns a process for the place with an open session.

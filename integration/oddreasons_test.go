@@ -27,8 +27,8 @@ const (
 	whyInside     reason = "addresses of the inside are not shown; [ADR 19](adr/0019-redirects-are-followed-once-and-encodings-undone.md)"
 )
 
-// oddReasons maps an oddity to its reason. The key is the title of the group, a
-// colon and the name of the oddity.
+// oddReasons maps an oddity to the reason for its different outcomes. The key is the
+// title of the group, a colon and the name of the oddity.
 var oddReasons = map[string]reason{
 	"Event streams: `event: done` with the answer's id in its data":                      whyLeftOut,
 	"Event streams: `event: partial` with a response to the request in its data":         whyLeftOut,

@@ -27,7 +27,7 @@ type oddServer struct {
 	sessions int
 }
 
-// odd is one request to an oddServer that asks for an oddity.
+// odd is one request that asks an oddServer for an oddity.
 type odd struct {
 	*harness.RawExchange
 	server *oddServer
@@ -43,7 +43,7 @@ func startOddServer(t *testing.T, oddities []oddity) *oddServer {
 	return s
 }
 
-// oddToken encodes an oddity, its form, and the call.
+// oddToken encodes the number n of an oddity, its form, and the number of the call.
 func oddToken(n int, events bool, run int64) string { return fmt.Sprintf("%d.%t.%d", n, events, run) }
 
 // runs returns the number of requests with this token.

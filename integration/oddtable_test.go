@@ -58,8 +58,8 @@ func (row *oddRow) directly() string {
 	return summary(said)
 }
 
-// through compares the outcomes of free and paid calls through Farebox with
-// those of direct calls.
+// through returns the text for the column "through Farebox". It compares the
+// outcomes of free and paid calls through Farebox with those of direct calls.
 func (row *oddRow) through() string {
 	said := map[way][]remark{}
 	var straight *oddCell
@@ -96,9 +96,10 @@ func times(n int) string {
 	return fmt.Sprint(n, " times")
 }
 
-// charged summarises the charges of paid calls with an outcome that the client
-// could determine. A client that could not determine the outcome may have left
-// before or after its answer came, so its charge proves nothing.
+// charged returns the text for the column "charged". It counts only paid calls with
+// an outcome that the client could determine. A client that could not determine the
+// outcome may have left before or after its answer came, so its charge proves
+// nothing.
 func (row *oddRow) charged() string {
 	var said []remark
 	for _, c := range row.cells {

@@ -13,8 +13,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// platformSite is a Caddyfile with the API beside an MCP server that the gateway
-// sells. The API is under /api, and under /under with the prefix stripped.
+// platformSite is a Caddyfile with an MCP server that the gateway sells, and with
+// the platform's API. The API is under /api, and under /under with the prefix
+// stripped.
 const platformSite = `{
 	admin {$CADDY_ADMIN}
 	grace_period 1s
@@ -163,9 +164,9 @@ func TestProvidersCharge(t *testing.T) {
 	}
 }
 
-// TestAPIDescribesItself: the OpenAPI description and its page are served
-// without a key, even where the site strips a prefix. Requests to other paths go
-// to the next handler.
+// TestAPIDescribesItself: the API serves its OpenAPI description and its
+// documentation page without a key, even where the site strips a prefix. Requests to
+// paths outside the API go to the next handler.
 func TestAPIDescribesItself(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, platformSite)
@@ -185,8 +186,8 @@ func TestAPIDescribesItself(t *testing.T) {
 	}
 }
 
-// TestStreamsOfTheAPIEnd: a gateway that listens for revocations does not keep
-// the server from stopping.
+// TestStreamsOfTheAPIEnd: the server stops in time, even while a gateway listens for
+// revocations on an open stream.
 func TestStreamsOfTheAPIEnd(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, platformSite)

@@ -23,7 +23,7 @@ import (
 //	polled      closes the stream before the answer
 //	held        leaves the stream open, and answers on the next one
 //	failing     as polled, but the answer is a JSON-RPC error
-//	free        as polled; free
+//	free        as polled, but the call is free
 //	direct      answers at once
 //	hidden      has no price, so the gateway hides it from clients
 type polling struct {
@@ -36,7 +36,7 @@ type polling struct {
 	broken chan string // gets the tool's name when the client leaves the stream
 
 	session string // id of the session that the next client begins
-	refused int    // number of requests to resume a stream that the server still refuses
+	refused int    // the server refuses this number of further requests to resume a stream
 	hanging bool   // resumed streams stay open without an event
 }
 

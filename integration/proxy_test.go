@@ -267,8 +267,9 @@ func TestServerBreaksOff(t *testing.T) {
 }
 
 // TestHTTP2: a call over HTTP/2 is judged, charged and settled like one over
-// HTTP/1.1: in one piece, in a stream and with a trailer. A client that leaves
-// in the middle of a stream pays nothing.
+// HTTP/1.1. This holds for an answer in one piece, for an answer in a stream, and
+// for a request with a trailer. A client that leaves in the middle of a stream pays
+// nothing.
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t))

@@ -126,8 +126,8 @@ func split(t *testing.T, answers []limited, limit int) (served []int, refused []
 			t.Errorf("%d: limit %d, remaining %d, reset %d: %s", a.status, a.limit, a.remaining, a.reset, a.body)
 		}
 		if a.code == "" && a.status == http.StatusOK {
-			// The limit regains one call each minute, so n missing calls take n
-			// minutes.
+			// The limit regains one call each minute, so n missing calls come back
+			// in n minutes.
 			if missing := (limit - a.remaining) * 60; a.reset > missing || a.reset < missing-60 {
 				t.Errorf("%d remain and all come back in %d seconds; want about %d", a.remaining, a.reset, missing)
 			}
@@ -149,10 +149,10 @@ func countdown(from, to int) (all []int) {
 	return all
 }
 
-// TestRateLimit: 64 concurrent callers on a burst of 20 get exactly 20 answers,
-// each with a different Remaining. The refusals give the time to wait, in both
-// styles of errors. Neither a reload nor a rotation of the key resets the limit.
-// Another key has its own limit.
+// TestRateLimit: 64 concurrent callers share a burst of 20 calls. Exactly 20 calls
+// get answers, each with a different Remaining. The refusals give the time to wait,
+// in both styles of errors. Neither a reload nor a rotation of the key resets the
+// limit. Another key has its own limit.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
 	for _, style := range []string{"mcp", "http"} {
@@ -313,9 +313,9 @@ func TestRateIsToldEverywhere(t *testing.T) {
 	}
 }
 
-// TestHandshakesCountApart: a client with a rate of one call a day can connect
-// and list again and again, even after its call. The refusal of the second call
-// gives the reason and says that an early retry is useless. Handshakes have a
+// TestHandshakesCountApart: a client with a rate of one call a day can connect and
+// list again and again, even after it has made its call. The refusal of a second
+// call gives the reason and says that an early retry is useless. Handshakes have a
 // limit of their own.
 func TestHandshakesCountApart(t *testing.T) {
 	t.Parallel()

@@ -87,7 +87,7 @@ func (c *refusal) check(t *testing.T, got *harness.Answer) {
 	if got.Header.Get("Cache-Control") != "no-store" || !strings.HasPrefix(got.Header.Get("Content-Type"), "application/json") {
 		t.Errorf("got headers %v", got.Header)
 	}
-	if ends := got.Header.Get("X-Farebox-Key-Expires"); ends != "" { // it would distinguish a former key from an unknown one
+	if ends := got.Header.Get("X-Farebox-Key-Expires"); ends != "" { // this header would distinguish a former key from an unknown one
 		t.Errorf("it reports a key that ends %s", ends)
 	}
 	if got.Error == nil {
@@ -138,9 +138,9 @@ func TestOutsideOfMCP(t *testing.T) {
 	}
 }
 
-// TestForeignPagesAreKeptOut: a page of another origin gets a 403 before the
-// gateway looks at its token. So does a page with a domain name that was pointed
-// at this machine.
+// TestForeignPagesAreKeptOut: a request from a web page of another origin gets a 403
+// before the gateway looks at its token. So does a request for a foreign host name,
+// as a page sends it if its domain name was pointed at this machine.
 func TestForeignPagesAreKeptOut(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))

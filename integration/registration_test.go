@@ -22,8 +22,8 @@ func withMetadata(t *testing.T, site string) string {
 	return text
 }
 
-// TestClientsReadWhyTheirKeyIsRefused: some clients look for an OAuth sign-in
-// when their key is refused. They show their user which token to send and where
+// TestClientsReadWhyTheirKeyIsRefused: some clients look for an OAuth sign-in when
+// their key is refused. These clients show their user which token to send and where
 // to get one, instead of an error about an unreadable answer.
 func TestClientsReadWhyTheirKeyIsRefused(t *testing.T) {
 	t.Parallel()
@@ -38,7 +38,7 @@ func TestClientsReadWhyTheirKeyIsRefused(t *testing.T) {
 				args = append(args, "--header", header)
 			}
 			cmd := command(t, "", binaries.Node(t), args...)
-			in, err := cmd.StdinPipe() // mcp-remote ends at the end of its input
+			in, err := cmd.StdinPipe() // kept open, because mcp-remote ends at the end of its input
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -33,10 +33,10 @@ const (
 	releasePatience = 8 * time.Minute
 )
 
-// TestRelease: an operator can build with the pinned xcaddy from this tree,
-// published as a version. The build has all modules, has the same version of
-// each dependency as the binary of the other tests, and accepts the Caddyfile in
-// the root of the tree.
+// TestRelease: this tree is published as a version of the module, and the pinned
+// xcaddy builds Caddy with that version, as an operator would. The build has all
+// modules, has the same version of each dependency as the binary of the other tests,
+// and accepts the Caddyfile in the root of the tree.
 func TestRelease(t *testing.T) { // not parallel: the build needs every core
 	dir := t.TempDir()
 	release := filepath.Join(dir, "caddy")
@@ -166,7 +166,8 @@ func publish(t *testing.T, version string) (proxy string) {
 	return "file://" + filepath.ToSlash(dir)
 }
 
-// treeFile is a file of the tree. modzip.Create leaves out nested modules.
+// treeFile is a file of the tree for modzip.Create, which leaves out the files of
+// nested modules.
 type treeFile struct{ root, path string }
 
 func (f treeFile) Path() string                 { return f.path }
@@ -176,8 +177,8 @@ func (f treeFile) Open() (io.ReadCloser, error) { return os.Open(filepath.Join(f
 // trackedFiles returns the files that git tracks or would track.
 func trackedFiles(t *testing.T) []modzip.File {
 	t.Helper()
-	// Git refuses a tree that belongs to another user than the one that runs the
-	// tests.
+	// By default, git refuses a tree that belongs to another user than the one that
+	// runs the tests. The setting safe.directory allows it.
 	cmd := exec.Command("git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")
 	cmd.Dir = binaries.Root
 	var stderr bytes.Buffer

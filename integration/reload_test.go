@@ -81,8 +81,8 @@ func TestReload(t *testing.T) {
 	g.VerifyLedger(t)
 
 	end := g.Metrics(t)
-	// After the first load, the key is loaded at most once a minute, its TTL in
-	// the cache.
+	// The cache keeps the key for a minute. So a cache that survives the reloads
+	// loads the key from the store at most once a minute.
 	if n := end[`farebox_key_lookups_total{result="found",source="store"}`] - loads; n > 3 {
 		t.Errorf("the key was loaded %v times: the cache was lost", n)
 	}

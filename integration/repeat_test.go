@@ -232,9 +232,9 @@ func TestRepeatOfAClient(t *testing.T) {
 	}
 }
 
-// TestRepeatOfARunningCall: while the first call runs, a different call with its
-// idempotency key is refused, and a retry of the same call gets a retry delay.
-// After the end of the first call, the retry gets its result.
+// TestRepeatOfARunningCall: while a call runs, a different call with the same
+// idempotency key is refused. A retry of the running call is refused with a delay
+// after which to retry. After the call has ended, a retry gets its result.
 func TestRepeatOfARunningCall(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -336,9 +336,10 @@ func TestResultGone(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestKeysOfCallsAreTheirOwners: an idempotency key belongs to the key lineage that
-// used it, at one server. Other callers learn nothing by using it, and it survives
-// a rotation. Without authorisation no result is replayed.
+// TestKeysOfCallsAreTheirOwners: an idempotency key belongs to the lineage of the
+// agent key that used it, and to one server. It survives a rotation of the agent
+// key. Other callers learn nothing by using it. No result is replayed to a caller
+// without authorisation.
 func TestKeysOfCallsAreTheirOwners(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -472,10 +473,10 @@ func TestRepeatAfterAKill(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestPostIsNeverSentTwice: an HTTP transport repeats a POST by itself if the
-// POST has an Idempotency-Key and a kept connection breaks. The gateway prevents
-// such a second run: whatever headers the caller sends, the server gets each
-// call once. The broken call is not charged, and its key is free.
+// TestPostIsNeverSentTwice: an HTTP transport repeats a POST by itself if the POST
+// has an Idempotency-Key and a kept connection breaks. The gateway prevents such a
+// second run: whatever headers the caller sends, the server gets each call once. The
+// broken call is not charged, and its idempotency key stays free.
 func TestPostIsNeverSentTwice(t *testing.T) {
 	t.Parallel()
 	server := &counted{runs: map[string]int{}, ids: map[string]int{}}

@@ -67,7 +67,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	}
 	for name, command := range map[string]struct {
 		run   func(*desk, *testscript.TestScript, []string)
-		least int // arguments
+		least int // number of arguments
 		most  int
 	}{
 		"gateway":   {(*desk).runGateway, 1, 2},
@@ -127,7 +127,8 @@ func setUpScript(env *testscript.Env) error {
 	} {
 		env.Setenv(name, value)
 	}
-	// Nothing listens on port 1: only scripts that start the server make calls.
+	// Nothing listens on port 1. A script that makes calls starts the demonstration
+	// server first, which writes another Caddyfile.
 	return writeCaddyfile(env.WorkDir, "http://127.0.0.1:1")
 }
 
@@ -188,7 +189,8 @@ func (d *desk) weather(ts *testscript.TestScript, _ []string) {
 // secretForm matches the secrets of keys.
 var secretForm = regexp.MustCompile(`(?:sk|pat)_(?:live|test)_[0-9a-f]{64}`)
 
-// farebox runs a command and checks the promises that hold for every command.
+// farebox runs a command and makes the checks that TestScript makes for every
+// command.
 func (d *desk) farebox(ts *testscript.TestScript, neg bool, args []string) {
 	err := ts.Exec(binaries.Farebox, append([]string{"farebox"}, args...)...)
 	var exited *exec.ExitError
@@ -256,8 +258,9 @@ func (d *desk) prints(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// lives accepts a lifetime up to harness.Patience longer than DURATION, because
-// an older key may be changed a while after its creation.
+// lives checks the time between the creation and the expiry of a key. It accepts a
+// time up to harness.Patience longer than DURATION, because the expiry may have been
+// set by a change a while after the creation.
 func (d *desk) lives(ts *testscript.TestScript, args []string) {
 	var key admin.KeyView
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &key))
@@ -433,8 +436,8 @@ func TestScriptsCoverEveryCommand(t *testing.T) {
 	}
 }
 
-// leaves returns the commands under "caddy farebox" and args that have no
-// subcommands.
+// leaves returns the commands that have no subcommands themselves. It starts at the
+// command that args name below "caddy farebox".
 func leaves(t *testing.T, args ...string) []string {
 	t.Helper()
 	cmd := exec.Command(binaries.Farebox, append(append([]string{"farebox"}, args...), "--help")...)
@@ -472,11 +475,11 @@ var placeholders = map[string]string{
 
 var placeholder = regexp.MustCompile(`<(uuid|time|stamp|random|last4|kid|public|seconds|port|used)(?::([A-Z]+))?>`)
 
-// matchTemplate compares a text with a template, line by line and with every
-// space. <uuid> and the other placeholders match any text of their form.
-// <uuid:NAME> matches the same text wherever the name appears, and only the
-// known text if known has the name. matchTemplate returns the texts that it
-// found by name.
+// matchTemplate compares a text with a template, line by line and with every space.
+// <uuid> and the other placeholders match any text of their form. A named
+// placeholder such as <uuid:NAME> matches the same text wherever the name appears.
+// If known returns a text for the name, the placeholder matches only this text.
+// matchTemplate returns the texts of the named placeholders, by name.
 func matchTemplate(template, text string, known func(string) string) (map[string]string, error) {
 	found := map[string]string{}
 	want, got := strings.Split(template, "\n"), strings.Split(text, "\n")

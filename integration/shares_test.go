@@ -132,7 +132,8 @@ func (b *besieged) open(t *testing.T, secret string, length int, begin string) n
 	return conn
 }
 
-// refusedBy sums the metric of claims refused on this resource.
+// refusedBy sums the metric that counts refused claims. The parameter of names the
+// claimed resource, such as "memory".
 func (b *besieged) refusedBy(t *testing.T, of string) (n float64) {
 	t.Helper()
 	for name, value := range b.Metrics(t) {
@@ -171,7 +172,9 @@ func TestBodiesWithoutTheirEnd(t *testing.T) {
 }
 
 // TestSlowBodies: the gateway gives up a body that arrives a byte at a time. It
-// does so at the end of the first window, whatever the announced length.
+// requires a minimum rate, measured over each window of bytes (share.Window), and
+// gives up when the time for the first window is over, whatever the announced
+// length.
 func TestSlowBodies(t *testing.T) {
 	t.Parallel()
 	b := besiege(t, 0, "")
@@ -226,8 +229,9 @@ func TestHeldAnswers(t *testing.T) {
 	b.callsGoOn(t)
 }
 
-// TestManyAtOnce: ten keys that open as many streams, calls with reservations or
-// requests in sessions as they can are refused at some point, and other keys are not.
+// TestManyAtOnce: an attacker with ten keys opens as many streams, calls with
+// reservations, or requests in sessions as it can. At some point it is refused, but
+// the other keys are not.
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -275,7 +279,8 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-// stream opens a stream by GET. It must succeed for the victim that pays.
+// stream opens a stream by GET. It fails the test if the stream of the paying victim
+// is refused.
 func (b *besieged) stream(t *testing.T, secret string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.Endpoint(), nil)

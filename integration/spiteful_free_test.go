@@ -83,9 +83,9 @@ var (
 	othersAnswer = strings.Replace(goodAnswer, `"id":7`, `"id":8`, 1)
 )
 
-// freeStreams: on the stream of a free call, the gateway withholds the answer to
-// another call, even if this answer is too long to hold, because the other call
-// is paid elsewhere. The answer to the free call passes if no such answer came
+// freeStreams: the stream of a free call may contain the answer to another call. The
+// gateway withholds that answer, even if it is too long to hold, because the other
+// call is paid elsewhere. The answer to the free call passes if no such answer came
 // before it.
 func (b *lawless) freeStreams(t *testing.T) {
 	p := <-b.balances
@@ -94,7 +94,7 @@ func (b *lawless) freeStreams(t *testing.T) {
 	long := strings.Replace(othersAnswer, `"result":{`, `"result":{"pad":"`+strings.Repeat("x", 2<<20)+`",`, 1)
 	for i, c := range []struct {
 		name, raw  string
-		own, whole bool // own: its own answer passes; whole: the response ends without an error (checked only with own)
+		own, whole bool // own: the call's own answer passes; whole: the response ends without an error, which is checked only if own is set
 	}{
 		{"its own answer", head("200 OK", events) + event(ownAnswer), true, true},
 		{"another's answer", head("200 OK", events) + event(othersAnswer) + event(ownAnswer), false, true},

@@ -102,8 +102,9 @@ func newLawless(t *testing.T) *lawless {
 	site := harness.Site(b.server.URL, "server spiteful", "provider acme", "price * 0.01", "free list_cities", "receipts on")
 	places := strings.NewReplacer("SERVER", strings.TrimPrefix(b.server.URL, "http://"), "CLOSED", "127.0.0.1:"+harness.FreePort(t), "SLAMMED", slam(t))
 	site = strings.Replace(site, "\n\thandle /mcp* {", places.Replace(lawlessSite), 1)
-	// The server may close a kept connection at any time. A call on that
-	// connection would fail, because a call is sent only once.
+	// The server may close a kept connection at any time. A call on that connection
+	// would fail, because a call is sent only once. So the proxy keeps no
+	// connections.
 	site = strings.ReplaceAll(site, "header_up Host {upstream_hostport}", "transport http {\n\t\t\t\tkeepalive off\n\t\t\t}")
 	b.gateway = binaries.StartGateway(t, site)
 	const balances = 64

@@ -60,15 +60,15 @@ const (
 	// spitePrice is the price of each call, in the directives and in the books.
 	spitePrice  = ledger.Amount(10_000)
 	spiteCredit = 100 * spitePrice
-	// spitePatience is the max_call of the place "slow".
+	// spitePatience is the max_call of the route "slow" in lawlessSite.
 	spitePatience = "5s"
 )
 
-// TestSpitefulServer: promises 1 and 2. A server's misbehaviour harms only its
-// own calls. Whatever the server answers, the client gets a result that was paid
-// for, the server's own error, or a refusal with the reason and the request's
-// id. A withheld answer is not charged and appears in no part of a response.
-// Afterwards it holds no credits and no memory.
+// TestSpitefulServer: promises 1 and 2. A server's misbehaviour harms only its own
+// calls. Whatever the server answers, the client gets a result that was paid for,
+// the server's own error, or a refusal with the reason and the request's id. A
+// withheld answer is not charged and appears in no part of a response. Afterwards
+// the gateway holds no credits and no memory for the calls.
 func TestSpitefulServer(t *testing.T) {
 	t.Parallel()
 	b := newLawless(t)

@@ -443,7 +443,7 @@ func TestTasksOfEverything(t *testing.T) {
 			return r
 		}
 		c.notify(inSession(c.message(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)))
-		id := 100 // this server can resume streams, so a request id is valid once
+		id := 100 // this server can resume streams, so each request id is valid only once
 		return func(method, params string) *harness.Answer {
 			t.Helper()
 			id++

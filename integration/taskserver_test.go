@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// taskServer is an MCP server with tools that run as tasks and ask for input, in
-// the forms of the versions with sessions and of the stateless ones. It does not
-// separate callers, and announces every task to every client: separation is the
-// gateway's job.
+// taskServer is an MCP server with tools that run as tasks and ask for input, in the
+// forms of the versions with sessions and of the stateless ones. It does not
+// separate callers, and announces every task to every client, because separation is
+// the gateway's job.
 type taskServer struct {
 	url string
 

@@ -19,8 +19,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// moved is a server that redirects to its path with a slash at the end. As in
-// Starlette, the Location has the host from the request.
+// moved is a server that redirects to its path with a slash at the end. Like
+// Starlette, it takes the host in the Location from the request.
 type moved struct {
 	url string
 
@@ -64,11 +64,11 @@ func (m *moved) note(r *http.Request) {
 	}
 }
 
-// TestMovedServer: if a server redirects to another path, a client reaches the
-// server as it would directly, with its session, its stream and the end of its
-// session. Each redirect is followed once, behind a stripped prefix and through
-// routes of a group, with the headers meant for the server. A paid call is
-// charged once, and no response header reveals the server's address.
+// TestMovedServer: if a server redirects to another path, a client can still begin a
+// session, open its stream and end it, as it could directly. The gateway follows
+// each redirect once, with the headers meant for the server, even behind a stripped
+// prefix and through routes of a group. A paid call is charged once, and no response
+// header reveals the server's address.
 func TestMovedServer(t *testing.T) {
 	t.Parallel()
 	m := serveMoved(t, binaries.StartWeather(t))

@@ -8,7 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	_ "time/tzdata" // for systems without time zones
+	_ "time/tzdata" // for systems without a time zone database
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -36,8 +36,9 @@ func main() {
 }
 
 // whole inserts the word "farebox" before one of Farebox's own commands, so that a
-// binary named farebox accepts "farebox account create". For help and shell
-// completion, the word follows their own command.
+// binary named farebox accepts "farebox account create". In a command line for help
+// or shell completion, Farebox's command comes second, after "help" or the
+// completion command.
 func whole(args []string) []string {
 	at := 1
 	if len(args) > 2 && (args[1] == cobra.ShellCompRequestCmd || args[1] == cobra.ShellCompNoDescRequestCmd || args[1] == "help") {

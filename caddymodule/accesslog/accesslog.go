@@ -21,26 +21,28 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// Redactor writes the access log's records of one handler's requests in place of
-// Caddy, with keys redacted. It serves two kinds of requests: those of a site with
-// its own header for keys, which Caddy does not redact, and those with a key in a
-// wrong place, such as the URL; see Leaks. Caddy copies a request for its log before
-// any handler runs, with headers in spellings that handlers never see. No handler
-// can redact that copy, so Caddy's own record is suppressed. A Redactor is safe for
-// concurrent use.
+// Redactor writes access log records with keys redacted, in place of Caddy, for
+// requests of one handler. It does so for two kinds of requests. At a site with its
+// own header for keys it writes all records, because Caddy does not redact that
+// header. At other sites it writes those of requests with a key in a wrong place,
+// such as the URL; see Leaks. Caddy copies a request for its log before any handler
+// runs, with headers in spellings that handlers never see. No handler can redact
+// that copy, so Caddy's own record is suppressed. A Redactor is safe for concurrent
+// use.
 type Redactor struct {
 	Server  string // the name of the MCP server, for log lines
 	Secrets *keys.Format
 	Header  exchange.KeyHeader
-	Access  *zap.Logger // see Logger
+	Access  *zap.Logger // as returned by Logger
 	Log     *slog.Logger
 }
 
-// httpApp stands for Caddy's HTTP app, so that its logger has the name of Caddy's
-// own.
+// httpApp takes the place of Caddy's HTTP app in Logger, so that the logger has the
+// same name as Caddy's own.
 type httpApp struct{}
 
-// CaddyModule returns the id alone. The type is never registered as a module.
+// CaddyModule returns only the id, from which Caddy derives the name of the logger.
+// The type is never registered as a module.
 func (httpApp) CaddyModule() caddy.ModuleInfo { return caddy.ModuleInfo{ID: "http"} }
 
 // Logger returns Caddy's logger of the access log, http.log.access.
@@ -103,9 +105,9 @@ func (a *Record) Fail(err error) {
 	a.w.WriteHeader(status)
 }
 
-// loggersOf returns the loggers that Caddy would use for the request: the loggers
-// that the route names, or else those of the host. It returns nil if Caddy would not
-// log the request.
+// loggersOf returns the loggers that Caddy would use for the request: those that the
+// route names, or else those of the request's host. It returns nil if Caddy would
+// not log the request.
 func (a *Redactor) loggersOf(r *http.Request) []*zap.Logger {
 	server := ServerOf(r)
 	if skip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.LogSkipVar).(bool); server == nil || server.Logs == nil || skip {
@@ -155,7 +157,8 @@ func loggerNames(logs *caddyhttp.ServerLogConfig, host string) ([]string, bool) 
 	return []string{logs.DefaultLoggerName}, false
 }
 
-// Keep adds fields to the record. A field replaces an earlier one with the same key.
+// Keep adds fields to the record. A new field replaces an older one with the same
+// key.
 func (a *Record) Keep(fields []zap.Field) {
 	for _, f := range fields {
 		a.fields = append(slices.DeleteFunc(a.fields, func(old zap.Field) bool { return old.Key == f.Key }), f)

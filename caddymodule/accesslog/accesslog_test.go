@@ -32,8 +32,8 @@ func request(url string, header http.Header) *http.Request {
 	return r.WithContext(context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{}))
 }
 
-// A record is written in place of Caddy's, to the loggers of the host, with every key
-// redacted.
+// A Redactor writes its record in place of Caddy, to the loggers of the request's
+// host, with every key redacted.
 func TestRecord(t *testing.T) {
 	secret := keys.Mint(keys.Agent, keys.Live)
 	for name, want := range map[string]string{
@@ -77,7 +77,8 @@ func TestFail(t *testing.T) {
 	}
 }
 
-// A request leaks a key in its URL, and in a header that Caddy does not redact.
+// Leaks reports a key in the URL of a request, or in a header that Caddy does not
+// redact.
 func TestLeaks(t *testing.T) {
 	secret := keys.Mint(keys.Agent, keys.Live)
 	redactor := Redactor{Secrets: &keys.DefaultFormat}

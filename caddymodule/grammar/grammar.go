@@ -21,9 +21,9 @@ type Parser = func(d *caddyfile.Dispenser) error
 // Subdirectives maps the names of subdirectives to their parsers.
 type Subdirectives map[string]Parser
 
-// Block reads a block of subdirectives. Each may appear once, and the repeatable
-// ones any number of times. The errors of Block begin with of, the name of the
-// directive.
+// Block reads a block of subdirectives. Those in repeatable may appear any number of
+// times, and all others once. The parameter of is the name of the directive, with
+// which the errors of Block begin.
 func Block(d *caddyfile.Dispenser, of string, allowed Subdirectives, repeatable ...string) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -43,8 +43,8 @@ func Block(d *caddyfile.Dispenser, of string, allowed Subdirectives, repeatable 
 	return nil
 }
 
-// unknown returns the error for a name that a block does not have. It suggests the
-// most similar name of the block.
+// unknown returns the error for a subdirective that the block does not have. It
+// suggests the most similar one that the block has, if it is similar enough.
 func unknown(d *caddyfile.Dispenser, of, name string, known []string) error {
 	if len(known) == 0 {
 		return d.Errf("%s has no subdirectives, not %q", of, name)
@@ -91,7 +91,7 @@ func Text(into *string) Parser {
 	return func(d *caddyfile.Dispenser) error { return Arg(d, into) }
 }
 
-// Checked returns a parser for one argument that must pass the check.
+// Checked returns a parser for one argument, which the function check must accept.
 func Checked(into *string, check func(string) error) Parser {
 	return func(d *caddyfile.Dispenser) error {
 		if err := Arg(d, into); err != nil {
@@ -104,7 +104,7 @@ func Checked(into *string, check func(string) error) Parser {
 	}
 }
 
-// Args reads one or more arguments of a subdirective and appends them.
+// Args reads one or more arguments of a subdirective and appends them to into.
 func Args(d *caddyfile.Dispenser, into *[]string) error {
 	name := d.Val()
 	args := d.RemainingArgs()
@@ -115,7 +115,7 @@ func Args(d *caddyfile.Dispenser, into *[]string) error {
 	return nil
 }
 
-// Texts returns a parser for one or more arguments, which it appends.
+// Texts returns a parser for one or more arguments, which it appends to into.
 func Texts(into *[]string) Parser {
 	return func(d *caddyfile.Dispenser) error { return Args(d, into) }
 }

@@ -37,7 +37,7 @@ func (o *option) read(block string) error {
 	}, "texts")
 }
 
-// Each parser stores the value of its words.
+// Each parser stores the value of its arguments.
 func TestParsers(t *testing.T) {
 	var o option
 	if err := o.read("text \"two words\"\nchecked even\ntexts a b\ntexts c\nlife 365d\nswitch on\nnumber 7\nsize 1PiB\n\nplace"); err != nil {

@@ -66,7 +66,7 @@ func (p *Price) parseTerms(d *caddyfile.Dispenser) error {
 			return d.Errf("price: after the amount comes charge_on, charge_if or nothing, not %q", word)
 		}
 	}
-	unplaced := *p // WrapErr adds the position; compileBook would repeat it
+	unplaced := *p // without the position, because WrapErr adds it below
 	unplaced.Source = ""
 	if _, err := (&Terms{Prices: []Price{unplaced}, Unpriced: Deny}).compileBook(); err != nil {
 		return d.WrapErr(err)

@@ -30,7 +30,8 @@ type Method struct {
 	Amount string `json:"amount"`
 }
 
-// rule translates the method for package pricing. Its charged ends are on.
+// rule translates the method for package pricing. The parameter on has the ends of
+// calls that are charged.
 func (m *Method) rule(on pricing.ChargeOn) (pricing.Rule, error) {
 	r := pricing.Rule{Pattern: items.Item{Kind: items.Method, Name: m.Method}.String(), ChargeOn: on}
 	if err := mcp.CheckMethodRule(m.Method); err != nil {
@@ -70,9 +71,9 @@ func (t *Terms) parseMethod(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// checkItem returns an error at the current line if price or free does not take the
-// name. That includes a name that can never match, because earlier ones match
-// everything that it would.
+// checkItem checks text, the name in a line of price or free. It returns an error at
+// the current line if the name is invalid. It also does so if the name can never
+// match, because the names in earlier lines match everything that it would match.
 func (t *Terms) checkItem(d *caddyfile.Dispenser, text string) error {
 	item, err := items.Parse(text)
 	switch {
@@ -84,7 +85,7 @@ func (t *Terms) checkItem(d *caddyfile.Dispenser, text string) error {
 	var before items.Table[struct{}]
 	for _, p := range t.Prices {
 		if other, err := items.Parse(p.Tool); err == nil && other.Kind == item.Kind {
-			_ = before.Add(other, struct{}{}) // its own line has reported any error
+			_ = before.Add(other, struct{}{}) // an error would have been reported at the line of p
 		}
 	}
 	if err := before.Add(item, struct{}{}); err != nil {
@@ -112,8 +113,8 @@ func compileNotifications(methods []Method) (*gate.Notifications, error) {
 	return gate.NewNotifications(rules)
 }
 
-// parseNotification checks the last rule, which is for a notification, together with
-// the rules before it. So an error names the line of the last rule.
+// parseNotification checks the rule that was read last, which is for a notification,
+// together with the rules before it. So an error names the line of that rule.
 func (t *Terms) parseNotification(d *caddyfile.Dispenser) error {
 	if _, err := compileNotifications(t.Methods); err != nil {
 		return d.WrapErr(err)

@@ -9,8 +9,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Price is the price of a call of the tools, prompts or resources that match a
-// pattern.
+// Price is the price of one call. It applies to the tools, prompts or resources that
+// match a pattern.
 type Price struct {
 	// The name of a tool, or a pattern with `*`, `?` and `[a-z]`. After `prompt:`,
 	// the name or pattern of a prompt. After `resource:`, a URI in which `*` and
@@ -97,9 +97,9 @@ func (t *Terms) compileBook() (*pricing.Book, error) {
 }
 
 // rule translates the price for package pricing. The parameters on and chargeIf are
-// the handler's charge_on and charge_if, for a price without its own. The handler's
-// charge_if applies only to tools, and not to calls that are charged at their start,
-// before they have a result.
+// the handler's charge_on and charge_if, which apply if the price does not have its
+// own. The handler's charge_if applies only to tools. It does not apply to calls
+// that are charged at their start, because they have no result yet.
 func (p *Price) rule(on pricing.ChargeOn, chargeIf string) (r pricing.Rule, err error) {
 	r = pricing.Rule{Pattern: p.Tool, CEL: p.CEL, ChargeOn: on, ChargeIf: p.ChargeIf}
 	if len(p.ChargeOn) > 0 {

@@ -12,9 +12,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Terms has the prices of a site. The parsers of its subdirectives check each line
-// as they read it. Compile checks everything, because a config in JSON has not
-// passed the parsers.
+// Terms has the prices of a site. The parsers of its subdirectives check each
+// line of a Caddyfile as they read it. Compile checks everything again, because a
+// config in JSON has not passed the parsers.
 type Terms struct {
 	// The prices of calls. An exact name wins over patterns, and the first
 	// matching pattern wins over later ones.

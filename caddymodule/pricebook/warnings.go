@@ -36,7 +36,7 @@ func (t *Terms) sellsTools() bool {
 	return false
 }
 
-// doubtOf returns the reason why a price's name is probably a mistake, and the
+// doubtOf returns the reason why the name in a price is probably a mistake, and the
 // likely correction. Both are "" for a plausible name.
 func doubtOf(item items.Item, book *pricing.Book) (reason, advice string) {
 	switch {

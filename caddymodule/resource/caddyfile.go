@@ -7,7 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// Parser returns the parser of the subdirective oauth. Each error names its line.
+// Parser returns the parser of the subdirective oauth. Its errors name the line of
+// the mistake.
 func Parser(into **OAuth, declared *keys.Catalogue) grammar.Parser {
 	return func(d *caddyfile.Dispenser) error {
 		here := *d

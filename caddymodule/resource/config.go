@@ -39,13 +39,13 @@ type OAuth struct {
 }
 
 // offlineAccess is the scope by which a client asks its authorization server for a
-// refresh token. It does not concern the resource, which therefore never names it
-// (MCP 2026-07-28, authorization).
+// refresh token. The scope does not concern the resource, so the resource never
+// names it (MCP 2026-07-28, authorization).
 const offlineAccess = "offline_access"
 
 // Compile checks the config of a server and returns its resource. All scopes in the
-// config must be declared. The parameter named has the scopes that the server's
-// rules name, and required has those that items without a rule need.
+// config must be in declared. The parameter named has the scopes that the server's
+// rules name, and required has those that a key needs for items without a rule.
 func (o *OAuth) Compile(server string, declared *keys.Catalogue, named, required []string) (*Resource, error) {
 	if err := o.check(declared); err != nil {
 		return nil, fmt.Errorf("oauth: %w", err)

@@ -19,8 +19,9 @@ type document struct {
 }
 
 // WriteMetadata writes the metadata document. If slash is true, the resource
-// identifier in it ends with a slash. It must be the identifier from which the
-// client derived the URL, because the client accepts no other (RFC 9728, 3.3).
+// identifier in it ends with a slash. A client accepts a document only if the
+// identifier in it is the one from which the client derived the URL of the document
+// (RFC 9728, 3.3).
 func (r *Resource) WriteMetadata(w http.ResponseWriter, slash bool) error {
 	body, err := json.Marshal(document{
 		Resource: r.identifier(slash), AuthorizationServers: r.config.AuthorizationServers, ScopesSupported: r.scopes,
@@ -47,8 +48,8 @@ type List []*Resource
 // Find returns the resource for a metadata request, or nil if there is no match. The
 // parameter host is the request's host, and below is its path after WellKnown. The
 // result slash reports whether the client used the identifier that ends with a
-// slash. A proxy may have changed the host, so if no resource has the host, the path
-// decides.
+// slash. If no resource has the host, the path alone decides, because a proxy may
+// have changed the host.
 func (all List) Find(host, below string) (found *Resource, slash bool) {
 	at := slices.DeleteFunc(slices.Clone(all), func(r *Resource) bool { return !r.IsAt(host) })
 	if len(at) == 0 {

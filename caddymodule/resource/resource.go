@@ -39,8 +39,9 @@ func (r *Resource) MetadataURL(slash bool) string {
 }
 
 // Asked reports whether a request has used the resource's URL with a trailing slash.
-// Where the request cannot decide, the configured form applies: at the root, where a
-// request's path is never empty, and behind a proxy that has changed the path.
+// Two kinds of requests do not show that: those for the root, because a request's
+// path is never empty, and those behind a proxy that has changed the path. For them
+// the configured form of the URL decides.
 func (r *Resource) Asked(req *http.Request) (slash bool) {
 	called := req.URL.Path
 	if original, ok := req.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {

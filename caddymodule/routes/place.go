@@ -19,7 +19,7 @@ type Place struct {
 	Upstreams []string
 
 	server *caddyhttp.Server
-	depth  int               // nesting of the routes in which find searches
+	depth  int               // how deeply the routes in which find searches are nested
 	hosts  []string          // that the routes around farebox match
 	paths  []string          // patterns that the routes around farebox match
 	next   caddyhttp.Handler // the handlers behind farebox
@@ -163,7 +163,7 @@ func (p *Place) Paths() []string {
 // ServeHTTP passes a request that Farebox itself makes to the handlers behind
 // farebox.
 func (p *Place) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer func() { // net/http did not start this goroutine, and does not recover in it
+	defer func() { // net/http does not recover from a panic here, because it did not start this goroutine
 		if problem := recover(); problem != nil {
 			w.WriteHeader(http.StatusBadGateway)
 		}

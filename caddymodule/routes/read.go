@@ -40,7 +40,7 @@ type Guarding interface {
 	Guard() Guard
 }
 
-// stage is a route of a config, which Caddy may have provisioned or not.
+// stage is a route of a config. Caddy may or may not have provisioned the route.
 type stage struct {
 	group    string // at most one route of a group runs
 	matchers string // equal for routes that match the same requests; "" matches all
@@ -78,8 +78,8 @@ func (s *reader) stages(list caddyhttp.RouteList) []stage {
 	return all
 }
 
-// stage reads a route. A handler is in only one of the two lists, because Caddy
-// drops the text of handlers that it has provisioned.
+// stage reads a route. A handler is either in r.Handlers or in r.HandlersRaw,
+// because Caddy drops the JSON of handlers that it has provisioned.
 func (s *reader) stage(r *caddyhttp.Route) stage {
 	to := stage{group: r.Group, terminal: r.Terminal}
 	switch {
@@ -127,7 +127,7 @@ func (s *reader) unmade(text json.RawMessage) step {
 	var h struct {
 		Handler   string              `json:"handler"`
 		Routes    caddyhttp.RouteList `json:"routes"`
-		Upstreams json.RawMessage     `json:"upstreams"` // decoded later, since its type differs among handlers
+		Upstreams json.RawMessage     `json:"upstreams"` // decoded later, because its type depends on the handler
 		Name      string              `json:"name"`
 		PassThru  bool                `json:"pass_thru"`
 	}

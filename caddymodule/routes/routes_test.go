@@ -50,7 +50,8 @@ func proxyTo(dial string) string {
 	return `{"handler":"reverse_proxy","upstreams":[{"dial":"` + dial + `"}]}`
 }
 
-// route returns a route as JSON. Its attributes, such as a group, end in a comma.
+// route returns a route as JSON. The parameter attributes has further members of the
+// route, such as a group, each followed by a comma.
 func route(attributes string, handlers ...string) string {
 	return `{` + attributes + `"handle":[` + strings.Join(handlers, ",") + `]}`
 }
@@ -139,9 +140,9 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// A reverse_proxy to a guarded server without a farebox before it is a bypass, with its
-// lines in the Caddyfile. Look finds it before and after Caddy has provisioned the
-// routes.
+// A reverse_proxy that reaches a guarded server without a farebox before it is a
+// bypass, and is reported with its lines in the Caddyfile. Look finds it whether or
+// not Caddy has provisioned the routes.
 func TestLook(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "Caddyfile")
 	const text = `a.example {
@@ -177,7 +178,7 @@ b.example {
 	handle := func(path, routes string) string {
 		return route(`"group":"g","match":[{"path":["`+path+`"]}],`, subroute(routes))
 	}
-	terminal := func(host string, routes ...string) string { // as sites of a Caddyfile are
+	terminal := func(host string, routes ...string) string { // the routes of sites in a Caddyfile are terminal
 		return strings.Replace(hostRoute(host, routes...), "{", `{"terminal":true,`, 1)
 	}
 	for name, c := range map[string]struct {

@@ -34,8 +34,8 @@ type Bypass struct {
 	Lines    string // positions of the reverse_proxy, as FILE:LINE, FILE:LINE; empty if unknown
 }
 
-// Look follows the routes of all servers of the app. Caddy may have provisioned them
-// or not.
+// Look follows the routes of all servers of the app, whether or not Caddy has
+// provisioned them.
 func Look(app *caddyhttp.App) Survey {
 	s := survey{guarded: make(map[string]Guard)}
 	var result Survey
@@ -83,10 +83,10 @@ func keeper(stages []stage) string {
 	return ""
 }
 
-// walk follows a list of routes. The parameter more says that a handler behind the
+// walk follows a list of routes. The parameter more is true if a handler behind the
 // list may answer. The parameter guards has the farebox handlers before the list.
 func (s *survey) walk(list []stage, more bool, guards []Guard) {
-	ended := make(map[string]string) // by matchers: the handler that has answered such requests
+	ended := make(map[string]string) // by matchers: the handler that has answered the requests that they match
 	groups := make(map[string]bool)  // groups that had a route for all requests
 	before := slices.Clone(guards)
 	entered := make(map[string][]Guard) // by group: the guards before its first route
@@ -110,7 +110,7 @@ func (s *survey) walk(list []stage, more bool, guards []Guard) {
 			end = "the route before it in its group"
 		}
 		passed, end := s.follow(to.steps, rest, slices.Clone(guards), end)
-		if !to.terminal { // no request goes on after it
+		if !to.terminal { // no request goes on after a terminal route
 			before = union(before, passed)
 		}
 		if to.group != "" && to.matchers == "" {
@@ -164,8 +164,9 @@ func (s *survey) fail(g Guard, why string) {
 	}
 }
 
-// guardsIn returns all farebox handlers in a subroute, for whichever requests they
-// are. A request that matches none of them is meant to bypass them.
+// guardsIn returns all farebox handlers in a subroute, no matter which requests they
+// are for. A request that reaches no handler among them is assumed to bypass them on
+// purpose.
 func guardsIn(stages []stage) (all []Guard) {
 	for _, to := range stages {
 		for _, s := range to.steps {

@@ -47,8 +47,9 @@ type Store struct {
 	Key string `json:"key,omitempty"`
 }
 
-// Request ids are locked for all processes of a database only if its store
-// implements RequestLocks. The engine checks that by a type assertion.
+// Request ids are locked across all processes that share a database only if
+// pgstore.Store implements RequestLocks. The engine finds that out at run time, by a
+// type assertion, so it is checked here.
 var _ engine.RequestLocks = (*pgstore.Store)(nil)
 
 // The kinds of stores.
@@ -61,7 +62,8 @@ const (
 // drivers are the kinds of stores, for errors.
 var drivers = strings.Join([]string{SQLite, Postgres, Remote}, ", ")
 
-// ErrNoOwnStore is the error of operations at a gateway without a store of its own.
+// ErrNoOwnStore refuses operations on keys and accounts at a gateway without a
+// store of its own.
 var ErrNoOwnStore = errors.New("this gateway has no store of its own: manage keys and accounts at the platform")
 
 // Source is the store of a config, which may not be open yet.
@@ -95,8 +97,8 @@ type Source struct {
 	// after. It is nil for a platform.
 	Migrate func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error)
 
-	// Schema returns the version of the schema after the store was opened. It is nil
-	// for a platform.
+	// Schema returns the version of the schema that the store has once it is open.
+	// It is nil for a platform.
 	Schema func() (int64, error)
 }
 

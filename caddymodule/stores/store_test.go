@@ -22,8 +22,8 @@ func remote(t *testing.T, url, key string) (*Store, *Source) {
 }
 
 // A gateway's key comes from the environment or a file, and is neither in the config
-// nor in the store's identity. Another key makes another store, so that a reload
-// reconnects.
+// nor in the store's identity. Another key gives another identity, so that a reload
+// opens a new store.
 func TestGatewayKeyStaysOutOfTheConfig(t *testing.T) {
 	t.Setenv("FAREBOX_TEST_GATEWAY_KEY", gatewaySecret)
 	file := filepath.Join(t.TempDir(), "key")

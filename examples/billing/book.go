@@ -67,8 +67,8 @@ func (b *book) list(keep func(*invoice) bool) []invoice {
 	return found
 }
 
-// find returns a copy of an invoice. Its error is for the model, and suggests
-// another request.
+// find returns a copy of the invoice with this id. The text of its error is meant
+// for the model that asked, and suggests another request.
 func (b *book) find(id string) (invoice, error) {
 	found := b.list(func(i *invoice) bool { return i.ID == id })
 	if len(found) == 0 {

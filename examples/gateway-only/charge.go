@@ -17,11 +17,11 @@ const (
 	billingPrice = "0.10"
 )
 
-// postCharge charges the account of the agent's token. It authenticates with a
-// provider key, like a server that accepts agents' tokens and charges them by
-// itself. A real server would also send an idempotency key derived from the charged
-// item, such as an order number, so that it can retry after a broken connection. The
-// single call here does not need one.
+// postCharge charges the account that the agent's token belongs to. It authenticates
+// with a provider key, as a server does that accepts agents' tokens and charges them
+// by itself. A real server would also send an idempotency key derived from the
+// charged item, such as an order number, so that it can retry after a broken
+// connection. The single call here does not need one.
 func postCharge(ctx context.Context, platform, providerKey, token string) (*demo.Charge, error) {
 	body, err := json.Marshal(map[string]string{"token": token, "server": billing, "tool": billingTool, "amount": billingPrice})
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// TestDefaults checks that without environment variables the addresses are those in
-// the Caddyfiles.
+// TestDefaults checks that the program's default addresses are those in the
+// Caddyfiles.
 func TestDefaults(t *testing.T) {
 	o := options{}
 	o.fromEnvironment(func(string) string { return "" })
@@ -61,9 +61,9 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
-// TestRefusedChargeIsShown checks that the error for a refused charge has the
-// platform's reason and no secrets, and that a response that is not JSON is an
-// error.
+// TestRefusedChargeIsShown checks that the error for a refused charge contains the
+// platform's reason and no secrets. It also checks that a response that is not JSON
+// is an error.
 func TestRefusedChargeIsShown(t *testing.T) {
 	status, body := http.StatusPaymentRequired, `{"code":"INSUFFICIENT_BALANCE"}`
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

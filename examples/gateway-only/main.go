@@ -1,10 +1,11 @@
-// Command gateway-only, run by "make run-gateway-only", starts a Farebox platform,
-// which keeps accounts, keys and charges, and a gateway without a store of its own
-// in front of a demonstration MCP server. It shows a paid call through the gateway,
-// a charge by a server that charges by itself, and that a key deleted at the
-// platform no longer works at the gateway. The servers keep running until the
-// program is stopped, which ends all of them. The program manages Farebox as an
-// operator would, with the commands of the real binary.
+// Command gateway-only, run by "make run-gateway-only", starts a Farebox platform, a
+// gateway, and a demonstration MCP server behind the gateway. The platform keeps the
+// accounts, keys and charges. The gateway has no store of its own. The program shows
+// a paid call through the gateway, and a charge by a server that charges by itself.
+// It also shows that a key deleted at the platform no longer works at the gateway.
+// The servers keep running until the program is stopped, which ends all of them. The
+// program manages Farebox as an operator would, with the commands of the real
+// binary.
 //
 // The program runs on Unix systems.
 package main
@@ -53,7 +54,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 }
 
 // start starts the platform and makes a gateway key there. Then it starts the MCP
-// server, and the gateway with that key.
+// server, and a gateway that uses the key.
 func start(ctx context.Context, o options, servers *demo.Servers) error {
 	platform, err := servers.StartCaddy(ctx, "the platform", "platform.log",
 		filepath.Join(o.configs, "platform.Caddyfile"), o.platform(), o.environment(o.platformAdmin))
@@ -80,8 +81,8 @@ func start(ctx context.Context, o options, servers *demo.Servers) error {
 	return err
 }
 
-// demonstrate pays for a call through the gateway and for a charge of another
-// server. Then it deletes the paying key and uses it again.
+// demonstrate pays for a call through the gateway, and for a charge by the server
+// that charges by itself. Then it deletes the agent's key and tries to use it again.
 func demonstrate(ctx context.Context, o options) (*demonstration, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -10,9 +10,10 @@ import (
 // target is the make target that runs this program.
 const target = "run-gateway-only"
 
-// options are the settings from the flags and the environment. The variables have
-// the names that the Caddyfiles use, except for the admin addresses: PLATFORM_ADMIN
-// is the platform's, and GATEWAY_ADMIN the gateway's.
+// options are the settings from the flags and the environment. The environment
+// variables have the same names as in the Caddyfiles, except for those of the two
+// admin addresses: PLATFORM_ADMIN sets the platform's, and GATEWAY_ADMIN the
+// gateway's.
 type options struct {
 	demo.Options
 	configs string
@@ -42,14 +43,15 @@ func (o *options) endpoint() string { return "http://localhost:" + o.port + "/mc
 // platform returns the URL of the platform.
 func (o *options) platform() string { return "http://localhost:" + o.platformPort }
 
-// operator returns an operator of the platform. The gateway has no accounts and keys
-// to manage.
+// operator returns an operator that runs commands at the platform, because the
+// gateway itself has no accounts and keys.
 func (o *options) operator() demo.Operator {
 	return demo.Operator{Binary: o.Farebox, Admin: o.platformAdmin}
 }
 
-// environment returns the variables of the platform or the gateway in addition to
-// those of this process. admin is the admin address.
+// environment returns the environment variables that the platform or the gateway
+// gets in addition to those of this process. admin is the admin address of that
+// server.
 func (o *options) environment(admin string) []string {
 	return []string{
 		"FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + o.port, "PLATFORM_PORT=" + o.platformPort,

@@ -106,8 +106,9 @@ func start(ctx context.Context, o options, servers *demo.Servers, dsn string) er
 	return err
 }
 
-// demonstrate makes calls through the balancer, which both gateways serve. Then it
-// deletes the calling key through one gateway and uses the key at the other.
+// demonstrate makes calls through the balancer, so that both gateways serve some of
+// them. Then it deletes the key of these calls through one gateway, and tries to use
+// it at the other.
 func demonstrate(ctx context.Context, o options) (*demonstration, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

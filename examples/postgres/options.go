@@ -28,7 +28,7 @@ type options struct {
 
 	port        string  // the balancer's port: BALANCER_PORT
 	weatherPort string  // the weather server's port: WEATHER_PORT
-	nodes       [2]node // NODE1_PORT and NODE1_ADMIN, and so on
+	nodes       [2]node // NODE1_PORT, NODE1_ADMIN, NODE2_PORT and NODE2_ADMIN
 }
 
 func (o *options) fromEnvironment(getenv func(string) string) {
@@ -52,8 +52,8 @@ func (o *options) operator(n node) demo.Operator {
 	return demo.Operator{Binary: o.Farebox, Admin: n.admin}
 }
 
-// environment returns the variables of a gateway in addition to those of this
-// process.
+// environment returns the environment variables that a gateway gets in addition to
+// those of this process.
 func (o *options) environment(n node, dsn string) []string {
 	return []string{
 		"FAREBOX_DSN=" + dsn, "FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + n.port,
@@ -61,8 +61,8 @@ func (o *options) environment(n node, dsn string) []string {
 	}
 }
 
-// balancer returns the variables of the balancer in addition to those of this
-// process.
+// balancer returns the environment variables that the balancer gets in addition to
+// those of this process.
 func (o *options) balancer() []string {
 	return []string{"BALANCER_PORT=" + o.port, "NODE1_PORT=" + o.nodes[0].port, "NODE2_PORT=" + o.nodes[1].port}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// TestDefaults checks that without environment variables the addresses are those in
-// the Caddyfiles. The second gateway's are those in the comment at the head of the
+// TestDefaults checks that the program's default addresses are those in the
+// Caddyfiles. Those of the second gateway are in the comment at the head of the
 // Caddyfile.
 func TestDefaults(t *testing.T) {
 	o := options{}

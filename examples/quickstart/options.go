@@ -6,8 +6,8 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// options are the settings from the flags and the environment. The variables have
-// the names that the Caddyfile uses.
+// options are the settings from the flags and the environment. The environment
+// variables have the same names as in the Caddyfile.
 type options struct {
 	demo.Options
 	config string
@@ -30,8 +30,8 @@ func (o *options) fromEnvironment(getenv func(string) string) {
 // endpoint returns the URL at which MCP clients reach the gateway.
 func (o *options) endpoint() string { return "http://localhost:" + o.port + "/mcp" }
 
-// environment returns the variables of the gateway in addition to those of this
-// process.
+// environment returns the environment variables that the gateway gets in addition to
+// those of this process.
 func (o *options) environment() []string {
 	return []string{
 		"FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + o.port,

@@ -20,8 +20,9 @@ func file(t *testing.T, text string) string {
 	return name
 }
 
-// TestBusyPortIsNamed checks that for each of the three ports the error for a port
-// in use names the port and the variable that chooses another one.
+// TestBusyPortIsNamed checks the error for a port that is in use, for each of the
+// three ports. The error names the port and the environment variable that sets
+// another one.
 func TestBusyPortIsNamed(t *testing.T) {
 	var busy []string
 	for range 3 {
@@ -68,8 +69,8 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
-// TestDefaults checks that without environment variables the addresses are those in
-// the Caddyfile.
+// TestDefaults checks that the program's default addresses are those in the
+// Caddyfile.
 func TestDefaults(t *testing.T) {
 	o := options{}
 	o.fromEnvironment(func(string) string { return "" })

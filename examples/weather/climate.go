@@ -25,8 +25,8 @@ var atlas = map[string]climate{
 	"tokyo":     {"Tokyo", "partly cloudy", 19, 11, 1530, 1880},
 }
 
-// lookUp finds a city by its name, ignoring case. Its error is for the model, and
-// suggests another request.
+// lookUp finds a city by its name, ignoring case. The text of its error is meant for
+// the model that asked, and suggests another request.
 func lookUp(city string) (climate, error) {
 	if c, ok := atlas[strings.ToLower(strings.TrimSpace(city))]; ok {
 		return c, nil

@@ -66,8 +66,9 @@ func climateReport(_ context.Context, _ *mcp.CallToolRequest, in cityInput) (*mc
 		c.City, c.RainMM, c.SunHours, c.Sky, c.LowC, c.HighC)), nil, nil
 }
 
-// readStation always fails. The SDK returns its error as a result that is marked as
-// an error, which the model can read, and not as a protocol error.
+// readStation always fails. The SDK turns its error into a tool result that is
+// marked as an error, so that the model can read it. A protocol error would not
+// reach the model.
 func readStation(_ context.Context, _ *mcp.CallToolRequest, in cityInput) (*mcp.CallToolResult, any, error) {
 	c, err := lookUp(in.City)
 	if err != nil {

@@ -47,7 +47,7 @@ func Build(dir string) (*Binaries, error) {
 }
 
 // build builds a package in the same way as the test: with the race detector if the
-// test uses it, and with the test's clock shift.
+// test uses it, and with the clock shift of the test (see package clock).
 func build(root, output, pkg string) error {
 	args := []string{"build", "-o", output}
 	if raceEnabled {

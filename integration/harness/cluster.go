@@ -15,9 +15,9 @@ type Cluster struct {
 	Nodes []*Gateway
 }
 
-// OnPostgres changes a Caddyfile of Site into one for the nodes of a cluster. The
-// nodes log less, because tests send a cluster many requests. options are further
-// lines of the global option farebox.
+// OnPostgres changes a Caddyfile that Site returned into one for the nodes of a
+// cluster. The nodes log less, because tests send a cluster many requests. options
+// are further lines for the global option farebox.
 func OnPostgres(caddyfile string, options ...string) string {
 	shared := strings.Join(append([]string{
 		"store postgres {env.FAREBOX_DSN}",
@@ -65,8 +65,8 @@ func (c *Cluster) NewAgent(t testing.TB, name string, credits ledger.Amount) Key
 	return c.NewKey(t, client, map[string]any{"account": name})
 }
 
-// NewKey makes a key through a node's admin endpoint. The output of every node is
-// searched for its secret at the end.
+// NewKey makes a key through a node's admin endpoint. At the end of the test, the
+// output of every node is searched for the key's secret.
 func (c *Cluster) NewKey(t testing.TB, client *ops.Client, body map[string]any) Key {
 	t.Helper()
 	var key Key

@@ -37,17 +37,20 @@ type Check struct {
 	Message  string `json:"errorMessage"`
 }
 
-// Requirements selects all scenarios that a revision of the specification requires,
-// and the additional ones that the suite runs without scoring them.
+// Requirements returns the suite's flags for all scenarios that a revision of the
+// specification requires. With these flags the suite also runs some more scenarios,
+// without scoring them.
 func Requirements(revision string) []string { return []string{"--requirements", revision} }
 
-// Scenario selects one scenario in the form of the given revision.
+// Scenario returns the suite's flags for one scenario in the form of the given
+// revision.
 func Scenario(name, revision string) []string {
 	return []string{"--scenario", name, "--spec-version", revision}
 }
 
-// ConformServer runs a selection against the server at the URL. If secret is not "",
-// each request carries it as its bearer token.
+// ConformServer runs the suite against the server at the URL. selection comes from
+// Requirements or Scenario. If secret is not "", each request carries it as its
+// bearer token.
 func (b *Binaries) ConformServer(t testing.TB, selection []string, url, secret string) Conformance {
 	t.Helper()
 	var preload, environment []string
@@ -58,9 +61,10 @@ func (b *Binaries) ConformServer(t testing.TB, selection []string, url, secret s
 	return b.conform(t, preload, environment, append([]string{"server", "--url", url}, selection...)...)
 }
 
-// ConformClient runs a selection against a client program. The program gets the
-// URL of the suite's server as its last argument. No element of command may
-// contain a space.
+// ConformClient runs the suite against a client program. selection comes from
+// Requirements or Scenario. The program gets the URL of the suite's server as its
+// last argument. No element of command may contain a space, because the suite gets
+// the command as one string.
 func (b *Binaries) ConformClient(t testing.TB, selection, environment []string, command ...string) Conformance {
 	t.Helper()
 	return b.conform(t, nil, environment, append([]string{"client", "--command", strings.Join(command, " ")}, selection...)...)
@@ -141,7 +145,8 @@ func (c Conformance) Count(status string) int {
 	return n
 }
 
-// Without returns the run without the scenarios that have the prefix.
+// Without returns the run without the scenarios that have this prefix in their
+// names.
 func (c Conformance) Without(prefix string) Conformance {
 	c.Checks = slices.DeleteFunc(slices.Clone(c.Checks), func(check Check) bool {
 		return strings.HasPrefix(check.Scenario, prefix)
@@ -149,8 +154,9 @@ func (c Conformance) Without(prefix string) Conformance {
 	return c
 }
 
-// Difference describes a check with different outcomes in two runs. If a scenario
-// has several checks of the same name, it describes all of them.
+// Difference describes a check that had different outcomes in two runs: one directly
+// and one through the gateway. If a scenario has several checks of the same name,
+// one Difference describes all of them.
 type Difference struct {
 	Name            string
 	Direct, Through []Check
@@ -187,8 +193,8 @@ func (c Conformance) Differences(through Conformance) []Difference {
 	return found
 }
 
-// group returns the checks by name, in a fixed order: a scenario may repeat a check,
-// and in any order.
+// group returns the checks by scenario and id. A scenario may have several checks
+// with the same id, in any order, so group sorts them.
 func (c Conformance) group() map[string][]Check {
 	groups := make(map[string][]Check)
 	for _, check := range c.Checks {
@@ -203,7 +209,7 @@ func (c Conformance) group() map[string][]Check {
 	return groups
 }
 
-// address matches the addresses of servers in messages.
+// address matches the address of a server in the message of a check.
 var address = regexp.MustCompile(`(localhost|127\.0\.0\.1):\d+`)
 
 func sameOutcome(a, b Check) bool {

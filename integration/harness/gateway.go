@@ -37,7 +37,7 @@ type Gateway struct {
 func Site(upstream string, directives ...string) string {
 	u, err := url.Parse(upstream)
 	if err != nil {
-		panic(err) // the harness made the URL
+		panic(err) // cannot happen, because the harness made the URL
 	}
 	return fmt.Sprintf(`{
 	admin {$CADDY_ADMIN}

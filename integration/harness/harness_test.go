@@ -29,9 +29,9 @@ func TestFindings(t *testing.T) {
 	}
 }
 
-// TestRelayEvents checks that notifications pass one by one while answers are held,
-// that an answer waits for its release, and that the stream is not changed by a
-// byte.
+// TestRelayEvents checks that notifications pass one by one while answers are held
+// back, that an answer waits for its release, and that no byte of the stream
+// changes.
 func TestRelayEvents(t *testing.T) {
 	const (
 		note   = ": hello\n\nevent: message\r\ndata: {\"method\":\"notifications/progress\"}\r\n\r\n"
@@ -109,7 +109,7 @@ func TestAnswersAreRead(t *testing.T) {
 
 // TestDifferences checks that a check is reported as different if its outcome or
 // message differs, or if only one of the runs has it. The order of checks and the
-// address of the server do not matter. A difference is better only if a failure
+// address of the server do not matter. Better accepts a difference only if a failure
 // became a success.
 func TestDifferences(t *testing.T) {
 	run := func(checks ...Check) Conformance { return Conformance{Checks: checks} }

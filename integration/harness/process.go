@@ -71,7 +71,7 @@ func launch(t testing.TB, name, log string, environment []string, binary string,
 	}
 	p := &Process{Name: name, Log: log, cmd: cmd, done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // ProcessState has the reason
+		_ = cmd.Wait() // cmd.ProcessState has the reason
 		close(p.done)
 	}()
 	return p
@@ -128,8 +128,8 @@ func (p *Process) Wait(t testing.TB) int {
 	return p.WaitFor(t, Patience)
 }
 
-// WaitFor is like Wait with the bound patience, for programs that are slow by
-// design.
+// WaitFor is like Wait, with the limit patience instead of Patience. It exists for
+// programs that are slow by design.
 func (p *Process) WaitFor(t testing.TB, patience time.Duration) int {
 	t.Helper()
 	select {

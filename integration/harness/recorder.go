@@ -100,8 +100,8 @@ func (r *Recorder) Calls(tool string) int {
 	return n
 }
 
-// HoldAnswers holds back the answers in event streams that begin from now on, until
-// the returned function is called. Notifications still pass.
+// HoldAnswers holds answers back until the returned function is called. It applies
+// to event streams that begin from now on. Notifications still pass.
 func (r *Recorder) HoldAnswers() (release func()) {
 	hold := make(chan struct{})
 	r.mu.Lock()
@@ -135,7 +135,7 @@ func relayEvents(w io.Writer, r *bufio.Reader, hold, gone <-chan struct{}) error
 		line, err := r.ReadBytes('\n')
 		event = append(event, line...)
 		if err == nil && len(bytes.TrimRight(line, "\r\n")) > 0 {
-			continue // an empty line ends an event
+			continue // only an empty line ends the event
 		}
 		if bytes.Contains(event, []byte(`"result":`)) || bytes.Contains(event, []byte(`"error":`)) {
 			select {

@@ -204,9 +204,9 @@ func (s *Service) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account
 	return s.store.Accounts(ctx, p)
 }
 
-// validID reports whether callers may choose the id. Version 8 UUIDs are reserved,
-// because the platform derives them from idempotency keys, and ids with different
-// prefixes share one set of UUIDs.
+// validID reports whether callers may choose the id. UUIDs of version 8 are reserved
+// for ids that the platform derives from idempotency keys. They are reserved under
+// every prefix, because ids with different prefixes share one set of UUIDs.
 func validID(prefix, id string) bool {
 	rest, ok := strings.CutPrefix(id, prefix)
 	return ok && ids.Valid(rest) && rest[14] != '8'

@@ -32,8 +32,9 @@ type ArchiveAsk struct {
 	Most      int    `json:"most,omitempty" doc:"At most this many transactions; absent: the default size"`                        // ledger.DefaultArchivePart
 }
 
-// ArchiveFile describes a file of the archive. The content follows it. If no
-// transactions are old enough, Transactions is zero and no file follows.
+// ArchiveFile describes a file of the archive. In a response, the content of the
+// file follows it. If no transactions are old enough, Transactions is zero and no
+// file follows.
 type ArchiveFile struct {
 	Name         string    `json:"name,omitempty"`
 	Number       int64     `json:"number"`
@@ -81,8 +82,8 @@ func (s *Service) archiver() (Archiver, error) {
 	return a, nil
 }
 
-// ArchivePart writes the next file of the archive. It does not remove the
-// transactions from the store. Archive does this once the file is on disk.
+// ArchivePart writes the next file of the archive to w. The transactions stay in the
+// store until Archive removes them, once the file is on disk.
 func (s *Service) ArchivePart(ctx context.Context, ask ArchiveAsk, w io.Writer) (f ArchiveFile, err error) {
 	a, err := s.archiver()
 	if err != nil {
@@ -122,9 +123,9 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 }
 
 // Archive removes the transactions of an archive file from the store and returns the
-// new state of the archive. Before it removes anything, it computes the sum of the
-// file again and compares the sums. Calling it again with the same file changes
-// nothing.
+// new state of the archive. Before it removes anything, it computes the file's sum
+// from the store once more and compares it with take.Sum. Calling it again with the
+// same file changes nothing.
 func (s *Service) Archive(ctx context.Context, actor Actor, take ArchiveTake) (ledger.Archived, error) {
 	a, err := s.archiver()
 	if err != nil {

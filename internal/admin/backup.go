@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Backer is a Store that can be copied while it is in use. The copy is valid until
-// deliver returns.
+// Backer is a Store that can be copied while it is in use. Backup passes the copy to
+// deliver. The copy is valid until deliver returns.
 type Backer interface {
 	Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) error
 }

@@ -65,7 +65,8 @@ func (s *Service) moment(name, text string) (time.Time, error) {
 	return time.Time{}, refuse(Invalid, "%s %q is neither a time before now, such as 36h or 7d, nor a day, such as 2026-11-30, nor a time such as 2026-11-30T12:00:00Z", name, text)
 }
 
-// maxAgo bounds a time before now, so that the time itself is one that stores know.
+// maxAgo is the longest duration that Since and Until accept, so that the resulting
+// time is in the range that stores know.
 const maxAgo = 36500 * 24 * time.Hour
 
 func parseAgo(text string) (time.Duration, bool) {

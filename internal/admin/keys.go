@@ -59,7 +59,7 @@ func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Ke
 		return keys.Key{}, "", err
 	}
 	err = s.store.CreateKey(ctx, key, s.audit(actor, "key.create", key.ID, n))
-	s.revoke(key.Digest) // a cache may hold the key as unknown; after an error the key may exist nonetheless
+	s.revoke(key.Digest) // a cache may have remembered the key as unknown; even after an error, because the key may exist nonetheless
 	if err != nil {
 		if errors.Is(err, ledger.ErrConflict) {
 			return keys.Key{}, "", refuse(Conflict, "there is a key with this secret already")

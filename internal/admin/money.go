@@ -18,8 +18,8 @@ type Credit struct {
 	Test    bool          `json:"test,omitempty" doc:"Move test credits"`
 }
 
-// Credit tops an account up and returns the account as it is afterwards. Repeating it
-// with the same id changes nothing.
+// Credit tops an account up and returns the account as it is afterwards. Repeating a
+// credit with the same id changes nothing.
 func (s *Service) Credit(ctx context.Context, actor Actor, c Credit) (ledger.Account, error) {
 	if c.Amount <= 0 {
 		return ledger.Account{}, refuse(Invalid, "the amount must be more than zero, not %s", c.Amount)
@@ -27,10 +27,10 @@ func (s *Service) Credit(ctx context.Context, actor Actor, c Credit) (ledger.Acc
 	return s.fund(ctx, actor, "account.credit", ledger.KindCredit, c)
 }
 
-// Adjust corrects an account's balance by an amount that may be negative, and returns
-// the account as it is afterwards. It may take the balance below the credit limit;
-// after that, no further reservation is possible. Repeating it with the same id
-// changes nothing.
+// Adjust corrects an account's balance by an amount that may be negative, and
+// returns the account as it is afterwards. An adjustment may take the balance below
+// the credit limit, and then no further reservation is possible. Repeating an
+// adjustment with the same id changes nothing.
 func (s *Service) Adjust(ctx context.Context, actor Actor, c Credit) (ledger.Account, error) {
 	if c.Amount == 0 {
 		return ledger.Account{}, refuse(Invalid, "an adjustment of zero changes nothing")
@@ -82,8 +82,9 @@ type Refund struct {
 }
 
 // Refund refunds a charge in whole or in part, but never more than its amount, and
-// returns the charge as it is afterwards. The provider pays for it, even if its
-// balance becomes negative. Repeating it with the same id changes nothing.
+// returns the charge as it is afterwards. The provider pays for the refund, even if
+// the provider's balance becomes negative. Repeating a refund with the same id
+// changes nothing.
 func (s *Service) Refund(ctx context.Context, actor Actor, r Refund) (ledger.Charge, error) {
 	var err error
 	if r.ID, err = checkBooking(r.ID, r.Reason); err != nil {

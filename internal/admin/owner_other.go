@@ -4,6 +4,6 @@ package admin
 
 import "os"
 
-// ownedByUs returns true, because the owner cannot be found out on this system. The
-// protection of the directory has to suffice.
+// ownedByUs returns true, because this program cannot determine the owner of a file
+// on this system. The permissions of the directory have to be protection enough.
 func ownedByUs(os.FileInfo) bool { return true }

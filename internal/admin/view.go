@@ -186,8 +186,8 @@ type List[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next,omitempty"`
 	// Archived is the number of older items that are archived. It is set only on the
-	// page where they would be: the last page of charges, and the first page of the
-	// journal.
+	// page that would contain them: the last page of charges, and the first page of
+	// the journal.
 	Archived int64 `json:"archived,omitempty"`
 }
 

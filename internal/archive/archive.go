@@ -114,13 +114,13 @@ func (w *writer) part(p *ledger.ArchivePart) {
 	}
 }
 
-// escape marks a text that is written as a Go string literal after it, because JSON
-// cannot hold a text that is not UTF-8. A text that itself begins with escape is
-// written in the same way.
+// escape is the prefix of a text that is written as a Go string literal. A text that
+// is not UTF-8 is written in this form, because JSON cannot hold it. So is a text that
+// itself begins with escape.
 const escape = "\x01"
 
-// mapTexts applies the function by to those texts of a transaction that come from
-// outside the ledger, such as the name of a tool.
+// mapTexts replaces each text s of a transaction with by(s), if the text comes from
+// outside the ledger, as the name of a tool does.
 func mapTexts(e *ledger.Entry, by func(string) string) {
 	for _, s := range [...]*string{&e.Key, &e.Lineage, &e.Server, &e.Tool, &e.Reason} {
 		*s = by(*s)
@@ -220,7 +220,7 @@ type Visitor struct {
 	Entry   func(*ledger.Entry)
 	Closing func(*ledger.RunningBalance)
 
-	onlyCarried bool // stops reading before the transactions
+	onlyCarried bool // Read stops at the first transaction, without checking the seal
 }
 
 func (v *Visitor) visit(l *line) {

@@ -19,12 +19,13 @@ type Chain struct {
 	Differences  []string    // sentences about errors in the archive; empty if it is intact
 }
 
-// Verify verifies an archive, from its first file on. It checks the seal of each file
-// and that each file follows on the one before, and replays every transaction from empty
-// balances. files is the number of files that the store has recorded. Verify ignores any
-// later file: it comes from an archiving that was interrupted, and the store still has
-// its transactions. An absent or damaged file is a difference and ends the verification.
-// progress is called after each verified file.
+// Verify verifies an archive, from its first file on. It checks the seal of each file,
+// and checks that each file follows on the one before. It also replays every
+// transaction, beginning with empty balances. files is the number of files that the
+// store has recorded. Verify ignores any later file, because such a file comes from an
+// archiving that was interrupted, and the store still has its transactions. An absent
+// or damaged file is a difference and ends the verification. progress is called after
+// each verified file.
 func Verify(dir fs.FS, files int64, keys ledger.ReceiptKeys, progress func(done, total int64)) Chain {
 	c := chain{balances: map[string]*ledger.RunningBalance{}, charges: map[int64]*ledger.Carried{}, wanted: map[int64]bool{}}
 	for n := int64(1); n <= files; n++ {
@@ -49,7 +50,7 @@ func Verify(dir fs.FS, files int64, keys ledger.ReceiptKeys, progress func(done,
 type chain struct {
 	Chain
 	balances map[string]*ledger.RunningBalance // by account
-	charges  map[int64]*ledger.Carried         // by sequence number: charges in the current file, and wanted charges in earlier files
+	charges  map[int64]*ledger.Carried         // by sequence number: the charges in the current file, and those charges in earlier files that are in wanted
 	wanted   map[int64]bool                    // sequence numbers of the charges that some file carries
 	seq      int64                             // sequence number of the last transaction
 	closed   int64                             // number of closing balances in the current file
@@ -61,8 +62,9 @@ func (c *chain) differ(format string, args ...any) {
 	}
 }
 
-// want records the charges that file n carries, so that the replay of earlier files keeps
-// them. It ignores errors, because chain.file reads the file again and reports them.
+// want records in c.wanted the charges that file n carries over from earlier files, so
+// that the replay of those files keeps them. It ignores errors, because chain.file
+// reads the file again and reports them.
 func (c *chain) want(dir fs.FS, n int64, keys ledger.ReceiptKeys) {
 	f, err := dir.Open(ledger.ArchiveName(n))
 	if err != nil {
@@ -121,8 +123,8 @@ func (c *chain) compare(b *ledger.RunningBalance, what string) {
 	}
 }
 
-// carried compares a charge that a file carries with the charge as it was replayed from
-// earlier files.
+// carried compares a charge that a file carries over from an earlier file with the
+// charge as it was replayed from that file and later ones.
 func (c *chain) carried(x *ledger.Carried) {
 	if got := c.charges[x.Seq]; got == nil || *got != *x {
 		c.differ("charge %d is carried differently than it was archived", x.Seq)

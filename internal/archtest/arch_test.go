@@ -56,7 +56,7 @@ func standard(path string) bool {
 var everywhere = []string{"internal/clock", "internal/id"}
 
 // onlyInternal lists, for each package of the core, the packages of this module that
-// it may import. "third party" allows packages of other modules, too.
+// it may import. The entry "third party" also allows packages of other modules.
 var onlyInternal = []struct {
 	pkg     string
 	imports []string

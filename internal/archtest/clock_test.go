@@ -12,8 +12,8 @@ var (
 )
 
 // TestOneClock checks that all code, including tests, takes the time from
-// internal/clock, and ids that contain the time from internal/id. So a test binary that
-// is linked with a shift of the clock shifts all its times.
+// internal/clock, and ids that contain the time from internal/id. So if a test
+// binary is linked with a shift of the clock, all its times are shifted.
 func TestOneClock(t *testing.T) {
 	seen := 0
 	files(t, ".go", func(path, text string) {

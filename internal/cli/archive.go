@@ -171,11 +171,11 @@ func archiveNext(ctx context.Context, client *ops.Client, dir string, ask admin.
 	return f, nil
 }
 
-// follows refuses a directory that does not hold the file that f follows, so that no
-// file of another archive is overwritten. The first file follows no other. If it
-// exists already, follows removes it if an earlier run left it, having crashed
-// between writing the file and recording it in the store, and otherwise returns an
-// error.
+// follows checks that f can be written to dir without overwriting a file of another
+// archive. The directory must hold the file before f, with the sum f.Previous. If f
+// is the first file, dir must not hold a file of that name. The exception is a file
+// with the content of f, which an earlier run left when it crashed before it
+// recorded the file in the store: follows removes it.
 func follows(dir string, f *admin.ArchiveFile, keys ledger.ReceiptKeys) error {
 	if f.Number > 1 {
 		return sealedAs(dir, ledger.ArchiveName(f.Number-1), f.Previous, keys)

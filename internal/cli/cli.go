@@ -136,8 +136,9 @@ To manage the accounts, keys and charges of a running server:
 	return b.String()
 }
 
-// short takes one of two equal words out: a binary named farebox also accepts its
-// commands with the word farebox before them, which is how Caddy knows them.
+// short replaces "farebox farebox" in usage lines by "farebox". Caddy knows the
+// commands of a binary named farebox as "farebox farebox account" and so on, but the
+// binary also accepts them without the second word.
 func short(usage string) string { return strings.ReplaceAll(usage, "farebox farebox ", "farebox ") }
 
 // shorten gives cmd and its subcommands help with short usage lines.
@@ -146,8 +147,8 @@ func shorten(cmd *cobra.Command) {
 	cmd.SetUsageTemplate(strings.NewReplacer("{{.UseLine}}", "{{short .UseLine}}", "{{.CommandPath}}", "{{short .CommandPath}}").Replace(cmd.UsageTemplate()))
 }
 
-// Names returns the names of the commands directly below "farebox", such as
-// "account". A binary named farebox accepts them without that word.
+// Names returns the names of the commands directly below the command "farebox", such
+// as "account". A binary named farebox accepts them as its own commands.
 func Names() (names []string) {
 	for _, c := range commands(new(connection), ops.All()) {
 		names = append(names, c.Name())

@@ -102,8 +102,10 @@ func relativeHint(address string) string {
 	return ""
 }
 
-// adminOffHint ends two error messages: that no server answers, and that a server
-// has the store open. With "admin off" the advice of each leads to the other.
+// adminOffHint is the end of two error messages. One says that no server answers,
+// and advises --offline. The other says that a server has the store open, and
+// advises to leave out --offline. If the server's config says "admin off", the
+// advice of each message leads to the other message.
 const adminOffHint = "\na server whose config says \"admin off\" cannot be reached by commands: stop it and use --offline, or give it an admin address"
 
 // adminAddress returns the running server's admin address.
@@ -152,8 +154,8 @@ func (c *connection) adminClient(address string) (*ops.Client, error) {
 	}, nil
 }
 
-// dataDirSource returns the end of an error message, which names the environment
-// variable that sets the data directory.
+// dataDirSource returns the end of an error message about the data directory. It
+// names the environment variable that sets that directory.
 func dataDirSource() string {
 	for _, name := range []string{"XDG_DATA_HOME", "HOME"} {
 		if value := os.Getenv(name); value != "" {

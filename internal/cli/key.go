@@ -94,7 +94,7 @@ func (c *connection) urlFor(ctx context.Context, k *admin.KeyView) string {
 	}
 	raw, err := c.call(ctx, ops.ListServers.Method, pathOf(&ops.ListServers.Operation), nil)
 	if err != nil {
-		return unknownURL // the key is made: without an address its lines are still of use
+		return unknownURL // the key has been made, and its snippets are useful even without the address
 	}
 	list, err := decode[admin.List[ops.ServerView]](raw)
 	if err != nil {
@@ -160,7 +160,8 @@ func printKey(w io.Writer, k admin.KeyView) {
 		"servers", allOr(k.Servers), "caps", capsText(k.Caps), "rate", orDash(k.Rate), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"), "last used", timeOr(k.LastUsedAt, "never"))
 }
 
-// scopesOf renders the scopes of a key: those it has by name, and the one of its kind.
+// scopesOf renders the scopes of a key: the scopes that it was given, preceded by
+// the scope that its kind implies, if any.
 func scopesOf(k *admin.KeyView) string {
 	scopes := k.Scopes
 	if kind, err := keys.ParseKind(k.Kind); err == nil && !kind.Rules().NamedRights && kind.Implied() != "" {

@@ -92,8 +92,8 @@ func flagName(f reflect.StructField, name string) string {
 	return strings.ReplaceAll(name, "_", "-")
 }
 
-// bindFlag adds the flag that sets m. If value is not nil, it makes the flag's
-// value, which parses the text.
+// bindFlag adds the flag that sets m. If value is not nil, bindFlag calls it to make
+// the pflag.Value that parses the flag's text.
 func (x *operation) bindFlag(m member, value func() pflag.Value) {
 	flags, field, doc := x.cmd.Flags(), x.in.FieldByIndex(m.index), m.doc
 	if m.required && field.Kind() != reflect.Bool {

@@ -302,8 +302,8 @@ func (x *operation) collect() (items []json.RawMessage, more bool, err error) {
 	}
 }
 
-// paged reports whether the operation takes the parameters of a page. Short listings
-// take none.
+// paged reports whether the operation takes the parameters after and limit. Short
+// listings do not.
 func (x *operation) paged() bool {
 	_, ok := x.in.Type().FieldByName("After")
 	return ok

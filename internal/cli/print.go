@@ -10,7 +10,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// noteArchived reports on standard error that older rows are in the archive.
+// noteArchived reports on standard error that n older rows of a listing are in the
+// archive.
 func noteArchived(cmd *cobra.Command, n int64) {
 	if n > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d older ones, of all accounts, are in the archive.\n", n)

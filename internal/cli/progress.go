@@ -54,7 +54,7 @@ func (p *progress) show(step string, done, total int64) {
 			progressbar.OptionShowCount(), progressbar.OptionShowBytes(p.unit == "bytes"), progressbar.OptionUseIECUnits(true),
 			progressbar.OptionSetItsString(p.unit), progressbar.OptionThrottle(redraw), progressbar.OptionClearOnFinish(),
 			progressbar.OptionSetTheme(progressbar.ThemeASCII))
-		_ = p.bar.RenderBlank() // the rate is measured from now on
+		_ = p.bar.RenderBlank() // so that the rate is measured from now on
 	}
 	if total != p.bar.GetMax64() {
 		p.bar.ChangeMax64(total)

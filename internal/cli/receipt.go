@@ -88,9 +88,9 @@ type receiptView struct {
 	Key  string `json:"kid"`
 }
 
-// printReceipt prints a receipt for people. Its texts come from the signer, and the
-// signer's key may come from anywhere, so control characters must not reach the
-// terminal.
+// printReceipt prints a receipt for people. Control characters in its texts must not
+// reach the terminal, because the texts come from the signer, and the signer's key
+// may come from anywhere.
 func printReceipt(w io.Writer, v receiptView) {
 	printFields(w, "charge", plain(v.Charge), "payer", plain(v.Payer), "server", plain(v.Server), "tool", plain(v.Tool),
 		"amount", freeText(v.Amount, v.Free), "currency", plain(v.Currency), "environment", plain(v.Environment), "time", v.Time, "key", v.Key)

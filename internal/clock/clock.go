@@ -40,11 +40,11 @@ func Since(t time.Time) time.Duration { return time.Since(t.Add(-ahead)) }
 func Until(t time.Time) time.Duration { return time.Until(t.Add(-ahead)) }
 
 // Shift returns how far Now is ahead of the clock of the operating system. It is
-// zero except in tests. A database with its own clock needs it.
+// zero except in tests. A store needs it if its database has a clock of its own.
 func Shift() time.Duration { return ahead }
 
-// Deadline returns the instant d from now by the clock of the operating system,
-// which is the clock that the deadlines of connections and contexts use.
+// Deadline returns the time of the operating system's clock plus d. It is for the
+// deadlines of connections and contexts, which use that clock.
 func Deadline(d time.Duration) time.Time { return time.Now().Add(d) }
 
 // Sleep pauses for d. If ctx ends first, Sleep returns the error of ctx at once.

@@ -14,7 +14,7 @@ func ParseDuration(text string) (time.Duration, error) {
 	return time.ParseDuration(days.ReplaceAllStringFunc(text, func(part string) string {
 		n, err := strconv.ParseFloat(part[:len(part)-1], 64)
 		if err != nil {
-			return part // out of range: time.ParseDuration rejects the unit d
+			return part // out of range; time.ParseDuration will refuse it, because it does not know the unit d
 		}
 		return strconv.FormatFloat(n*24, 'f', -1, 64) + "h"
 	}))

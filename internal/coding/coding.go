@@ -141,7 +141,7 @@ type Decoder struct {
 
 	resume func() (struct{}, bool) // runs the reader until it needs more bytes; nil before the first byte
 	stop   func()                  // makes wait return false, which ends the reader
-	wait   func(struct{}) bool     // called by the reader: returns control to the caller of resume
+	wait   func(struct{}) bool     // the reader calls it to return control to the caller of resume
 	in     []byte                  // received bytes that the reader has not consumed
 	ended  bool                    // the body is complete
 	done   bool                    // the reader has ended, with err
@@ -151,9 +151,9 @@ type Decoder struct {
 }
 
 // New returns a Decoder for the coding, or nil if the coding is unknown. The Decoder
-// passes the text to sink. An error from sink ends the decoding, and Write or End
-// returns it. A limit above zero bounds the whole text, in bytes. After a Write, the
-// caller must call Stop, unless End was called.
+// passes the text to sink. If sink returns an error, the decoding ends, and Write or
+// End returns that error. A limit above zero bounds the whole text, in bytes. After a
+// Write, the caller must call Stop, unless End was called.
 func New(coding string, limit int64, sink func([]byte) error) *Decoder {
 	reader, ok := open[strings.ToLower(coding)]
 	if !ok {

@@ -7,9 +7,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/recent"
 )
 
-// A client that abandons a call before the response has made the server work for
-// nothing. Some clients have good reasons. So a key is refused only if it abandons
-// calls often, and only until its rate has dropped again.
+// If a client abandons a call before it gets the response, the server has worked in
+// vain. Some clients have good reasons to do so. Therefore a key is refused only if
+// it abandons calls often, and only until its rate has dropped again.
 const (
 	// maxAbandoned is the number of calls that a key may abandon within
 	// abandonedWindow. After that, its paid calls are refused until the oldest of these
@@ -28,7 +28,8 @@ type abandoned struct {
 	times *recent.Map[string, *recentTimes]
 }
 
-// recentTimes is a ring buffer of the last times. A zero time marks an unused entry.
+// recentTimes is a ring buffer of the times at which a key last abandoned calls. A
+// zero time marks an unused entry.
 type recentTimes struct {
 	at   [maxAbandoned]time.Time
 	next int // index of the oldest

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// TestAbandonedCallsAreLimited checks that the tenth abandoned call within a minute
-// gets the key refused. The refusal ends a minute after the first of the last ten
-// calls. Other keys are not affected.
+// TestAbandonedCallsAreLimited checks that a key is refused after its tenth
+// abandoned call within a minute. The refusal ends a minute after the first of the
+// last ten calls. Other keys are not affected.
 func TestAbandonedCallsAreLimited(t *testing.T) {
 	now := time.Unix(1, 0)
 	a := newAbandoned(func() time.Time { return now })

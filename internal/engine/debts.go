@@ -164,8 +164,8 @@ func (d *debts) warn(debt gate.Debt, owed int, err error) {
 	d.logger.Warn("a refund is owed and could not be made yet", "charge", debt.Charge, "since", debt.At, "owed", owed, "error", err)
 }
 
-// all returns the debts on disk and in memory. A debt that is noted meanwhile stays
-// known.
+// all returns the debts on disk and in memory, and updates d.owed accordingly. A
+// debt that Owe records during the call stays in d.owed.
 func (d *debts) all() (all []gate.Debt) {
 	d.mu.Lock()
 	before := maps.Clone(d.owed)
@@ -237,7 +237,7 @@ func (d *debts) pay(debt gate.Debt) error {
 	t, audit := debt.Posting()
 	_, _, err = d.ledger.PostTransaction(ctx, t, audit)
 	switch {
-	case errors.Is(err, ledger.ErrArchived), captured && errors.Is(err, ledger.ErrNotFound): // the charge exists, so it does not count as never made
+	case errors.Is(err, ledger.ErrArchived), captured && errors.Is(err, ledger.ErrNotFound): // the charge exists, so the debt must not be dropped
 		return fmt.Errorf("%w: %w", errByHand, err)
 	case err == nil:
 		d.logger.Info("an undelivered call was refunded", "charge", debt.Charge, "owed_since", debt.At)

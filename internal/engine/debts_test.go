@@ -88,9 +88,9 @@ func debtOf(n int) gate.Debt {
 	return gate.Debt{Charge: fmt.Sprintf("chg_%d", n), Refund: fmt.Sprintf("txn_%d", n), At: clock.Now()}
 }
 
-// TestDebtsOutliveTheProcess (promise 2): a refund that is owed during an outage of
-// the store is made exactly once when the store is back, even if the process that
-// owed it has died.
+// TestDebtsOutliveTheProcess (promise 2): a refund that falls due while the store is
+// down is made exactly once when the store is back, even if the process that owed it
+// has died.
 func TestDebtsOutliveTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, log := filepath.Join(t.TempDir(), "refunds"), slog.New(slog.DiscardHandler)
@@ -139,8 +139,8 @@ func TestDebtsSpareADownStore(t *testing.T) {
 	})
 }
 
-// TestDebtOfNoChargeEnds checks that a debt is kept while its charge, which the store
-// does not know, may still be captured. Later it is dropped.
+// TestDebtOfNoChargeEnds checks a debt with a charge that the store does not know.
+// The debt is kept while the charge may still be captured, and then dropped.
 func TestDebtOfNoChargeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &payee{charges: map[string]bool{}}

@@ -1,9 +1,10 @@
-// Package engine holds the state that outlives a config: the store, the cache of keys
-// in front of it, and the installation's own keys. Caddy starts a new config before
-// it stops the old one, and requests of the old config may still run after that. So
-// all configs that name the same store share one Runtime, and each request holds a
-// reference to it. To close, a Runtime waits until all references are released, for a
-// bounded time, and then closes the cache and the store, in that order.
+// Package engine holds the state that outlives a config: the store, the cache of
+// keys in front of it, and the installation's own keys. Caddy starts a new config
+// before it stops the old one, and requests of the old config may still run after
+// that. So all configs that name the same store share one Runtime, and each request
+// holds a reference to it. When a Runtime is closed, it waits until all references
+// are released, but only for a bounded time. Then it closes the cache and the store,
+// in that order.
 package engine
 
 import (
@@ -207,8 +208,9 @@ func bounded(store Store, o keycache.Options) keycache.Options {
 	return o
 }
 
-// SetRules sets the rules of each server and returns the previous ones. Rules are
-// strings that differ if and only if the rules differ.
+// SetRules sets the access rules of each server and returns the previous ones. The
+// rules of a server are encoded as a string, only to be compared: two strings are
+// equal if and only if the rules are.
 func (r *Runtime) SetRules(rules map[string]string) (before map[string]string) {
 	if was := r.rules.Swap(&rules); was != nil {
 		before = *was

@@ -34,7 +34,7 @@ func (c *counter) count(ctx context.Context, until []time.Time) ([]int64, error)
 }
 
 // TestExpiringIsAskedSeldom checks that scrapes query the store once in half a
-// minute, even if it fails or hangs, and wait at most two seconds.
+// minute and wait at most two seconds, even if the store fails or hangs.
 func TestExpiringIsAskedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := new(counter)

@@ -19,7 +19,8 @@ const LeaseTime = 2 * time.Second
 
 const (
 	renewEvery = LeaseTime / 4
-	// renewTime bounds one renewal. A later response would be useless.
+	// renewTime bounds one renewal. A later response would be useless, because the
+	// lease would have expired.
 	renewTime = LeaseTime
 	// retryEvery is the pause after a failed renewal.
 	retryEvery = 100 * time.Millisecond
@@ -66,7 +67,7 @@ func (f *follower) run(ctx context.Context) {
 	seen, healthy := int64(-1), true
 	informed := f.cache.Clock() // last time at which streams knew of all changes or were asked to check
 	for ctx.Err() == nil {
-		wake := f.log.Changed() // taken before the log is read, or a wake-up could be missed
+		wake := f.log.Changed() // taken before the log is read; otherwise a wake-up could be missed
 		position, more, err := f.renew(ctx, seen)
 		wait := renewEvery
 		switch {
@@ -102,7 +103,7 @@ func (f *follower) renew(ctx context.Context, seen int64) (position int64, more 
 	if err != nil {
 		return seen, false, err
 	}
-	if r.Gap || seen < 0 { // the first lease of a node does not cover earlier changes
+	if r.Gap || seen < 0 { // before its first lease, the node may have missed changes
 		f.cache.RevokeAll()
 		f.missed()
 	}

@@ -298,7 +298,8 @@ func TestNodeReadsTheLog(t *testing.T) {
 }
 
 // TestRevocationLogConfirms checks that a key change waits only for nodes with a
-// lease. A node with a position from another process's log gets a gap.
+// lease. If a node passes a position from another process's log, Follow reports a
+// gap.
 func TestRevocationLogConfirms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newRevocationLog(clock.Now, 0)

@@ -16,9 +16,10 @@ import (
 )
 
 // TestNodeBelievesNothingFromBeforeItFollowed checks that a node does not trust keys
-// that it cached before it first read the log. No change waits for a node without a
-// lease, and the node's first renewal returns no earlier changes. Streams that are
-// older than the first renewal are notified for the same reason.
+// that it cached before it first read the log. The reason is that no change waits
+// for a node without a lease, and that the node's first renewal returns no earlier
+// changes. For the same reason, streams that are older than the first renewal are
+// notified.
 func TestNodeBelievesNothingFromBeforeItFollowed(t *testing.T) {
 	nodes, parts := cluster(t, 1)
 	k, other := newAgent(t, nodes[0], "alice"), newAgent(t, nodes[0], "alice")

@@ -18,7 +18,8 @@ const (
 	maxNames = 1 << 12
 	// nameTime bounds how long a refusal waits for a name.
 	nameTime = time.Second
-	// nameRetry is how long the store is not asked after it failed.
+	// nameRetry is the pause after a failed query, in which the store is not asked
+	// again.
 	nameRetry = 5 * time.Second
 )
 

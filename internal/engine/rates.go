@@ -119,7 +119,7 @@ func left(rate keys.Rate, now, full time.Duration) gate.Quota {
 func take(rate keys.Rate, now, full time.Duration) (gate.Quota, time.Duration) {
 	every := rate.Every()
 	depth := time.Duration(rate.Burst) * every
-	full = min(max(full, now), now+depth) // full may come from a slower rate
+	full = min(max(full, now), now+depth) // full may have been computed for a slower rate
 	after := full + every
 	if after <= now+depth {
 		return left(rate, now, after), after

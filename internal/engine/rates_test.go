@@ -170,7 +170,7 @@ func TestRatesChange(t *testing.T) {
 }
 
 // TestRatesForget checks that memory is bounded by the number of recently used keys.
-// Full buckets are dropped, which gives their keys no extra requests.
+// Full buckets are dropped, and their keys gain no requests by that.
 func TestRatesForget(t *testing.T) {
 	r, now := testRates()
 	rate := keys.Rate{Requests: 1, Per: time.Second, Burst: 1}

@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// RequestLocks is a store in which processes that share the store can lock request
-// ids against each other.
+// RequestLocks is implemented by stores that several processes share. A process that
+// locks a request id there excludes the other processes from using the id.
 type RequestLocks interface {
 	// LockRequestID takes the lock for at most ttl. It returns false if the lock is
 	// already held.

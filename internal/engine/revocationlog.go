@@ -86,7 +86,7 @@ func (l *revocationLog) Follow(_ context.Context, node string, seen int64, lease
 	switch {
 	case seen < 0:
 		seen = l.last
-	case seen < l.first || seen > l.last: // too old, or from another process
+	case seen < l.first || seen > l.last: // the position is too old, or from the log of another process
 		r.Gap, seen = true, l.last
 	}
 	for at := seen + 1; at <= l.last; at++ {
@@ -118,7 +118,7 @@ func (l *revocationLog) Confirm(ctx context.Context, node string) error {
 	delete(pending, node)
 	l.mu.Unlock()
 	for {
-		moved := l.moved.Wait() // taken before looking, or a node could be missed
+		moved := l.moved.Wait() // taken before the nodes are read; otherwise a change could be missed
 		wait := l.behind(pending, target)
 		if wait <= 0 {
 			return nil
@@ -129,9 +129,10 @@ func (l *revocationLog) Confirm(ctx context.Context, node string) error {
 	}
 }
 
-// behind returns for how long it may still be necessary to wait: the longest
-// remaining time of a lease in pending held by a node that has not seen the position,
-// or of the leases of the previous process. It drops expired leases from the log.
+// behind returns for how long Confirm may still have to wait. It considers the
+// leases of the previous process, and the leases in pending if their nodes have not
+// seen the position yet, and returns the longest remaining time. It drops expired
+// leases from the log.
 func (l *revocationLog) behind(pending map[string]nodeLease, position int64) (longest time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -27,9 +27,10 @@ var (
 )
 
 // requests holds the request ids of sessions: those in flight, and those that may
-// still be answered on a resumed stream. Servers find the stream for a response by
-// the request id, some as long as the session lives. So if two requests had the same
-// id, the second could be a free call that gets the paid result of the first.
+// still be answered on a resumed stream. A server finds the stream for a response by
+// the request id. Some servers remember the ids for as long as the session lives. So
+// if two requests of a session had the same id, the second could be a free call that
+// gets the paid result of the first.
 //
 // Each id counts towards the budget, in the share of the key that owns the session.
 // If the budget is used up although every holder stays within its share, the session
@@ -141,8 +142,8 @@ func (r *requests) forget(s *session) {
 	delete(r.sessions, s.name)
 }
 
-// forgetIdlest forgets the session that has been idle for longest, apart from except.
-// It reports whether it forgot one.
+// forgetIdlest forgets the session that has been idle for longest, but neither the
+// session except nor one with requests in flight. It reports whether it forgot one.
 func (r *requests) forgetIdlest(except *session) bool {
 	for e := r.idle.Front(); e != nil; e = e.Next() {
 		if s := e.Value.(*session); len(s.open) == 0 && s != except {

@@ -62,9 +62,10 @@ func TestRequestIDsAreBounded(t *testing.T) {
 	}
 }
 
-// TestRequestIDsAreShared checks that ten keys that begin as many sessions as
-// possible can neither keep another key from beginning one nor evict the ids of its
-// session. After an eviction, a free call could get the response of a paid one.
+// TestRequestIDsAreShared checks an attack by ten keys that begin as many sessions
+// as possible. They can neither keep another key from beginning a session nor evict
+// the ids of its session. After an eviction, a free call could get the response of a
+// paid one.
 func TestRequestIDsAreShared(t *testing.T) {
 	r := newRequests(clock.Now, share.New(1280, nil))
 	victim := share.Holder{Account: "v", Lineage: "v", Paid: true}

@@ -131,7 +131,7 @@ func (x *Exchange) readIdempotencyKey() *gate.Refusal {
 }
 
 // read reads the whole body, within a time limit and the holder's share of memory.
-// Only after the end of the body does net/http notice that a client leaves.
+// It reads to the end because only then does net/http notice that a client leaves.
 func (x *Exchange) read(how reading) ([]byte, error) {
 	return x.memory.ReadAll(http.MaxBytesReader(x.w, x.r.Body, how.limit), share.Body{
 		Length: min(how.length, how.limit), Time: how.time, Rate: x.site.Shares.BodyRate.Load(),
@@ -140,7 +140,7 @@ func (x *Exchange) read(how reading) ([]byte, error) {
 }
 
 // setBody makes the upstream receive the bytes that were checked. GetBody stays
-// nil: with GetBody, a transport may send a request twice.
+// nil, because a transport that has GetBody may send a request twice.
 func (x *Exchange) setBody() {
 	x.r.Body = io.NopCloser(bytes.NewReader(x.body))
 	x.r.GetBody = nil

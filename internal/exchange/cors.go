@@ -12,8 +12,8 @@ const (
 	exposedHeaders = "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Farebox-Key-Expires, X-Farebox-Error"
 )
 
-// preflight answers a browser's CORS preflight, which precedes a page's request. A
-// preflight carries no credentials and never reaches the server.
+// preflight answers the CORS preflight that a browser sends before a web page's
+// request. A preflight carries no credentials and never reaches the server.
 func (x *Exchange) preflight() {
 	h := x.w.Header()
 	x.head(h)
@@ -28,8 +28,9 @@ func (x *Exchange) preflight() {
 	x.w.WriteHeader(http.StatusNoContent)
 }
 
-// allowOrigin lets an allowed page read the response. The upstream's own CORS
-// headers are dropped, because the gateway decides about origins.
+// allowOrigin lets a web page of an allowed origin read the response. The
+// upstream's own CORS headers are dropped, because the gateway decides about
+// origins.
 func (x *Exchange) allowOrigin(h http.Header) {
 	h.Del("Access-Control-Allow-Credentials")
 	h.Del("Access-Control-Allow-Origin")
@@ -45,13 +46,13 @@ func (x *Exchange) allowOrigin(h http.Header) {
 // maxAskedHeaders limits how many requested headers a preflight allows.
 const maxAskedHeaders = 64
 
-// paramHeader begins the headers that carry arguments of a tool (MCP 2026-07-28,
-// Streamable HTTP, x-mcp-header).
+// paramHeader is the prefix of the headers that carry a tool call's arguments (MCP
+// 2026-07-28, Streamable HTTP, x-mcp-header).
 const paramHeader = "mcp-param-"
 
-// allowedHeaders returns the headers that a page may send: those of MCP, the site's
-// header for keys, and up to maxAskedHeaders of the requested ones that carry
-// arguments.
+// allowedHeaders returns the headers that a web page may send: those of MCP, the
+// site's header for keys, and up to maxAskedHeaders of the requested headers that
+// begin with paramHeader.
 func (x *Exchange) allowedHeaders() string {
 	allowed := allowedHeaders
 	if x.site.KeyHeader.IsSet() {

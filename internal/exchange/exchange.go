@@ -19,8 +19,8 @@ import (
 
 // Errors of Serve.
 var (
-	// ErrNoMetadata reports a path where clients look for OAuth metadata, which
-	// does not exist there.
+	// ErrNoMetadata reports a request for OAuth metadata, which an exchange does
+	// not serve.
 	ErrNoMetadata = errors.New("there is no such metadata here")
 	// ErrNested reports a request that another exchange has forwarded.
 	ErrNested = errors.New("a request met a second farebox handler: it would be charged twice")
@@ -39,13 +39,13 @@ type Exchange struct {
 	caller  gate.Caller // zero until authenticated
 	retry   []string    // the Idempotency-Key headers, which are not forwarded
 	stage   stage
-	message mcp.Message // zero before the stage decoded
+	message mcp.Message // zero until stage is decoded
 	era     mcp.Era
-	body    []byte           // as read for forwarding
+	body    []byte           // the request's body, as it was read and will be forwarded
 	call    *gate.Call       // nil until the message was admitted
 	base    http.Header      // response header before the upstream adds its own
-	memory  share.Allocation // holds the bytes of body and response
-	flight  share.Allocation // holds one call
+	memory  share.Allocation // counts the bytes of body and response
+	flight  share.Allocation // counts this request among the caller's calls in flight
 	quota   gate.Quota       // remainder of the key's rate; zero without a rate
 	origin  string           // allowed Origin of a web page; "" without one
 
@@ -53,7 +53,7 @@ type Exchange struct {
 	resumable atomic.Bool  // the client was sent an event id to resume from
 	resumed   *gate.Ticket // ticket of the stream that a GET resumes; nil without one
 
-	charged   struct{ tool, id string } // the charge that was published
+	charged   struct{ tool, id string } // the charge that identifyCharge published
 	abandoned sync.Once                 // guards the log line about an abandoned call
 }
 
@@ -79,8 +79,8 @@ const (
 	wellKnownOpenID = "/.well-known/openid-configuration"
 )
 
-// isDiscovery reports whether clients look for metadata at that path. They take any
-// status but 404 there to mean that a document exists.
+// isDiscovery reports whether clients look for metadata at that path. If the
+// response has any status but 404, they conclude that the metadata exists.
 func isDiscovery(path string) bool {
 	return strings.HasPrefix(path, wellKnownOAuth) || strings.HasPrefix(path, wellKnownOpenID)
 }
@@ -134,7 +134,7 @@ func (x *Exchange) admitRequest() (limited, refusal *gate.Refusal) {
 		return nil, nil
 	}
 	caller, refusal := x.authenticate()
-	if refusal == nil || refusal.Code == gate.TokenExpired { // do not reveal that other keys exist
+	if refusal == nil || refusal.Code == gate.TokenExpired { // the response to an invalid key must not reveal that the key exists
 		x.caller = caller
 	}
 	if refusal != nil {
@@ -235,7 +235,8 @@ func (x *Exchange) replay(answer []byte, err error) {
 }
 
 // requestIDRefusal returns the refusal for an error of Engine.LockRequestID.
-// Servers may compare ids by their text alone, so 1 and "1" are one id.
+// LockRequestID gets an id's text, so 1 and "1" count as the same id: servers may
+// compare only the text.
 func requestIDRefusal(err error) *gate.Refusal {
 	switch {
 	case share.ClassOf(err) != "":

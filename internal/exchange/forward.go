@@ -71,8 +71,8 @@ func (x *Exchange) options(cancel context.CancelFunc, p *plan) intercept.Options
 	return o
 }
 
-// binder returns the function that binds the handles in an answer to the caller.
-// The function also works after the client has left.
+// binder returns the function that takes the handles from a server's answer and
+// binds them to the caller. The function also works after the client has left.
 func (x *Exchange) binder(t *gate.Ticket) func(mcp.Outcome, []byte) *gate.Refusal {
 	ctx := context.WithoutCancel(x.r.Context())
 	return func(outcome mcp.Outcome, answer []byte) *gate.Refusal {

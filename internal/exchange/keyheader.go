@@ -33,7 +33,7 @@ func (k *KeyHeader) IsSet() bool { return k.name != "" }
 func (k *KeyHeader) Matches(name string) bool { return k.IsSet() && spelled(name) == k.spelled }
 
 // authenticate returns the caller of the request's key. The key must be in one
-// header only, because readers of two could disagree.
+// header only, because the readers of two headers could choose different keys.
 func (x *Exchange) authenticate() (gate.Caller, *gate.Refusal) {
 	if _, found := ConcealURI(x.site.Secrets, x.r.RequestURI); found {
 		return gate.Caller{}, &gate.Refusal{Code: gate.TokenInvalid, Cause: errKeyInURL, Reason: refusalForms[gate.TokenInvalid].text +

@@ -78,8 +78,8 @@ func (x *Exchange) logAbandoned() {
 }
 
 // logFailure writes a line about a call that failed; every such line has the same
-// fields. The status is the one that the client got, which for a stream is that of
-// its head. It is 0 without a response.
+// fields. status is the HTTP status that the client got; for a stream it is the one
+// in the stream's head. It is 0 if the client got no complete response.
 func (x *Exchange) logFailure(level slog.Level, message string, r *gate.Refusal, status int) {
 	ctx := context.Background() // with the request's context, Caddy would repeat all fields of the access log
 	if !x.site.Logger.Enabled(ctx, level) {
@@ -100,9 +100,10 @@ func (x *Exchange) logFailure(level slog.Level, message string, r *gate.Refusal,
 		"code", r.Code, "status", status, "cause", cause)
 }
 
-// tool returns the requested item's name as charges have it: from the refusal, the
-// charge, the call, or the message. It returns "" before a message was read. A name
-// too long to be charged is cut.
+// tool returns the requested item in the form in which charges name it. It takes
+// the name from the refusal, the charge, the call or the message, in this order. It
+// returns "" if no message has been read. A name that is too long for a charge is
+// cut.
 func (x *Exchange) tool(r *gate.Refusal) string {
 	name := r.Tool
 	switch {

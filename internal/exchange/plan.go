@@ -24,7 +24,7 @@ const (
 	kinds
 )
 
-// ends is a set of causes that end a response before its server does.
+// ends is a set of causes that end a response before the server has ended it.
 type ends uint8
 
 const (
@@ -46,9 +46,10 @@ const (
 	eras        = mcp.EraStateless + 1
 )
 
-// ways lists all exchanges that exist, and the causes that end each of them.
-// Listeners and resumed streams exist only in sessions. In a session, a client that
-// leaves does not cancel its call (MCP 2025-11-25), so a paid call goes on.
+// ways lists the combinations of kind, origin and era that exist, and the causes
+// that end the response in each of them. Listeners and resumed streams exist only
+// in sessions. In a session, a client that leaves does not cancel its call (MCP
+// 2025-11-25), so a paid call goes on.
 var ways = [kinds][origins][eras]ends{
 	relay:        {fresh: {inSession: onLeave, inStateless: onLeave}},
 	free:         {fresh: {inSession: onLeave | onLimit, inStateless: onLeave | onLimit}, resumed: {inSession: onLeave | onLimit | onKey}},
@@ -218,7 +219,8 @@ func (x *Exchange) begin(p *plan) *gate.Refusal {
 	return x.call.Start(context.WithoutCancel(x.r.Context()))
 }
 
-// lifetime returns the context in which the server works.
+// lifetime returns the context for forwarding the request. p.ends decides whether
+// this context ends when the client leaves, and when Site.MaxCall has passed.
 func (x *Exchange) lifetime(p *plan) (context.Context, context.CancelFunc) {
 	ctx := x.r.Context()
 	if p.ends&onLeave == 0 {

@@ -21,8 +21,8 @@ import (
 )
 
 // TestEveryPlan checks that each kind of exchange, fresh and resumed, in each era,
-// ends by the causes in this table. An exchange that is not in the table is
-// refused.
+// ends by the causes that the table want lists for it. An exchange that is not in
+// the table is refused.
 func TestEveryPlan(t *testing.T) {
 	want := map[string]string{
 		"relay fresh session": "leave", "relay fresh stateless": "leave",
@@ -152,9 +152,10 @@ func pricedSite(t *testing.T, key *keys.Key) (*Site, *books) {
 	return site, money
 }
 
-// TestPlansAreCarriedOut checks that each fresh request reaches the server by the
-// plan of its kind: with or without the call limit, and ended or not when the
-// client leaves. The request is counted once, and a paid one is settled.
+// TestPlansAreCarriedOut checks that each fresh request is forwarded by the plan
+// for its kind. The plan decides whether the call limit applies, and whether the
+// request ends when the client leaves. The request is counted once, and a paid one
+// is settled.
 func TestPlansAreCarriedOut(t *testing.T) {
 	const answer = `{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`
 	request := func(method, params string) string {
@@ -226,8 +227,8 @@ func TestPlansAreCarriedOut(t *testing.T) {
 	}
 }
 
-// TestRefusedStreamIsCountedOnce checks that a stream without room is refused, and
-// counted only as refused.
+// TestRefusedStreamIsCountedOnce checks that a stream is refused if the budget for
+// streams has no room for it, and that it is counted only as refused.
 func TestRefusedStreamIsCountedOnce(t *testing.T) {
 	key := &keys.Key{Account: "acct_1", Kind: keys.Agent, Environment: keys.Live}
 	site, _ := pricedSite(t, key)
@@ -279,7 +280,7 @@ func TestResumedPlansAreCarriedOut(t *testing.T) {
 	}
 }
 
-// abort returns a recovered panic as an error, or nil if it is something else.
+// abort returns a recovered panic as an error, or nil if p is not an error.
 func abort(p any) error {
 	err, _ := p.(error)
 	return err

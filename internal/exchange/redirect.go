@@ -93,9 +93,10 @@ func (x *Exchange) follow(r *http.Request, asked *url.URL, moved *intercept.Move
 // form, the client could choose where a redirect leads.
 func isNormal(p string) bool { return path.Clean(p) == p || path.Clean(p)+"/" == p }
 
-// sameServer reports whether a target has the host and the scheme by which the
-// server was called. These are the client's, which the proxy passes on, or the
-// address that the proxy dialled.
+// sameServer reports whether a redirect's target has the host and the scheme by
+// which the server was called. Host and scheme may be those of the client's
+// request, because the proxy passes them on, or those of the proxy's connection to
+// the server.
 func (x *Exchange) sameServer(r *http.Request, target *url.URL, secure bool) bool {
 	hop, client := "http", "http"
 	if secure {

@@ -111,10 +111,10 @@ func (m *moving) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// TestRedirectIsFollowedOnce checks that a redirect is followed once: with the same
-// body, by the next handler, with all of its routes open again. Nothing of the
-// redirect's header is left. A second redirect is not followed. An endless body of
-// a redirect does no harm.
+// TestRedirectIsFollowedOnce checks that a redirect is followed once, by calling
+// the next handler again with the same body. All routes behind the gateway may then
+// match again. No field of the redirect's header is left. A second redirect is not
+// followed. An endless body of a redirect does no harm.
 func TestRedirectIsFollowedOnce(t *testing.T) {
 	to := func(location string) func(http.ResponseWriter, *http.Request) {
 		return func(w http.ResponseWriter, _ *http.Request) {

@@ -32,8 +32,8 @@ type refusalForm struct {
 	challenge  bool   // with WWW-Authenticate (RFC 6750, 3)
 	tokenError string // error parameter of the challenge; "" if no token was sent
 	retryAfter int    // seconds
-	// http is the status with error_style http, or if the client does not wait
-	// for a JSON-RPC response; 0 to keep status.
+	// http replaces status if error_style is http, or if the client does not wait
+	// for a JSON-RPC response. 0 keeps status.
 	http int
 }
 
@@ -76,9 +76,9 @@ var refusalForms = map[gate.Code]refusalForm{
 	gate.Misconfigured:        {status: 200, rpc: 500, text: "The gateway is misconfigured; see its log", http: 500},
 }
 
-// keyRateLimited is the form of gate.RateLimited for a known key that may come
-// again. The key's model reads this form. The form in refusalForms is for floods of
-// unknown tokens.
+// keyRateLimited is the form of gate.RateLimited for a known key, which may be used
+// again after a wait. The model that uses the key can read this form. The form in
+// refusalForms is for floods of unknown tokens.
 var keyRateLimited = refusalForm{status: 200, rpc: 429, toolResult: true, http: 429}
 
 // formOf returns the form of a refusal.
@@ -89,7 +89,7 @@ func formOf(r *gate.Refusal) refusalForm {
 	return refusalForms[r.Code]
 }
 
-// responseForm returns the form of a refusal that is a whole response.
+// responseForm returns the form of a refusal that is sent as a whole response.
 func (x *Exchange) responseForm(r *gate.Refusal) refusalForm {
 	f := formOf(r)
 	if f.http != 0 && (!x.answerable() || x.stage == mismatched) {
@@ -176,7 +176,7 @@ func (x *Exchange) refusalBody(r *gate.Refusal, classic bool) []byte {
 	return mcp.AppendError(nil, x.message.ID, f.rpc, text, meta)
 }
 
-// describe returns the figures of a refusal and its text.
+// describe returns a refusal's field for _meta and its text.
 func (x *Exchange) describe(r *gate.Refusal) (field errorField, text string) {
 	field = errorField{Code: r.Code, Tool: r.Tool}
 	text = refusalForms[r.Code].text
@@ -218,7 +218,7 @@ func (x *Exchange) describe(r *gate.Refusal) (field errorField, text string) {
 	if r.Reason != "" {
 		text = r.Reason
 	}
-	if x.call != nil && x.call.Captured() { // it was charged at its start: no other charged call is refused
+	if x.call != nil && x.call.Captured() { // the call was charged at its start, because other calls are not refused after they are charged
 		field.Charge = x.call.ID()
 		text = chargedAtStartText(r.Code, text)
 	}
@@ -231,7 +231,8 @@ func (x *Exchange) account() (id, name string) {
 	return x.caller.Account, x.site.Engine.AccountName(x.r.Context(), x.caller.Account)
 }
 
-// refuse answers the exchange with a refusal. No response has been written yet.
+// refuse answers the exchange with a refusal. It must not be called after a
+// response has begun.
 func (x *Exchange) refuse(r *gate.Refusal) {
 	if x.r.Method == http.MethodPost && x.stage == unread && r.Code != gate.MessageTooLarge {
 		if x.peekMessage(); x.lostRegistration(r) {

@@ -43,7 +43,7 @@ func TestRefusalFormsAreExhaustive(t *testing.T) {
 }
 
 // TestRefusalsCarryTheID checks that each refusal is a whole JSON-RPC message with
-// the request's id and its code, which caches must not store.
+// the request's id and the refusal's code, and that caches must not store it.
 func TestRefusalsCarryTheID(t *testing.T) {
 	for _, code := range gate.Codes() {
 		x, w := exchangeFor(t, paidCall)
@@ -103,8 +103,8 @@ func TestInsufficientBalanceText(t *testing.T) {
 }
 
 // TestRefusalsNameContacts checks that a refusal names the caller's own account,
-// the credits left, and the operator's contact and page, in words and in data.
-// Without a contact or a page the text is still a sentence.
+// the credits left, and the operator's contact and top-up page, in words and in
+// data. Without a contact or a page the text is still a sentence.
 func TestRefusalsNameContacts(t *testing.T) {
 	poor := gate.Refusal{Code: gate.InsufficientBalance, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD"}
 	capped := gate.Refusal{Code: gate.SpendingCap, Tool: "get_forecast", Price: 10_000, Currency: "USD",
@@ -227,9 +227,9 @@ func TestUnknownMethodByEra(t *testing.T) {
 }
 
 // TestFailuresByID checks that with error_style mcp, a failure of a request with an
-// id has status 200: at other statuses SDKs hang or drop their session. A header
-// names the code, and the message has the time to wait. With error_style http, or
-// for a message without an id, the failure has its own status.
+// id has status 200, because at other statuses SDKs hang or drop their session. A
+// header names the code, and the message has the time to wait. With error_style
+// http, or for a message without an id, the failure has its own status.
 func TestFailuresByID(t *testing.T) {
 	notification := `{"jsonrpc":"2.0","method":"notifications/initialized"}`
 	for code, status := range map[gate.Code]int{
@@ -252,8 +252,8 @@ func TestFailuresByID(t *testing.T) {
 	}
 }
 
-// TestMismatchedHeadersAre400 checks that a message with headers that contradict it
-// is a 400, as 2026-07-28 requires.
+// TestMismatchedHeadersAre400 checks that the response has status 400 if a message
+// and its headers contradict each other, as 2026-07-28 requires.
 func TestMismatchedHeadersAre400(t *testing.T) {
 	x, w := exchangeFor(t, paidCall)
 	x.advance(refusedHeaders)

@@ -18,7 +18,8 @@ import (
 // the expected form, the client shows a stack trace.
 
 // IsRegistration reports whether a request could be a client's registration (RFC
-// 7591, 3.1). The form of a web page has another content type.
+// 7591, 3.1). A form on a web page cannot look like one, because it has another
+// content type.
 func IsRegistration(r *http.Request) bool {
 	if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/register") {
 		return false
@@ -35,9 +36,9 @@ type registrationRefusal struct {
 }
 
 // RefuseRegistration explains to a client's user that the gateway takes a key: in
-// Authorization or, unless named is "", in the header named. The code of the error
-// makes clients give up; after invalid_client some forget their state and begin
-// anew.
+// the header Authorization or, if named is not "", in the header with that name.
+// The error code access_denied makes clients give up. After invalid_client some
+// would forget their state and begin anew.
 func RefuseRegistration(w http.ResponseWriter, secrets *keys.Format, named, contact string) {
 	ask := "whoever runs this gateway"
 	if contact != "" && !strings.ContainsFunc(contact, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {

@@ -19,8 +19,8 @@ import (
 // ErrCredentialsLogged reports a site that writes keys into its access log.
 var ErrCredentialsLogged = errors.New("log_credentials is on for its site, which writes agents' keys into the log: take it out of the global option servers")
 
-// checkShape refuses requests that do not have the shape of MCP's streamable
-// HTTP. A switch of protocols would bypass every check.
+// checkShape refuses requests that do not have the shape of MCP's streamable HTTP.
+// It also refuses to switch protocols, because that would bypass every check.
 func (x *Exchange) checkShape() *gate.Refusal {
 	if x.host.LogsCredentials(x.r) {
 		return &gate.Refusal{Code: gate.Misconfigured, Cause: ErrCredentialsLogged}
@@ -45,9 +45,9 @@ func checkShape(r *http.Request) *gate.Refusal {
 	if len(r.Header.Values("Mcp-Session-Id")) > 1 {
 		return unsupported("a request belongs to one session: there is more than one Mcp-Session-Id header")
 	}
-	// RFC 9110, 9.3.1: content of these methods has no meaning. Until it is read,
-	// net/http does not notice that the client leaves, and the client's stream
-	// would stay open.
+	// The content of a GET or DELETE has no meaning (RFC 9110, 9.3.1). As long as
+	// the content is unread, net/http does not notice that the client leaves, so
+	// the client's stream would stay open.
 	if r.Method != http.MethodPost && r.Method != http.MethodOptions && r.ContentLength != 0 {
 		return unsupported("only a POST has a body")
 	}
@@ -77,15 +77,16 @@ func checkShape(r *http.Request) *gate.Refusal {
 // way would change the meaning of the request.
 var judged = []string{"Authorization", "Content-Type", "Content-Encoding", "Content-Length", "Transfer-Encoding", "Accept", "Origin", "Host"}
 
-// spelledOnce has the headers, as spelled returns them, that are forwarded in one
-// spelling only. That is the spelling in which they were checked or set here.
+// spelledOnce lists headers that are forwarded in one spelling only: the spelling
+// in which this package checked or set them. The keys are names as the function
+// spelled returns them.
 var spelledOnce = map[string]bool{
 	"mcp-session-id": true, "last-event-id": true, "mcp-protocol-version": true, "mcp-method": true, "mcp-name": true,
 	"content-type": true, "content-encoding": true, "content-length": true, "transfer-encoding": true,
 }
 
-// misspelled reports whether a header of spelledOnce has another spelling, which
-// some servers (CGI, WSGI) treat as the same header.
+// misspelled reports whether a header is one of spelledOnce in another spelling.
+// Some servers (CGI, WSGI) take both spellings for the same header.
 func misspelled(name, spelled string) bool {
 	return spelledOnce[spelled] && !strings.EqualFold(name, spelled)
 }
@@ -120,9 +121,9 @@ func checkEncoding(r *http.Request) *gate.Refusal {
 	return nil
 }
 
-// checkOrigin refuses foreign web pages. These are pages of other origins, and
-// pages with a host name that was pointed at this machine (DNS rebinding,
-// CVE-2025-66414).
+// checkOrigin refuses requests from foreign web pages. These are pages of other
+// origins, and pages with a host name that was pointed at this machine (DNS
+// rebinding, CVE-2025-66414).
 func (x *Exchange) checkOrigin() *gate.Refusal {
 	if !x.loopbackNamed() {
 		return &gate.Refusal{Code: gate.HostForbidden}
@@ -173,10 +174,10 @@ var ownHeaders = []string{
 }
 
 // cleanRequest removes headers that a client must not send to the server. It
-// removes those named in Connection, because the proxy would do so only after our
-// own headers were set (CVE-2026-30851). It removes the site's header for keys. It
-// also removes checked headers in another spelling, which could bring a session id
-// that was never sealed.
+// removes the headers named in Connection, because the proxy would do so only after
+// our own headers were set (CVE-2026-30851). It removes the site's header for keys.
+// It also removes other spellings of checked headers, because they could contain a
+// session id that was never sealed.
 func cleanRequest(r *http.Request, key *KeyHeader) {
 	for _, name := range hopNames(r) {
 		delete(r.Header, name)

@@ -118,8 +118,8 @@ func TestEncoding(t *testing.T) {
 	}
 }
 
-// TestOrigin checks that pages of other origins are refused, while the request's
-// own host and listed origins are allowed.
+// TestOrigin checks that web pages of other origins are refused, while the
+// request's own host and listed origins are allowed.
 func TestOrigin(t *testing.T) {
 	site := newSite()
 	site.Origins = map[string]bool{"https://app.example.com": true}
@@ -176,8 +176,8 @@ func TestHostOnLoopback(t *testing.T) {
 // TestCleanRequest checks that no client's claim about itself reaches the server:
 // no credentials, no identity in any spelling, no tricks with Connection
 // (CVE-2026-30851), no trailer, and no header that makes a transport send a POST
-// twice. Only checked headers are forwarded (promise 7), so no second spelling
-// brings a session, an event id or a name.
+// twice. Only checked headers are forwarded (promise 7), so a header in another
+// spelling cannot bring a session id, an event id or a name to the server.
 func TestCleanRequest(t *testing.T) {
 	r := httptest.NewRequest("POST", "/mcp", nil)
 	r.Header = http.Header{
@@ -204,7 +204,7 @@ func TestCleanRequest(t *testing.T) {
 		"Mcp_Name":                {"other"},
 		"Mcp_Method":              {"tools/list"},
 		"Content_Encoding":        {"gzip"},
-		"Mcp-Param-Some_name":     {"1"}, // an argument of a tool
+		"Mcp-Param-Some_name":     {"1"}, // an argument of a tool call
 	}
 	r.Trailer = http.Header{"X-Farebox-Account": nil}
 	cleanRequest(r, new(KeyHeader))
@@ -214,7 +214,7 @@ func TestCleanRequest(t *testing.T) {
 }
 
 // TestOnlyOnce checks that a request is not sent again after its head was sent,
-// although transport and retries would do so.
+// although the transport or a proxy's retry would send it again.
 func TestOnlyOnce(t *testing.T) {
 	var ran atomic.Int32
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

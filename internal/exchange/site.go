@@ -28,8 +28,8 @@ const (
 // before Engine.Acquire first succeeds; nothing changes afterwards.
 type Site struct {
 	Server                string
-	MaxBody               int64         // bytes of a request body
-	MaxCall               time.Duration // limit of one call
+	MaxBody               int64         // maximum length of a request body, in bytes
+	MaxCall               time.Duration // maximum duration of one call
 	Keepalive             time.Duration // silence on an event stream after which a comment is sent; 0 for no comments
 	ErrorStyle            string        // "" is StyleMCP
 	Origins               map[string]bool

@@ -13,7 +13,7 @@ import (
 )
 
 // The texts of refusals are written for models, which pass them on to their users.
-// The texts about idempotency need no figures.
+// The texts about idempotency are constants, because they contain no figures.
 const (
 	callInFlightText         = "the first call with this idempotency key is still under way. Wait, then send the same call again to get its result."
 	idempotencyKeyReusedText = "this idempotency key stands for another call. Use a new key for each new call."

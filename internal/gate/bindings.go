@@ -25,9 +25,9 @@ type Bindings interface {
 
 // The lifetimes of bindings.
 const (
-	// bindingLife is the life of a state's binding, and of a task's unless the
-	// server announces a longer one. A request about a task extends a binding that
-	// has less than half of bindingLife left.
+	// bindingLife is the life of a state's binding. It is also that of a task's
+	// binding, unless the server announces a longer one. A request about a task
+	// extends the task's binding if less than half of bindingLife is left.
 	bindingLife = 24 * time.Hour
 	// maxBindingLife bounds the life that a server may announce.
 	maxBindingLife = 30 * 24 * time.Hour
@@ -76,7 +76,7 @@ func (g *Gate) requireOwner(ctx context.Context, caller *Caller, m *mcp.Message)
 		return g.ownTask(ctx, caller, m)
 	case m.Method == mcp.MethodListen:
 		return nil, g.checkListened(ctx, caller, m)
-	case m.Kind == mcp.KindNotification && m.TaskID != "" && m.Method != mcp.MethodTaskStatus: // a client's status notification is about tasks that the client itself runs
+	case m.Kind == mcp.KindNotification && m.TaskID != "" && m.Method != mcp.MethodTaskStatus: // except a client's MethodTaskStatus, which reports on a task that the client itself runs
 		return nil, g.checkTasks(ctx, caller, m.TaskID)
 	case m.HasState && mcp.MayAsk(m.Method):
 		_, ours, refusal := g.bound(ctx, boundState, ownerOf(caller), stateOf(m.RequestState, mcp.Fingerprint(m)))
@@ -147,7 +147,7 @@ func (g *Gate) Bind(ctx context.Context, caller *Caller, t *Ticket, outcome mcp.
 		return &Refusal{Code: UpstreamFailed, Cause: err}
 	}
 	switch {
-	case outcome == mcp.OutcomeTask && t.Method != "tools/call": // for other methods the response itself may be priced
+	case outcome == mcp.OutcomeTask && t.Method != "tools/call": // other methods may be charged for the response itself, which a task would postpone
 		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it answered a method other than tools/call with a task")}
 	case outcome == mcp.OutcomeTask && handles.TaskID == "":
 		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it accepted a task without an id")}
@@ -248,9 +248,10 @@ func (g *Gate) judgeTask(caller *Caller) func(string) (bool, []mcp.Field) {
 // Notifies reports whether the caller may receive a notification that is meant for
 // some callers only. The status of a task may go to the task's account, unless the
 // notification embeds a result that has a price: the client must ask for that
-// result, and then pays for it. A change of a resource may go to callers that may
-// read the resource, since all keys of an account can listen in its sessions. A
-// notification that cannot be judged is withheld.
+// result, and then pays for it. A notification that a resource changed may go to
+// callers that may read the resource. That is checked because all keys of an
+// account can listen in the account's sessions. A notification that cannot be
+// judged is withheld.
 func (g *Gate) Notifies(ctx context.Context, caller *Caller, notification []byte) bool {
 	if m, err := mcp.Decode(notification); err == nil && m.Method == mcp.MethodResourceUpdated {
 		return g.mayRead(caller, m.URI)

@@ -42,14 +42,14 @@ type Authenticator interface {
 	// the address that sent the token. ErrOtherCredential passes the token on to
 	// the next Authenticator. Any other error refuses the token: keys.ErrUnknown as
 	// invalid, ErrFlood as rate-limited, and all others because the lookup failed.
-	// The caller returned with an error is zero, unless the error is the reason why
-	// a known caller may not be used: keys.ErrExpired, or any other error for an
-	// invalid caller.
+	// With an error, the returned caller is usually zero. It is not zero if it is
+	// known but may not be used: the error is then keys.ErrExpired if it has
+	// expired, or any other error if it is invalid.
 	Authenticate(ctx context.Context, client netip.Addr, token string) (Caller, error)
 }
 
-// Rechecker is an Authenticator of callers that can end or change before they
-// expire.
+// Rechecker is implemented by an Authenticator if its callers can change or become
+// invalid before they expire.
 type Rechecker interface {
 	// Again returns the caller as it is now, with the errors of Authenticate.
 	Again(ctx context.Context, client netip.Addr, c *Caller) (Caller, error)
@@ -70,8 +70,8 @@ type Watch struct {
 // Caller.
 func (c *Caller) Known() bool { return c.Subject != "" }
 
-// HasScope reports whether the caller carries the scope itself. A carried scope
-// that includes it does not count.
+// HasScope reports whether the caller carries the scope itself. Another scope that
+// includes it does not count.
 func (c *Caller) HasScope(scope string) bool {
 	if scope == keys.ScopeConnect {
 		return c.Connect
@@ -114,7 +114,8 @@ func (c *Caller) proof() string {
 	return *c.Proof
 }
 
-// accept applies the rules that all kinds of callers share to the result of auth.
+// accept takes the result of auth, a caller or an error, and applies the rules that
+// are the same for all kinds of credentials.
 func (g *Gate) accept(c Caller, err error, auth Authenticator, client netip.Addr) (Caller, *Refusal) {
 	if err == nil && c.Known() {
 		err = g.checkCaller(&c)
@@ -167,10 +168,11 @@ func (s *storedKeys) Again(ctx context.Context, client netip.Addr, c *Caller) (C
 	return s.lookUp(ctx, client, c.Handle)
 }
 
-// errNoKey is both keys.ErrMalformed and ErrOtherCredential.
+// errNoKey matches both keys.ErrMalformed and ErrOtherCredential in errors.Is.
 var errNoKey = otherCredential{keys.ErrMalformed}
 
-// otherCredential is an error that is also ErrOtherCredential.
+// otherCredential wraps an error that errors.Is then also takes for
+// ErrOtherCredential.
 type otherCredential struct{ error }
 
 func (otherCredential) Is(target error) bool { return target == ErrOtherCredential }

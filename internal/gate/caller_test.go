@@ -45,7 +45,8 @@ func (w *wristbands) Again(_ context.Context, _ netip.Addr, c *Caller) (Caller, 
 	return now, nil
 }
 
-// newFair returns a bench that also admits wristbands. The only one sold is "ada".
+// newFair returns a bench that also admits wristbands. The only wristband sold is
+// the one for "ada".
 func newFair(t *testing.T) (*bench, *wristbands) {
 	t.Helper()
 	b := newBench(t)

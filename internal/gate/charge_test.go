@@ -69,7 +69,8 @@ func TestChargeOn(t *testing.T) {
 }
 
 // TestStartedIsNeverTakenBack checks that a call that was charged at its start
-// stays charged, no matter how it ends. Start charges no other calls.
+// stays charged, no matter how it ends. Start does not charge calls with other
+// rules.
 func TestStartedIsNeverTakenBack(t *testing.T) {
 	b := newBench(t)
 	ctx := context.Background()
@@ -122,11 +123,10 @@ func TestStartFails(t *testing.T) {
 }
 
 // TestAbandonedIsCounted checks that an abandoned call counts against its lineage,
-// unless its response is charged anyway. If the client's disconnecting ends the
-// call, no response will come; then only a charge at the start keeps the call from
-// counting.
+// unless its response is charged anyway. A call that is cut when its client
+// disconnects gets no response, so it counts unless it was charged at its start.
 func TestAbandonedIsCounted(t *testing.T) {
-	for tool, want := range map[string][2]bool{ // wanted if the call goes on, and if it is cut
+	for tool, want := range map[string][2]bool{ // whether the call counts: if it goes on, and if it is cut
 		"cheap":      {true, true},
 		"tool_error": {true, true},
 		"abandoned":  {false, true},

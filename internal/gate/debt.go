@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Debts records refunds that could not be posted when they were due because the
-// store did not respond. They are posted later, possibly by another process.
+// Debts records refunds that fell due while the store was not responding. They are
+// posted later, possibly by another process.
 type Debts interface {
 	// Owe notes a debt. It must not wait for the store.
 	Owe(d Debt)
@@ -28,8 +28,9 @@ type Debt struct {
 	By string `json:"by,omitempty"`
 }
 
-// Posting returns the refund of the charge's whole remainder, and its audit record.
-// Both are the same on every attempt, so posting them again refunds nothing more.
+// Posting returns the transaction that refunds all that is left of the charge, and
+// its audit record. Both are the same on every attempt, so posting them again does
+// not refund more.
 func (d *Debt) Posting() (ledger.Transaction, ledger.Audit) {
 	return ledger.Transaction{
 			ID: d.Refund, Kind: ledger.KindRefund, Charge: d.Charge, At: d.At,
@@ -38,7 +39,8 @@ func (d *Debt) Posting() (ledger.Transaction, ledger.Audit) {
 		ledger.Audit{At: d.At, Actor: "gateway", Action: "charge.refund", Target: d.Charge}
 }
 
-// debt returns the refund that is owed if the charge is or will be captured.
+// debt returns the refund that is owed if the charge was captured, or still will
+// be.
 func (c *Call) debt() Debt {
 	return Debt{Charge: c.id, Refund: c.gate.deps.NewID("txn_"), At: c.gate.deps.Now()}
 }
@@ -56,8 +58,8 @@ func inDoubt(err error) bool {
 	return err != nil && !slices.ContainsFunc(certain, func(e error) bool { return errors.Is(err, e) })
 }
 
-// refund gives back the captured amount, or records it as owed if the ledger
-// cannot.
+// refund gives back the captured amount. If the ledger fails to post the refund,
+// refund records it as owed.
 func (c *Call) refund(ctx context.Context) {
 	charge := c.charge
 	c.charge = nil

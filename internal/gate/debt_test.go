@@ -10,7 +10,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// outage is a Ledger with steps that fail.
+// outage is a Ledger that fails with the given errors.
 type outage struct {
 	Ledger
 	captured, released error // errors of Capture and Release; Capture fails after it has captured

@@ -1,7 +1,7 @@
-// Package gate is the pipeline of every call: authenticate the caller, admit the
-// message, settle the call. It makes the decisions and keeps the books. The
-// packages that use gate read the requests and write the responses, so gate knows
-// neither HTTP nor Caddy nor SQL.
+// Package gate is the pipeline of every call: it authenticates the caller, admits
+// the message and settles the call. Other packages read the requests, write the
+// responses and implement the stores, so gate does not depend on HTTP, Caddy or
+// SQL.
 //
 // A Gate belongs to one server of one config and never changes; any number of
 // goroutines may use it at once. A Call belongs to one request.
@@ -25,8 +25,9 @@ import (
 )
 
 // Keys finds keys by digest. The client is the address that sent the token. Lookup
-// returns keys.ErrUnknown for an unknown key, ErrFlood, or any other error if the
-// lookup failed; a failed lookup refuses the caller for now.
+// returns keys.ErrUnknown for an unknown key, and ErrFlood if the client has sent
+// too many unknown tokens. Any other error means that the lookup failed; the caller
+// is then refused for now.
 type Keys interface {
 	Lookup(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, error)
 }
@@ -34,18 +35,19 @@ type Keys interface {
 // ErrFlood reports that a client address has sent too many unknown tokens.
 var ErrFlood = errors.New("too many unknown tokens from this address")
 
-// Ledger reserves and settles charges. The gate makes the ids and reuses them
-// on every attempt; errors are those of package ledger.
+// Ledger reserves and settles charges. The gate makes the ids, and repeats an
+// attempt with the same id. The errors are those of package ledger.
 type Ledger interface {
 	// Reserve holds the order's amount for ledger.ReservationLife, if the terms
-	// allow it, or returns the stored response of a call that is repeated.
+	// allow it. If the call repeats an earlier one and the earlier response is
+	// stored, Reserve returns that response instead.
 	Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error)
 	// Renew prolongs a reservation by another ledger.ReservationLife from now.
 	Renew(ctx context.Context, id string) error
 	// Capture pays a reservation. When it returns without an error, the charge is
-	// durable, and so is the response if the call has an idempotency key. The
-	// returned charge says whether this call of Capture made it. The returned
-	// balance is the payer's after the charge.
+	// durable, and so is the response if the call has an idempotency key. The Made
+	// field of the returned charge says whether this call of Capture made the
+	// charge. The returned balance is the payer's balance after the charge.
 	Capture(ctx context.Context, id string, response []byte) (ledger.Charge, ledger.Balance, error)
 	// Charge reserves and captures in one step, if the terms and the balance allow
 	// it. It is for calls that lost their reservation in a restart.
@@ -56,16 +58,18 @@ type Ledger interface {
 	PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error)
 }
 
-// Abandonments limits callers that disconnect before the response, since
-// the work done for them is not charged. It counts by lineage, so that rotating
-// a key resets nothing. Its methods must be fast and safe for concurrent use.
+// Abandonments limits callers that disconnect before the response, because the
+// server works for them but they are not charged. It counts by lineage, so that
+// rotating a key does not reset the count. Its methods must be fast and safe for
+// concurrent use.
 type Abandonments interface {
 	// Note counts one abandoned call.
 	Note(lineage string)
-	// Forgive takes back one abandoned call, because its client has returned for
-	// the response.
+	// Forgive subtracts one abandoned call. It is called when the client of such a
+	// call has returned for the response.
 	Forgive(lineage string)
-	// Wait returns how long paid calls will be refused, zero if they are allowed.
+	// Wait returns how long the lineage's paid calls will still be refused, or zero
+	// if they are allowed.
 	Wait(lineage string) time.Duration
 }
 
@@ -76,8 +80,8 @@ type Metrics interface {
 	Reserved(took time.Duration)
 	// Captured records the duration of a durable capture, failed ones included.
 	Captured(took time.Duration)
-	// Charge counts the end of a paid call. The entry is the item's in the price
-	// book.
+	// Charge counts the end of a paid call. The entry is the price book's entry for
+	// the item.
 	Charge(entry string, result Result, amount ledger.Amount, test bool)
 	// Unjudged counts a result that was charged because its charge_if condition
 	// could not judge it.
@@ -92,7 +96,7 @@ const (
 	ResultCaptured Result = "captured"
 	ResultReleased Result = "released"
 	ResultRefunded Result = "refunded"
-	ResultFailed   Result = "failed"   // the capture failed and the response was withheld
+	ResultFailed   Result = "failed"   // the capture or the refund failed, and the response was withheld
 	ResultReplayed Result = "replayed" // answered by a stored response
 	// ResultSuspended means that the call's stream broke off and may be resumed.
 	ResultSuspended Result = "suspended"
@@ -162,9 +166,10 @@ func New(p Policy, d Deps) *Gate {
 // maxAuthorization bounds the Authorization header, in bytes.
 const maxAuthorization = 512
 
-// Authenticate reads the bearer token from the values of the Authorization
-// header (RFC 6750, 2.1: nowhere else) and returns its caller. A caller that is
-// known but may not be used is returned along with the refusal.
+// Authenticate reads the bearer token from the values of the Authorization header,
+// the only accepted place for a token (RFC 6750, 2.1), and returns the token's
+// caller. A caller that is known but may not be used is returned along with the
+// refusal.
 func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorization []string) (Caller, *Refusal) {
 	if len(authorization) == 0 {
 		return Caller{}, &Refusal{Code: TokenMissing}
@@ -172,8 +177,8 @@ func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorizatio
 	if len(authorization) > 1 || len(authorization[0]) > maxAuthorization {
 		return Caller{}, &Refusal{Code: TokenInvalid, Cause: keys.ErrMalformed}
 	}
-	// One or more spaces separate scheme and token (RFC 9110, 11.4), and no other
-	// white space.
+	// Scheme and token are separated by one or more spaces (RFC 9110, 11.4). Other
+	// white space is not allowed.
 	scheme, token, _ := strings.Cut(authorization[0], " ")
 	if token = strings.TrimLeft(token, " "); !strings.EqualFold(scheme, "Bearer") {
 		token = ""
@@ -200,7 +205,7 @@ func (g *Gate) Redeem(ctx context.Context, client netip.Addr, token string) (Cal
 }
 
 // Admit decides whether the caller's message may be forwarded. For a paid call it
-// reserves the price first; the Call must be closed in any case.
+// reserves the price first. The returned Call must be closed, even if it is free.
 func (g *Gate) Admit(ctx context.Context, caller *Caller, era mcp.Era, m *mcp.Message) (*Call, *Refusal) {
 	if m.Kind == mcp.KindResponse {
 		if era == mcp.EraStateless {
@@ -301,8 +306,8 @@ func (g *Gate) terms(caller *Caller, m *mcp.Message) ledger.Terms {
 	return t
 }
 
-// inFlightWait is the delay after which to repeat a call while its first attempt is
-// still running.
+// inFlightWait is how long a client should wait before it repeats a call again, if
+// the first attempt is still running.
 const inFlightWait = 2 * time.Second
 
 // refusal returns the refusal for an error of a reservation or a capture.

@@ -7,18 +7,18 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// Limiter counts the requests of keys against rates. It counts by lineage, so
-// that rotating a key resets nothing. It must be fast and safe for concurrent
+// Limiter counts the requests of keys against rates. It counts by lineage, so that
+// rotating a key does not reset the count. It must be fast and safe for concurrent
 // use.
 type Limiter interface {
 	// Take counts one request of the lineage in every bucket, or in no bucket if
 	// any of them is exhausted. Buckets without a rate are ignored.
 	Take(lineage string, buckets [2]Bucket) Quota
 
-	// Move moves a request to other buckets: it counts the request in to and not in
-	// from. taken says that the request was counted in from before; from gets it
-	// back, even if to is exhausted. Move returns the quota of from, or the
-	// quota of to if the request has to wait.
+	// Move counts a request in the new buckets (to) and not in the old ones (from).
+	// taken says that the request was already counted in the old buckets. Move then
+	// takes it out of them, even if the new ones are exhausted. Move returns the
+	// quota of the old buckets, or that of the new ones if the request has to wait.
 	Move(lineage string, from, to [2]Bucket, taken bool) Quota
 }
 
@@ -52,8 +52,8 @@ func (g *Gate) Count(caller *Caller) (Quota, *Refusal) {
 // CountUpkeep counts a request that turned out to be upkeep (see mcp.IsUpkeep)
 // separately, so that a client without calls left can still connect, list the
 // tools, and learn why its calls are refused. taken says that Count has counted the
-// request. The quota is that of requests other than upkeep, unless the upkeep rate
-// itself is exceeded.
+// request. The returned quota is that of the other requests, or that of upkeep if
+// the upkeep rate is exceeded.
 func (g *Gate) CountUpkeep(caller *Caller, taken bool) (Quota, *Refusal) {
 	buckets, refusal := g.buckets(caller)
 	if refusal != nil || buckets[0].Rate.IsZero() && buckets[1].Rate.IsZero() {
@@ -75,8 +75,8 @@ const upkeepTimes = 10
 // under a very small rate of calls.
 var leastUpkeep = keys.Rate{Requests: 60, Per: time.Minute, Burst: 60}
 
-// upkeepRate returns the upkeep rate for a rate of calls. It is zero if the rate of
-// calls is.
+// upkeepRate returns the upkeep rate for a rate of calls. If the rate of calls is
+// zero, so is the upkeep rate.
 func upkeepRate(r keys.Rate) keys.Rate {
 	if r.IsZero() {
 		return r

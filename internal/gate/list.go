@@ -21,9 +21,9 @@ type priceField struct {
 }
 
 // List returns the rewriting of a list response for the caller. The rewriting drops
-// items that the caller may not use and tasks of other accounts. It adds prices: to
-// every tool, and to items of the other lists that a price names. The ID and Era of
-// the result are left for the caller to set.
+// items that the caller may not use and tasks of other accounts. It adds prices to
+// every tool. In other lists it adds prices only to items that the price book
+// names. The fields ID and Era of the result are not set.
 func (g *Gate) List(caller *Caller, list mcp.List) mcp.ListRewrite {
 	r := mcp.ListRewrite{List: list}
 	perCaller := !g.policy.Rights.allOf(caller)
@@ -75,7 +75,8 @@ var errDenied = errors.New("no price names it, and unpriced denies such tools")
 
 // Hidden returns the reason for leaving an item out of every caller's list: the
 // item is denied, or nobody can call it by its name. It returns nil for an item
-// that stays. named says that the price book has the offer.
+// that stays. offer is the item's price, if named says that the price book names
+// the item.
 func (g *Gate) Hidden(item items.Item, offer pricing.Offer, named bool) error {
 	if item.Kind == items.Tool && !named {
 		return errDenied
@@ -130,18 +131,18 @@ func (g *Gate) uncallable(item items.Item, costs bool) error {
 	return g.confusable(item)
 }
 
-// maxLeftOut bounds the number of names that each gate logs: lists are fetched
-// often, and the server controls their contents.
+// maxLeftOut bounds the number of left-out names that each gate logs, because lists
+// are fetched often and the server controls their contents.
 const maxLeftOut = 100
 
-// leftOutNames remembers the names that were logged.
+// leftOutNames remembers the items that were logged as left out of lists.
 type leftOutNames struct {
 	mu     sync.Mutex
 	logged map[items.Item]struct{}
 }
 
-// first reports whether to log the item, and remembers it. An item is logged if it
-// was not logged before and the bound is not reached.
+// first reports whether to log the item: it was not logged before, and fewer than
+// maxLeftOut items were. If so, first remembers the item as logged.
 func (l *leftOutNames) first(item items.Item) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -87,7 +87,7 @@ func TestConfusableNamesAreRefused(t *testing.T) {
 		"Delete": ToolUnknown, "delete ": ToolUnknown, "ｄelete": ToolUnknown, "de\u200dlete": ToolUnknown, "SEARCH_x": ToolUnknown, "BOTH": ToolUnknown, "Naïve": ToolUnknown, "nai\u0308ve": ToolUnknown, "NS:tool": ToolUnknown,
 		"Secret_x": ToolUnknown, "secret_x": ScopeInsufficient,
 		"": ParamsInvalid, "a\x00": ParamsInvalid, "a\u202eb": ParamsInvalid, strings.Repeat("x", 257): ParamsInvalid,
-		"delete": "", "Both": "", "both": "", "search_X": "", "undelete": "", "Other": "", "deletе": "", // the last ends in a Cyrillic letter
+		"delete": "", "Both": "", "both": "", "search_X": "", "undelete": "", "Other": "", "deletе": "", // the last name ends in a Cyrillic letter
 	} {
 		call, refusal := b.call(t, secret, request("tools/call", `{"name":`+jsonText(t, name)+`}`))
 		if got := codeOf(refusal); got != want {

@@ -8,11 +8,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// NotificationRule decides whether the gateway forwards notifications of protocol
-// extensions that clients send.
+// NotificationRule decides whether the gateway forwards a client's notifications
+// that belong to a protocol extension.
 type NotificationRule struct {
-	// Pattern is the name of a notification, or with '*' as its last character a
-	// prefix of names.
+	// Pattern is the name of a notification. If it ends with '*', it matches all
+	// names that begin with the rest.
 	Pattern string
 	Deny    bool
 }

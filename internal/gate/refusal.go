@@ -60,8 +60,8 @@ func Codes() []Code {
 	}
 }
 
-// Refusal explains why a call was refused. Code, Reason and the figures are for
-// the client; Cause is only for the operator's log.
+// Refusal explains why a call was refused. Cause is only for the operator's log;
+// the other fields are for the client.
 type Refusal struct {
 	Code   Code
 	Reason string // replaces the code's usual text, as a full sentence
@@ -76,7 +76,7 @@ type Refusal struct {
 	Test         bool
 	Scopes       []string      // the scopes that the request requires
 	Lacking      []string      // the subset that the caller does not carry
-	RateExceeded bool          // with RateLimited: too many requests, rather than too many abandoned calls
+	RateExceeded bool          // with RateLimited: too many requests; if false, too many abandoned calls or unknown tokens
 	RetryAfter   time.Duration // wait after which the same request may succeed; zero if unknown
 }
 

@@ -8,15 +8,16 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// startRenewal keeps the reservation alive for as long as the call lives: a
-// tool may work for longer than ledger.ReservationLife.
+// startRenewal begins to renew the reservation at intervals, because a tool may
+// work for longer than ledger.ReservationLife.
 func (c *Call) startRenewal() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timer = time.AfterFunc(ledger.ReservationLife/2, c.renew)
 }
 
-// renew runs on the timer's goroutine.
+// renew renews the reservation once and sets the timer for the next time. Besides
+// Resume, the timer calls it, on a goroutine of its own.
 func (c *Call) renew() {
 	if !c.gate.deps.Now().Before(c.deadline) {
 		return

@@ -23,16 +23,16 @@ type Rights struct {
 	scopes  *keys.Catalogue
 	rules   items.Table[[]string]
 	require []string // for items without a rule
-	plain   bool     // no rules, and the usual requirement
+	plain   bool     // there are no rules, and require is usual
 }
 
-// usual is the requirement unless the operator sets another.
+// usual lists the scopes that items require unless the operator sets others.
 var usual = []string{keys.ScopeConnect}
 
-// NewRights compiles the rules. The catalogue declares the scopes and the scopes
-// that they include. Items without a rule need the scopes in require, or
-// keys.ScopeConnect if require is empty. An undeclared scope is an error that lists
-// the declared ones.
+// NewRights compiles the rules. The catalogue in scopes declares the scopes that
+// exist, and which scopes each of them includes. Items without a rule need the
+// scopes in require, or keys.ScopeConnect if require is empty. An undeclared scope
+// is an error that lists the declared ones.
 func NewRights(scopes *keys.Catalogue, rules []ScopeRule, require []string) (*Rights, error) {
 	r := &Rights{scopes: scopes, require: slices.Clone(require)}
 	if err := scopes.Check(require, true); err != nil {
@@ -63,8 +63,8 @@ func NewRights(scopes *keys.Catalogue, rules []ScopeRule, require []string) (*Ri
 	return r, nil
 }
 
-// Named returns the declared scopes that any item requires, in alphabetical order
-// without duplicates.
+// Named returns the declared scopes that at least one rule requires, or that items
+// without a rule require. They are in alphabetical order without duplicates.
 func (r *Rights) Named() []string {
 	if r == nil {
 		return nil
@@ -133,8 +133,8 @@ func (g *Gate) Scopes(caller *Caller) []string {
 	return catalogue.Expand(caller.Scopes)
 }
 
-// allOf reports whether the server has only the usual requirement and the caller
-// meets it. If so, no item has to be checked separately.
+// allOf reports whether all items require only the usual scope and the caller
+// carries it. If so, no item has to be checked separately.
 func (r *Rights) allOf(caller *Caller) bool {
 	return (r == nil || r.plain) && caller.HasScope(keys.ScopeConnect)
 }
@@ -210,8 +210,9 @@ func (g *Gate) lacking(caller *Caller, needs []string) []string {
 var expression = regexp.MustCompile(`\{[^{}]+\}`)
 
 // ambiguous reports whether spelling a resource's URI differently could put it
-// under other scopes; see pricing.Book.Ambiguous. A completion may refer to a
-// template, which must be in normal form outside its expressions.
+// under other scopes; see pricing.Book.Ambiguous. mayBeTemplate says that uri may
+// be a URI template, as in a completion. A template must be in normal form only
+// outside its expressions.
 func (r *Rights) ambiguous(uri string, mayBeTemplate bool) bool {
 	if r == nil || r.rules.Len(items.Resource) == 0 || r.names(items.Item{Kind: items.Resource, Name: uri}) {
 		return false

@@ -118,8 +118,8 @@ func subset(some, of []string) bool {
 }
 
 // TestPermitAcrossEras checks a method that the operator allows in an era that does
-// not have it. The method requires the same scopes as in the other era, and also
-// the scopes of the method itself.
+// not have it. A request with this method requires the same scopes as in the other
+// era, and also the scopes that the operator requires for the method itself.
 func TestPermitAcrossEras(t *testing.T) {
 	b := newLibrary(t, "base")
 	var err error
@@ -145,8 +145,9 @@ func TestPermitAcrossEras(t *testing.T) {
 	}
 }
 
-// TestUsualRights checks that a server without rules and requirement requires
-// agent:connect for everything. A rule changes only the items that it names.
+// TestUsualRights checks that a server requires agent:connect for everything if the
+// operator has set neither rules nor other scopes. A rule changes only the items
+// that it names.
 func TestUsualRights(t *testing.T) {
 	for name, b := range map[string]*bench{"no rights": newBench(t), "rules": newLibrary(t)} {
 		for scopes, code := range map[string]Code{"": ScopeInsufficient, "read": ScopeInsufficient, "agent:connect": ""} {

@@ -27,7 +27,7 @@ type Sealer struct {
 // SealKey is a key of a Sealer.
 type SealKey struct {
 	Key   [SealKeySize]byte
-	Until time.Time // from this instant on the key opens nothing; zero for no end
+	Until time.Time // the key opens no ids from this instant on; zero for never
 }
 
 // NewSealer returns a sealer that seals with the first key and opens with all of
@@ -36,8 +36,8 @@ func NewSealer(now func() time.Time, keys ...SealKey) *Sealer { return &Sealer{n
 
 const tagSize = 16
 
-// The purposes of tags, with a version. A tag made for one purpose never passes for
-// another.
+// The purposes of tags, each with a version. A tag made for one purpose never
+// passes for another.
 const (
 	sealedSession = "session/1"
 	sealedEvent   = "event/1"
@@ -95,8 +95,8 @@ func (g *Gate) OpenSession(caller *Caller, sealed string) (string, bool) {
 }
 
 // SealEvent seals an event id of the server, together with the ticket, for the
-// caller's lineage in the session. The session is the server's id of it, "" without
-// a session.
+// caller's lineage in the session. session is the server's id for the session, or
+// "" without a session.
 func (g *Gate) SealEvent(caller *Caller, session string, t *Ticket, event []byte) []byte {
 	var w ticketWriter
 	w.text(string(event))

@@ -9,7 +9,7 @@ const (
 	stateHeld                       // reserved; the only state that can be captured or given back
 	stateCaptured                   // captured by this call, and refundable by it
 	stateStarted                    // captured before the call was forwarded: never refunded
-	stateStanding                   // captured earlier, for another stream of the call; this one must not refund it
+	stateStanding                   // captured earlier, for another stream of the call; this stream must not refund it
 	stateSuspended                  // still reserved, because the client may resume the stream
 	stateReleased                   // the reservation was given back
 	stateRefunded                   // the capture was refunded, or the refund is owed

@@ -11,10 +11,10 @@ import (
 )
 
 // Task is one request about a task of the caller's account: for its status, for its
-// result, or to cancel it. A response that carries the result is paid before it
-// passes, under the charge id of the call that became the task. It is paid once, no
-// matter how often the client asks for the result. The methods of a Task may be
-// called from one goroutine at a time.
+// result, or to cancel it. A response that carries the result is paid for before it
+// is forwarded, under the charge id of the call that became the task. The result is
+// paid for once, no matter how often the client asks for it. The methods of a Task
+// may be called from one goroutine at a time.
 type Task struct {
 	gate   *Gate
 	id     string
@@ -23,12 +23,13 @@ type Task struct {
 	call   *Call    // the call that became the task; nil if it is free
 	open   bool     // the call's reservation still exists
 	fresh  bool     // this request has paid for the task
-	blind  bool     // the ticket does not include the task's price
+	blind  bool     // resumed from a ticket that does not include the task's price
 	due    []mcp.Field
 }
 
-// task returns the request m about a task of the caller, nil for other requests. It
-// renews the reservation of a paid task.
+// task returns the Task for the caller's request m. kept is the task that m is
+// about; if kept is nil, so is the result. task renews the reservation of a paid
+// task.
 func (g *Gate) task(ctx context.Context, caller *Caller, m *mcp.Message, kept *remembered) *Task {
 	if kept == nil {
 		return nil
@@ -68,7 +69,7 @@ func (t *Task) revive(ctx context.Context, caller *Caller, kept *remembered) {
 	g, ticket := t.gate, &kept.ticket
 	t.call = g.callOf(caller, ticket)
 	t.call.deadline = kept.deadline
-	t.call.began = kept.deadline.Add(-g.policy.MaxCall) // tickets carry it; see ResumeTask
+	t.call.began = kept.deadline.Add(-g.policy.MaxCall) // the call's tickets carry began, from which ResumeTask computes the deadline again
 	if g.deps.Now().Before(kept.deadline) {
 		t.open = g.deps.Ledger.Renew(ctx, ticket.Charge) == nil
 	}
@@ -115,16 +116,16 @@ func (t *Task) Charges(outcome mcp.Outcome) bool { return t.call != nil && t.cal
 // the result later.
 func (t *Task) ChargesAbandoned() bool { return false }
 
-// Suspend leaves the task as it is.
+// Suspend stops renewing the reservation, and otherwise leaves the task as it is.
 func (t *Task) Suspend() {
 	if t.call != nil {
 		t.call.stopRenewal()
 	}
 }
 
-// Release ends the request because its response is withheld. A charge stands: the
-// client can ask for the result again, free, and another request may have delivered
-// it already.
+// Release ends the request because its response is withheld. A charge is not
+// refunded, because the client can ask for the result again without paying, and
+// another request may have delivered it already.
 func (t *Task) Release(context.Context) { t.Suspend() }
 
 // Settle pays for the result in the response, if there is one and the price's
@@ -181,9 +182,9 @@ func (t *Task) end(ctx context.Context) {
 	}
 }
 
-// pay captures the charge of the task's call, or returns the fields of the charge
-// that was captured before. embedded says that the result is embedded in the
-// response; otherwise it is the response's own result.
+// pay captures the charge of the task's call, unless that was done before, and
+// returns the fields of the charge. embedded says that the result is embedded in
+// the response; otherwise it is the response's own result.
 func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, response []byte, embedded bool) ([]mcp.Field, *Refusal) {
 	c := t.call
 	switch {

@@ -60,9 +60,9 @@ func (b *bench) ask(t *testing.T, secret, method, id string) (*Task, *Refusal) {
 
 const taskDone = `{"jsonrpc":"2.0","id":1,"result":{"taskId":"t","status":"completed","result":{"content":[]}}}`
 
-// TestTaskSettles checks that a task's result is paid when it first passes, in
-// whichever form, and is free afterwards. A task that ends without a charge gives
-// its reservation back.
+// TestTaskSettles checks that a task's result is paid for when it is first
+// delivered, in whichever form, and is free afterwards. A task that ends without a
+// charge gives its reservation back.
 func TestTaskSettles(t *testing.T) {
 	reserved, paid, unpaid := ledger.Balance{Posted: 50_000, Reserved: 10_000}, ledger.Balance{Posted: 40_000}, ledger.Balance{Posted: 50_000}
 	for name, c := range map[string]struct {
@@ -133,9 +133,9 @@ func TestTaskReceipt(t *testing.T) {
 	}
 }
 
-// TestTaskRelease checks that a charge stands when its response is withheld: the
-// client can ask for the result again, free, and another request may have delivered
-// it already.
+// TestTaskRelease checks that a charge is not refunded when its response is
+// withheld. The client can ask for the result again without paying, and another
+// request may have delivered it already.
 func TestTaskRelease(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)
@@ -431,9 +431,9 @@ func TestTaskPayload(t *testing.T) {
 	}
 }
 
-// TestResumedTask checks that the rest of a stream about a task is paid as its
-// beginning would have been. If the ticket does not include the price, no result
-// passes.
+// TestResumedTask checks that a result in a resumed stream about a task is paid for
+// as it would have been in the original stream. If the ticket does not include the
+// price, no result passes.
 func TestResumedTask(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	b.deps.Sealer = NewSealer(b.deps.Now, SealKey{Key: [SealKeySize]byte{1}})

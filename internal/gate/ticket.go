@@ -45,9 +45,9 @@ type origin struct {
 	message *mcp.Message
 }
 
-// fingerprint identifies the request to which a request for input belongs. It is
-// zero if the method does not let the server ask for input, and on a resumed
-// stream.
+// fingerprint identifies the client's request while the server may ask for input to
+// it. It is zero if the method does not let the server ask for input, and on a
+// resumed stream.
 func (o *origin) fingerprint() (f [32]byte) {
 	if o == nil || !mcp.MayAsk(o.message.Method) {
 		return f
@@ -72,10 +72,10 @@ func (c *Call) Ticket(m *mcp.Message) *Ticket {
 	return t
 }
 
-// Resume returns the call of a ticket that a client of its account has sent back. A
-// paid call is captured under its first charge id, once, no matter how often it is
-// resumed. If its reservation is gone by then, balance and caps are checked again.
-// A caller that has lost a scope of the call is refused.
+// Resume returns the call of a ticket that a client of the same account has sent
+// back. A paid call is captured under its first charge id, once, no matter how
+// often it is resumed. If its reservation is gone by then, balance and caps are
+// checked again. A caller that has lost a scope of the call is refused.
 func (g *Gate) Resume(caller *Caller, t *Ticket) (*Call, *Refusal) {
 	if refusal := g.permitTicket(caller, t); refusal != nil {
 		return nil, refusal
@@ -103,8 +103,8 @@ func (g *Gate) callOf(caller *Caller, t *Ticket) *Call {
 	return c
 }
 
-// ticketWriter encodes tickets for event ids and bindings. Each text follows its
-// length.
+// ticketWriter encodes tickets for event ids and bindings. Each text is preceded by
+// its length.
 type ticketWriter struct{ b []byte }
 
 func (w *ticketWriter) text(s string) {
@@ -183,7 +183,7 @@ func (r *ticketReader) scopes() (list []string) {
 	switch n := r.number(); {
 	case n == 1:
 		return usual
-	case n > uint64(len(r.b)): // each takes at least one byte
+	case n > uint64(len(r.b)): // each scope takes at least one byte
 		r.bad = true
 	default:
 		for ; n > 1; n-- {

@@ -1,6 +1,6 @@
-// Package id makes identifiers and hashes. An identifier is a prefix for the kind of
-// the named thing and a UUIDv7 with the time of the process clock. A hash is the
-// SHA-256 of a list of strings.
+// Package id makes identifiers and hashes. An identifier is a prefix, which names
+// the kind of the thing, and a UUIDv7, which contains the time of the process clock.
+// A hash is the SHA-256 of a list of strings.
 package id
 
 import (

@@ -29,7 +29,7 @@ const (
 	Spend                            // be charged, and see its own balance
 	Charge                           // charge agents in one step
 	Settle                           // reserve, renew, capture and release
-	RefundOwn                        // refund charges that it has captured itself
+	RefundOwn                        // refund charges that the principal itself has captured
 	Relay                            // look keys up, follow their changes, keep bindings
 
 	// Operator has all rights of the server's operator.
@@ -101,8 +101,8 @@ func (p *Principal) From() string {
 	return p.Remote
 }
 
-// Authenticator finds the principal of a request. client is the address that the
-// request came from, or zero if it is unknown.
+// Authenticator finds the principal of a request. The parameter client is the
+// address that the request came from, or zero if it is unknown.
 //
 // The errors ErrMissing, ErrInvalid and ErrExpired, which may be wrapped, say that the
 // credential is refused. Any other error means that it could not be checked.

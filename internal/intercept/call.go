@@ -71,8 +71,9 @@ func (i *Interceptor) chargeableOutcome() mcp.Outcome {
 }
 
 // mayBePaidElsewhere reports whether the current long event may carry a result that
-// another call pays for. A notification about a task may. On a free call, which
-// captures nothing, so may any event with data that has not been recognised yet.
+// another call pays for. A guarded notification, such as one about a task, may
+// carry one. On a free call, which captures nothing, any event with data that has
+// not been recognised yet may carry one, too.
 func (i *Interceptor) mayBePaidElsewhere() bool {
 	e := i.events
 	return e.Guarded() || !i.paid() && !e.Passing() && !e.HasResult() && e.HasData()

@@ -35,7 +35,7 @@ var (
 	}
 )
 
-// ruled returns a rig with a call that is charged by rule.
+// ruled returns a rig with a call that is charged by the given rule.
 func ruled(t *testing.T, rule rule, change func(*Options)) *rig {
 	t.Helper()
 	r := newRig(t, change)
@@ -104,9 +104,9 @@ func TestChargeOn(t *testing.T) {
 }
 
 // TestChargeOnLongAnswers checks that a long response is captured before it streams
-// if its outcome may be charged, and refunded if its actual outcome is not. If the
-// client left before the response could stream, the call is settled by the actual
-// outcome.
+// if its outcome may be charged, and refunded if its actual outcome is not charged.
+// If the client left before the response could stream, the call is settled by the
+// actual outcome.
 func TestChargeOnLongAnswers(t *testing.T) {
 	ends := []struct {
 		tail    string

@@ -14,8 +14,9 @@ func (i *Interceptor) writeEvents(p []byte) error {
 		piece := p[:n]
 		p = p[n:]
 		last := len(piece)
-		// Clients consider an event complete when they get its last byte. If the rest of
-		// the event has been sent already, the last byte waits for the verdict.
+		// Clients consider an event complete when they get its last byte. If the
+		// event is too long to hold, its other bytes are sent at once, but the last
+		// byte waits for the verdict.
 		if done && (i.state.longEvent() || len(i.hold)+n > i.o.Hold) {
 			last--
 		}

@@ -227,7 +227,7 @@ func TestLongNotificationThenAnswer(t *testing.T) {
 		for body, captured := range map[string]bool{result: true, toolError: false} {
 			r := newRig(t, func(o *Options) { o.Hold = 1000 })
 			want := note + note + event(body)
-			if captured && note[0] != ':' { // the event was recognised as a notification, so it was not captured for and the response has a receipt
+			if captured && note[0] != ':' { // the notification was recognised and caused no capture, so the response is captured as usual and has a receipt
 				want = note + note + event(stamped)
 			}
 			if !r.upstream(200, asEvents, note, note, event(body)) || r.out() != want {
@@ -274,10 +274,10 @@ func TestAttachedCallEnds(t *testing.T) {
 }
 
 // TestEventsThatAreNoResponse (promise 2): an event that is not an MCP message, is
-// malformed, or has another type does not prevent the response. It passes unchanged
-// if no client could take it for a response, and is left out otherwise. The response
-// after it passes and is charged. A stream opened by GET is filtered by the same
-// rules.
+// malformed, or has a type other than message does not prevent the response. It
+// passes unchanged if no client could take it for a response, and is left out
+// otherwise. The response after it passes and is charged. A stream opened by GET is
+// filtered by the same rules.
 func TestEventsThatAreNoResponse(t *testing.T) {
 	for name, c := range map[string]struct {
 		events string
@@ -352,8 +352,9 @@ func TestEventsThatAreNoResponse(t *testing.T) {
 	}
 }
 
-// TestLongEventThatWasAMessage checks that a long event of another type is refused,
-// and not left out, if it turns out to be a message: it may have been the response.
+// TestLongEventThatWasAMessage checks a long event that seems to have a type other
+// than message. If it turns out to be a message, it is refused and not left out,
+// because it may have been the response.
 func TestLongEventThatWasAMessage(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Hold = 1000 })
 	text := "event: log\ndata: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"a\":\"" + long(3000) + "\"}}\nevent: message\n\n"
@@ -363,9 +364,9 @@ func TestLongEventThatWasAMessage(t *testing.T) {
 	r.free()
 }
 
-// TestOtherTypeIsNoAnswer checks that an event of another type at the end of a stream
-// does not complete the call. A client could take this event for a response, so it is
-// left out, and leaving it out costs nothing.
+// TestOtherTypeIsNoAnswer checks that an event of a type other than message at the
+// end of a stream does not complete the call. A client could take this event for a
+// response, so it is left out, and leaving it out costs nothing.
 func TestOtherTypeIsNoAnswer(t *testing.T) {
 	r := newRig(t, nil)
 	if !r.upstream(200, asEvents, "event: other\ndata: "+result+"\n\n") || r.out() != refusedEvent {

@@ -25,7 +25,7 @@ type Intake struct {
 	moved   *Moved
 	swallow int // bytes of a redirect's body that have been dropped
 	decoder *coding.Decoder
-	lost    bool // the decoded body could not be passed on, so the coding is not at fault
+	lost    bool // writing the decoded body has failed, so an error of the decoder says nothing about the coding
 }
 
 // Moved is a redirect.
@@ -143,7 +143,7 @@ func (i *Intake) Write(p []byte) (int, error) {
 	return i.w.Write(p)
 }
 
-// ReadFrom copies through Write, because the promoted method would bypass the Intake.
+// ReadFrom copies through Write, so that no byte bypasses the Intake.
 func (i *Intake) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{i}, r)
 }

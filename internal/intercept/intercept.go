@@ -1,14 +1,14 @@
 // Package intercept holds an MCP server's response back until its call is settled.
 //
-// An Interceptor is the http.ResponseWriter of one paid call. It holds a JSON
-// response whole. On an event stream it passes the head and the notifications at once
-// and holds only the event that contains the response. Every result or error from the
+// An Interceptor is the http.ResponseWriter of one call. It holds a JSON response
+// whole. On an event stream it passes the head and the notifications at once and
+// holds only the event that contains the response. Every result or error from the
 // upstream counts as the response to the call. The Interceptor withholds a response
-// that has another id than the request, cannot be parsed strictly, is encoded, or has
-// an unexpected content type. The call is not charged then.
+// that has another id than the request, cannot be parsed strictly, is encoded, or
+// has an unexpected content type. The call is not charged then.
 //
-// Relay and Listener are the writers for free calls and for the streams that
-// clients open by GET.
+// A Relay is the writer for messages that get no response. A Listener is the writer
+// for a stream that a client opens by GET.
 package intercept
 
 import (
@@ -27,11 +27,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// Call is the paid call that an Interceptor settles, such as a gate.Call.
+// Call is the call that an Interceptor settles, such as a gate.Call. It may be
+// free.
 type Call interface {
-	// Settle ends the call by its outcome. If it returns no refusal, the response may
-	// be sent with the returned fields in its _meta. The response is the whole message,
-	// or nil if it was too long to hold. The caller must not change it afterwards.
+	// Settle ends the call according to its outcome. If it returns no refusal, the
+	// response may be sent with the returned fields in its _meta. The response is
+	// the whole message, or nil if it was too long to hold. The caller must not
+	// change it afterwards.
 	Settle(ctx context.Context, outcome mcp.Outcome, response []byte) ([]mcp.Field, *gate.Refusal)
 	// Keeps reports whether Settle stores the response, so that a client that
 	// missed it can ask for it again.
@@ -109,8 +111,8 @@ type Options struct {
 	WriteTimeout time.Duration // DefaultWriteTimeout if 0
 }
 
-// Interceptor is the response writer of one paid call. One goroutine at a time may
-// use it, except that flushes and 1xx heads may come from another.
+// Interceptor is the response writer of one call. One goroutine at a time may use
+// it, except that flushes and 1xx heads may come from another.
 type Interceptor struct {
 	w    http.ResponseWriter
 	rc   *http.ResponseController
@@ -193,8 +195,9 @@ func (i *Interceptor) WriteHeader(status int) {
 	default: // the upstream's own error, as text
 		i.endUnanswered()
 		i.step(headError)
-		// A proxy ends the request of a client that has left with its own status, such as
-		// 499. That status may arrive before anything else notices.
+		// A proxy ends the request of a client that has left with its own status,
+		// such as 499. That status may arrive before anything else shows that the
+		// client has left.
 		i.responded = !i.gone()
 		i.writeHead(status)
 	}
@@ -262,8 +265,7 @@ func (i *Interceptor) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ReadFrom copies through Write, because the promoted method would bypass the
-// Interceptor.
+// ReadFrom copies through Write, so that no byte bypasses the Interceptor.
 func (i *Interceptor) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{i}, r)
 }
@@ -282,9 +284,10 @@ func (i *Interceptor) FlushError() error {
 // Flush is FlushError for callers that only know http.Flusher.
 func (i *Interceptor) Flush() { _ = i.FlushError() }
 
-// Finish ends the response after the upstream's handler has returned. The failure is
-// the handler's, or nil. When Finish returns, the call is settled. Finish reports
-// whether the response is complete. If it is not, the caller must cut the connection.
+// Finish ends the response after the upstream's handler has returned. failure is
+// the handler's failure, or nil. When Finish returns, the call is settled. Finish
+// reports whether the response is complete. If it is not, the caller must cut the
+// connection.
 func (i *Interceptor) Finish(failure *gate.Refusal) (complete bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

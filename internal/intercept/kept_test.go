@@ -18,10 +18,10 @@ func keeping(t *testing.T, change func(*Options)) *rig {
 	return r
 }
 
-// TestKeptAnswerWaitsForItsClient: a client that leaves during the capture is charged
-// if the response is stored, since the client gets it when it comes back. If the
-// response is not stored, the client is not charged. A client that left before the
-// capture is never charged. No client that has left is sent anything.
+// TestKeptAnswerWaitsForItsClient: a client that leaves during the capture is
+// charged if the response is stored, because the client can then come back for it.
+// If the response is not stored, the client is not charged. A client that left
+// before the capture is never charged. No client that has left is sent anything.
 func TestKeptAnswerWaitsForItsClient(t *testing.T) {
 	for _, kind := range []string{typeJSON, typeEvents} {
 		for _, keeps := range []bool{true, false} {
@@ -135,8 +135,8 @@ func TestKeptNeverChanges(t *testing.T) {
 }
 
 // TestAnswerWithoutReceipt (promise 1): a response that cannot carry a receipt is
-// charged and stored, and passes without one. Its _meta is not an object, or it has
-// two of them.
+// charged and stored, and passes without one. Such a response has a _meta that is
+// not an object, or has _meta twice.
 func TestAnswerWithoutReceipt(t *testing.T) {
 	for _, meta := range []string{`5`, `[]`, `{},"_meta":{"a":1}`} {
 		for _, kind := range []string{typeJSON, typeEvents} {

@@ -195,9 +195,9 @@ func (l *Listener) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// keep adds a piece to the held event. If the event becomes too long, keep leaves it
-// out if it has another type than message. Otherwise keep returns false, which ends
-// the stream.
+// keep adds a piece to the held event. An event that becomes too long is left out
+// if its type is not message. If its type is message, or if the budget is
+// exhausted, keep returns false, and the stream ends.
 func (l *Listener) keep(piece []byte) bool {
 	switch {
 	case l.skips:

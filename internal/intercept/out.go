@@ -155,8 +155,9 @@ func (i *Interceptor) seal(id []byte) []byte {
 }
 
 // keep holds another piece. A response that becomes too long is captured and then
-// streams. If the budget is exhausted, the call fails. If the response has already
-// been sent, the call stays charged and the rest of the stream is dropped.
+// streams. If the budget is exhausted, the call fails. But if the response has
+// already been sent by then, the call stays charged, and only the rest of the
+// stream is dropped.
 func (i *Interceptor) keep(p []byte) error {
 	if len(i.hold)+len(p) > i.o.Hold {
 		return i.overflow(p)
@@ -176,9 +177,9 @@ func (i *Interceptor) keep(p []byte) error {
 	return nil
 }
 
-// overflow handles a response or an event that p makes too long to hold. It captures
-// a response as if the outcome were a charged one. The charge is refunded if the
-// actual outcome is not.
+// overflow handles a response or an event that p makes too long to hold. It
+// captures the call as if the response had an outcome that is charged. If the
+// actual outcome is not charged, the charge is refunded later.
 func (i *Interceptor) overflow(p []byte) error {
 	f := longFacts{status: i.status, stage: i.stage, rewrites: i.o.Rewrite != nil}
 	if i.state == holdEvent {

@@ -60,8 +60,9 @@ func (p *pulse) sends(piece []byte) []byte {
 
 var byteOrderMark = []byte("\uFEFF")
 
-// due reports whether a comment should be sent now. If may is false, due returns
-// false. It restarts the timer in either case.
+// due reports whether a comment should be sent now. may says that a comment is
+// allowed now; without it, due returns false. due restarts the timer in either
+// case.
 func (p *pulse) due(may bool) bool {
 	if p.timer == nil {
 		return false

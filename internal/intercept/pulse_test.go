@@ -124,9 +124,9 @@ func TestNoCommentWithinAnEvent(t *testing.T) {
 }
 
 // TestByteOrderMarkBehindAComment checks that a byte order mark is removed if a
-// comment precedes it. It would no longer be at the beginning of the stream, and the
-// client would lose the event that it pays for. Without a comment the mark passes
-// unchanged.
+// comment precedes it. The mark would no longer be at the beginning of the stream,
+// so the client would lose the event that it pays for. Without a comment the mark
+// passes unchanged.
 func TestByteOrderMarkBehindAComment(t *testing.T) {
 	for _, quiet := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

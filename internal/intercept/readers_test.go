@@ -94,9 +94,9 @@ func firstMembers(d *jsontext.Decoder) map[string]jsontext.Value {
 
 // bytesTake is as lax as a handwritten parser may be. It ignores a byte order mark
 // and white space before the object, and any text after it. It accepts any bytes in
-// strings and superfluous commas. It compares keys without case and invisible
-// characters. Every number and every string that means seven matches the id, and one
-// result among several suffices.
+// strings and superfluous commas. It ignores case and invisible characters in keys.
+// Every number and every string that means seven matches the id, and one result
+// among several suffices.
 func bytesTake(text []byte) bool {
 	at := bytes.IndexByte(text, '{')
 	if at < 0 || len(bytes.Trim(text[:at], " \t\r\n\ufeff")) > 0 {

@@ -102,8 +102,8 @@ func FuzzAnswerAgainstReaders(f *testing.F) {
 	})
 }
 
-// FuzzEventsAgainstReaders does the same for an event stream, which is split into
-// events in every way known from clients.
+// FuzzEventsAgainstReaders does the same as FuzzAnswerAgainstReaders for an event
+// stream. It splits the stream into events in every way known from clients.
 func FuzzEventsAgainstReaders(f *testing.F) {
 	all := readers(f)
 	for i, seed := range answerSeeds() {

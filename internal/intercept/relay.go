@@ -14,8 +14,8 @@ import (
 // Relay is the response writer of messages that get no response: notifications, the
 // client's own responses, and the end of a session. It passes statuses and error
 // texts. It drops a message that a client could take for the response to a call,
-// since that call is paid elsewhere. It withholds a switch of protocols, which would
-// open a tunnel past the gateway, and an invalid status.
+// because responses to calls must be paid for. It withholds a switch of protocols,
+// which would open a tunnel past the gateway, and an invalid status.
 type Relay struct {
 	w        http.ResponseWriter
 	head     func(http.Header)
@@ -39,8 +39,8 @@ func NewRelay(w http.ResponseWriter, head func(http.Header)) *Relay {
 // SentHead reports whether the final head has been sent.
 func (r *Relay) SentHead() bool { return r.sentHead }
 
-// Withheld reports whether the upstream's response may not pass. If it is true,
-// none of the response has been written.
+// Withheld reports whether the upstream's response is withheld. If it is, none of
+// the response has been written.
 func (r *Relay) Withheld() bool { return r.withheld }
 
 // Header returns the header of the response.
@@ -138,7 +138,7 @@ func (r *Relay) FlushError() error {
 // Flush is FlushError for callers that only know http.Flusher.
 func (r *Relay) Flush() { _ = r.FlushError() }
 
-// ReadFrom copies through Write, because the promoted method would bypass the Relay.
+// ReadFrom copies through Write, so that no byte bypasses the Relay.
 func (r *Relay) ReadFrom(src io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{r}, src)
 }

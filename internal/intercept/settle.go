@@ -48,7 +48,7 @@ type outcomeFacts struct {
 	charged   bool // the call charges the outcome
 	paid      bool // the call has a price
 	binds     bool // handles can be bound to their owner
-	abandoned bool // the client has left, and the call does not charge for that
+	abandoned bool // the client has left, and the call does not charge abandoned responses
 }
 
 // judgeOutcome decides about the response before the call is settled.
@@ -127,13 +127,13 @@ func judgeSkipped(otherType bool, s stage) verdict {
 	return verdict{action: leaveOut, reason: tooLongToRead}
 }
 
-// judgeLongEvent decides, at its end, about an event that was too long to hold; s is
-// the state in which it arrived. Charged says whether the call charges the event's
-// outcome.
+// judgeLongEvent decides, at its end, about an event that was too long to hold; s
+// is the state in which it arrived. charged says whether the call charges the
+// event's outcome.
 //
-// A comment, or a notification that was recognised late, may have caused a capture.
-// That charge stands for the response that follows, and is refunded if there is no
-// response.
+// The call may have been captured for an event that was not the response: a long
+// comment, or a notification that was recognised late. The charge then stands for
+// the response that follows, and is refunded if no response follows.
 func judgeLongEvent(s state, v mcp.Verdict, charged bool) verdict {
 	switch v.Class {
 	case mcp.ClassPassing:
@@ -162,7 +162,7 @@ type endFacts struct {
 	failure   *gate.Refusal // the upstream's failure; nil if it ended the stream itself
 	gone      bool          // the client has left
 	resumable bool          // the client can come back for the rest
-	charged   bool          // the long event in progress is a charged response in which only the end is missing
+	charged   bool          // the long event in progress is a charged response, complete except for its end
 }
 
 // judgeEnd decides about a stream that has ended.

@@ -9,14 +9,14 @@ const (
 	done        state = iota
 	awaitHead         // no final head has come yet
 	holdBody          // a JSON body is held whole
-	streamBody        // a JSON body too long to hold: captured, its rest streams
+	streamBody        // a JSON body too long to hold: the call is captured, and the body is streamed
 	readBody          // a JSON body too long to hold, read only for its outcome: the client has left
 	holdEvent         // an event stream: the current event is held
-	streamEvent       // an event too long to hold: captured, its rest streams
-	passEvent         // a long notification or server request: it streams without a capture
+	streamEvent       // an event too long to hold: the call is captured, and the event is streamed
+	passEvent         // a long notification or server request: it is streamed without a capture
 	readEvent         // a long event, read only for its outcome: the client has left
-	skipEvent         // a long event of another type, which is left out
-	relayError        // the upstream's own error streams: the call is released
+	skipEvent         // a long event of a type other than message, which is left out
+	relayError        // the upstream's own error is streamed; the call has ended without a charge
 	stateCount
 )
 
@@ -30,7 +30,7 @@ const (
 	longPaid                 // the response is too long to hold and has been captured
 	longPassing              // the event is too long to hold and cannot be the response
 	longUnseen               // the response is too long to hold and its client has left
-	longOther                // the event is too long to hold and has another type
+	longOther                // the event is too long to hold and has a type other than message
 	eventEnd                 // the current event is complete
 	finish                   // nothing more may pass
 	inputCount
@@ -69,6 +69,6 @@ type stage uint8
 
 const (
 	unsettled   stage = iota
-	precaptured       // captured for a long event before its end was seen
+	precaptured       // captured for a long response or event before its end was seen
 	answered          // the response has arrived on the stream
 )

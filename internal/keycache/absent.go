@@ -12,7 +12,7 @@ import (
 const absentBound = 1 << 15
 
 // absentees remembers digests that the origin does not know. It is separate from the
-// cache of keys, so that junk evicts only other junk.
+// cache of keys, so that unknown digests evict only other unknown digests.
 type absentees struct {
 	mu     sync.RWMutex
 	stamps *recent.Map[keys.Digest, stamp]

@@ -81,8 +81,8 @@ func warm(tb testing.TB, n int) (*Cache, []keys.Digest) {
 
 // secretToDecision returns a function that parses a secret, looks its key up in the
 // cache and checks the key. Successive calls use a thousand secrets in turn, because
-// the branch predictor would learn the digits of a single one, and the result would be
-// too good.
+// the branch predictor would learn the digits of a single one and make the function
+// too fast.
 func secretToDecision(tb testing.TB) func() {
 	tb.Helper()
 	origin := newOrigin()

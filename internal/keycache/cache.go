@@ -6,8 +6,9 @@
 // cache underneath (ristretto) writes asynchronously and so even later. Therefore
 // every digest has a generation, a counter that revocation increments. Every entry
 // carries the generation that was read before its load asked the origin, and is used
-// only while its generation is still that of the digest. So the origin was asked for
-// it after the last revocation, no matter when the entry was written.
+// only while its generation is still that of the digest. So an entry that is used
+// comes from a load that began after the last revocation, no matter when the entry
+// was written.
 //
 // The generations are a table of fixed size. Digests with certain bits in common share
 // a counter, so a revocation makes a few other keys load again, which is harmless.
@@ -133,9 +134,9 @@ func New(origin Origin, o Options) (*Cache, error) {
 // allocate.
 //
 // If only the origin can answer, Lookup first calls beforeLoad, unless beforeLoad is
-// nil. If beforeLoad returns an error, Lookup returns that error and does not ask the
-// origin. stale says that the key is in memory but no longer trusted, so the origin
-// had it not long ago.
+// nil. If beforeLoad returns an error, Lookup returns that error and does not ask
+// the origin. Its parameter stale says that the key is in memory but no longer
+// trusted. The origin had such a key not long ago.
 //
 // A lookup that began before a revocation may still return the old key.
 func (c *Cache) Lookup(ctx context.Context, digest keys.Digest, beforeLoad func(stale bool) error) (*keys.Key, Source, error) {

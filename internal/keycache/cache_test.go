@@ -17,8 +17,8 @@ import (
 )
 
 // TestLookupAnswersFromMemory: the origin is asked only once for a key and only once
-// for an unknown digest. If the hook fails, a miss does not ask the origin. A hit does
-// not call the hook.
+// for an unknown digest. If the hook beforeLoad fails, a miss does not ask the
+// origin. A hit does not call the hook.
 func TestLookupAnswersFromMemory(t *testing.T) {
 	origin := newOrigin()
 	known, unknown := origin.add(realistic(1)), digestOf(2)

@@ -71,9 +71,10 @@ func (o Options) sinceNow() func() time.Duration {
 // countersFor returns the number of ristretto's access counters for a cache of size
 // keys. A hundred counters per key give the best evictions, because the four rows of
 // ristretto's sketch differ only by a mask: two keys that share a counter in one row
-// share it in all rows. But a counter takes four bytes after rounding, so a hundred per
-// key would take most of the memory of a large cache. Therefore small caches have a
-// hundred counters per key, large ones ten, and those in between 4 MiB of counters.
+// share it in all rows. But a counter takes four bytes after rounding, so a hundred
+// per key would take most of the memory of a large cache. Therefore small caches
+// have a hundred counters per key, large caches have ten, and those in between have
+// 4 MiB of counters.
 func countersFor(size int) int64 {
 	const plenty, enough, budget = 100, 10, 1 << 20
 	return max(min(int64(size)*plenty, budget), int64(size)*enough)

@@ -88,9 +88,10 @@ func storeRace(t *testing.T, options Options, revoke func(*Cache) func(keys.Dige
 	return got
 }
 
-// TestRaceOnTheStore checks promise 6 on the real cache and the real store. Millions of
-// lookups race deletions, disablings and other narrowings of keys. No lookup that
-// begins after a change has returned gets the key with its old rights.
+// TestRaceOnTheStore checks promise 6 on the real cache and the real store. While
+// keys are deleted, disabled or narrowed in other ways, millions of lookups run. No
+// lookup that begins after the call that changed a key has returned gets the key
+// with its old rights.
 func TestRaceOnTheStore(t *testing.T) {
 	least, ttl := int64(3_000_000), time.Millisecond
 	if raceEnabled {

@@ -47,8 +47,8 @@ func narrowness(k *keys.Key) int64 {
 // target is a key that readers look up while it is narrowed.
 type target struct {
 	digest keys.Digest
-	// floor is the number of narrowings after which the key was revoked. A lookup
-	// that begins now must return a key that has gone through at least as many.
+	// floor is the number of narrowings after which Revoke has returned. A lookup
+	// that begins now must return the key with at least as many narrowings.
 	floor atomic.Int64
 }
 
@@ -119,7 +119,7 @@ func (r race) run(t *testing.T) tally {
 		for step := range narrowings {
 			r.origin.change(tg.digest, narrowings[step].change)
 			r.revoke(tg.digest)
-			tg.floor.Store(int64(step + 1)) // from now on every lookup counts
+			tg.floor.Store(int64(step + 1)) // a lookup that begins now must see this step
 			changes++
 			for range 2 * r.readers { // give the readers time to load the key again
 				runtime.Gosched()
@@ -332,8 +332,8 @@ func TestRevokeIsSafeAtAnyTime(t *testing.T) {
 	}
 }
 
-// TestNarrownessTellsEveryStepApart: narrowness, which the races rely on, counts every
-// step.
+// TestNarrownessTellsEveryStepApart: narrowness, which the races rely on, counts
+// every narrowing.
 func TestNarrownessTellsEveryStepApart(t *testing.T) {
 	key := realistic(1)
 	key.Scopes = []string{"billing.read", "billing.write"}

@@ -2,6 +2,6 @@
 
 package keycache
 
-// raceEnabled reports whether the race detector is on. It makes the tests about ten
-// times slower.
+// raceEnabled reports whether the race detector is on. The race detector makes the
+// tests about ten times slower.
 const raceEnabled = true

@@ -16,11 +16,12 @@ type trust struct {
 // Clock returns the time since New, for ExtendTrust.
 func (c *Cache) Clock() time.Duration { return c.clock() }
 
-// ExtendTrust allows the use of cached answers until ttl after a given instant. Later
-// lookups ask the origin, until the next call of ExtendTrust. The instant is given
-// twice: from is its time by Clock, and wall its time by the wall clock. Both are
-// needed because Clock may stop while the machine sleeps, and the wall clock may be
-// set. Before the first call, only Options.TTL limits the use of cached answers.
+// ExtendTrust allows the use of cached answers until ttl after a given instant.
+// After that, lookups ask the origin until the next call of ExtendTrust. The instant
+// is given twice: from is its time by Clock, and wall its time by the wall clock.
+// Both are needed because Clock may stop while the machine sleeps, and the wall
+// clock may be set. Before the first call, only Options.TTL limits the use of cached
+// answers.
 //
 // ExtendTrust is for a process that polls for key changes made by other processes.
 // After each poll it revokes the changed keys, and then passes the instant at which

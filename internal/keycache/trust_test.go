@@ -12,9 +12,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestLapsedLeaseDoubtsMemory: once trust has lapsed, every lookup asks the origin, for
-// cached keys and for digests cached as unknown. The hook's argument stale is true for
-// cached keys only. ExtendTrust makes later answers cacheable again.
+// TestLapsedLeaseDoubtsMemory: once trust has lapsed, every lookup asks the origin,
+// for cached keys and for digests cached as unknown. The hook beforeLoad gets true
+// as stale only for cached keys. ExtendTrust makes later answers cacheable again.
 func TestLapsedLeaseDoubtsMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin, mine := newOrigin(), realistic(1)

@@ -23,8 +23,8 @@ var (
 type Use struct {
 	// Kinds are the admitted kinds; empty admits all.
 	Kinds []Kind
-	// Scope is the required scope, or "". If some kind implies the scope, a key
-	// without it is of the wrong kind.
+	// Scope is the required scope, or "". If some kind implies the scope, a key that
+	// lacks it is refused with ErrKind instead of ErrScope.
 	Scope string
 	// Server is the name of the called server, or "".
 	Server string

@@ -14,7 +14,7 @@ var (
 	later   = now.Add(time.Nanosecond)
 )
 
-// impliedScopes are the scopes that decide the kind.
+// impliedScopes are the scopes that kinds imply.
 var impliedScopes = []string{ScopeConnect, ScopeCharge, ScopeLookup, ScopeAdmin}
 
 // mayWithout maps each kind to the scope that its keys carry without naming it.

@@ -11,7 +11,7 @@ const concealFrom = 16
 // recognise secrets without a known prefix. Conceal does not allocate if it finds no
 // secret, and is safe for concurrent use.
 func (f *Format) Conceal(text string) (concealed string, found bool) {
-	if strings.IndexByte(text, '_') < 0 { // true for most texts
+	if strings.IndexByte(text, '_') < 0 { // every prefix contains '_', and most texts do not
 		return text, false
 	}
 	for _, prefix := range f.prefixes {

@@ -17,7 +17,7 @@ import (
 
 // Kind is the purpose of a key. A key of one kind never passes for a key of another
 // (OWASP ASVS 5.0, 9.2.2): the scope that the kind implies decides. The zero Kind is
-// not valid. The rules of each kind are a row of a table in kinds.go.
+// not valid. The rules of each kind are a row of the table kindRules.
 type Kind uint8
 
 // The kinds of keys.
@@ -26,7 +26,8 @@ const (
 	Agent Kind = iota + 1
 	// Provider keys charge agents on behalf of the servers of their account.
 	Provider
-	// Gateway keys look keys up and reserve for a gateway without a store.
+	// Gateway keys let a gateway without a store of its own look keys up and reserve
+	// calls at a platform.
 	Gateway
 	// Personal keys have only the rights of the scopes that they name, and always
 	// expire.
@@ -88,10 +89,11 @@ type Key struct {
 	DeletedAt   time.Time   // final
 	LastUsedAt  time.Time   // coarse: not written at every use
 	Successor   string      // the ID of the key that replaced it in a rotation; or ""
-	// Proof lets a gateway charge the key for a while. A platform issues it to a
-	// gateway that looked the key up by its digest, and so has seen the secret. Proof
-	// is nil if the store is local. It is never stored, and is immutable. It is a
-	// pointer to save memory, since most cached keys have none.
+	// Proof lets a gateway charge the key for a while. A platform issues it when the
+	// gateway looks the key up by its digest, because a gateway that knows the
+	// digest has seen the secret. Proof is nil if the store is local. It is never
+	// stored, and is immutable. It is a pointer to save memory, since most cached
+	// keys have none.
 	Proof *string
 }
 
@@ -134,8 +136,8 @@ func (l *Limits) Check() error {
 }
 
 // HasScope reports whether the key carries the scope, because its kind implies it or
-// because the key names it. If some kind implies the scope, naming it counts only for
-// keys with named rights.
+// because the key names it. A named scope that some kind implies counts only for
+// keys with NamedRights.
 func (k *Key) HasScope(scope string) bool {
 	if impliedByAnyKind(scope) && !k.Kind.Rules().NamedRights {
 		return scope == k.Kind.Implied() // k.Scopes cannot change the kind

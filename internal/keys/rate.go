@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Rate bounds the frequency of requests: Requests in each Per, and up to Burst at once
-// after a pause. The zero Rate does not bound it.
+// Rate bounds the frequency of requests: Requests in each Per, and up to Burst at
+// once after a pause. The zero Rate means that there is no bound.
 type Rate struct {
 	Requests int64         `json:"requests"`
 	Per      time.Duration `json:"per"` // nanoseconds in JSON
@@ -21,7 +21,7 @@ const (
 	maxRequests = 1_000_000
 	minPer      = time.Second
 	maxPer      = 24 * time.Hour
-	maxRefill   = 31 * 24 * time.Hour // for a whole burst
+	maxRefill   = 31 * 24 * time.Hour // the time in which a whole burst must refill
 )
 
 // IsZero reports whether the rate is zero, which means that there is no bound.

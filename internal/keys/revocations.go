@@ -1,8 +1,8 @@
 package keys
 
-// HalfDigest is the length of the first half of a digest, in bytes. The half suffices
-// for a node that knows the whole digest to recognise a key. Keys cannot be looked up
-// by it, so it may be sent to nodes that do not know the key.
+// HalfDigest is the length of the first half of a digest, in bytes. A node that
+// knows the whole digest of a key can recognise the key by the half. But no key can
+// be looked up by a half, so halves may be sent to nodes that do not know the keys.
 const HalfDigest = 16
 
 // Half is the first half of a digest.

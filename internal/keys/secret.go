@@ -23,7 +23,7 @@ const (
 // Format is the form of an installation's secrets. It is immutable.
 type Format struct {
 	prefixes []string // all accepted prefixes, such as "sk_live_"
-	agent    string   // the prefix of new secrets without the environment, such as "sk"
+	agent    string   // the prefix of new secrets up to the environment, such as "sk"
 	personal string   // the same for personal keys, such as "pat"
 	lenient  bool
 }
@@ -35,8 +35,9 @@ type FormatOptions struct {
 	Prefixes []string
 	// PersonalPrefixes are the same for personal keys. Default: "pat".
 	PersonalPrefixes []string
-	// Unchecked accepts secrets of any form, for keys that were minted by another
-	// system: 16 to 256 visible ASCII characters. Junk then costs a lookup.
+	// Unchecked accepts every secret of 16 to 256 visible ASCII characters, for keys
+	// that were minted by another system. Then even an invented secret costs a
+	// lookup.
 	Unchecked bool
 }
 
@@ -97,10 +98,10 @@ func (f *Format) Mint(kind Kind, env Environment) string {
 	return body + fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(body)))
 }
 
-// Mint is Format.Mint of DefaultFormat.
+// Mint calls Format.Mint of DefaultFormat.
 func Mint(kind Kind, env Environment) string { return DefaultFormat.Mint(kind, env) }
 
-// Parse is Format.Parse of DefaultFormat.
+// Parse calls Format.Parse of DefaultFormat.
 func Parse(secret string) (Digest, error) { return DefaultFormat.Parse(secret) }
 
 // Bounds on the length of an unchecked secret, in bytes.
@@ -164,7 +165,7 @@ func (f *Format) Hint(secret string) string {
 	return prefix + "…" + secret[len(secret)-hintDigits:]
 }
 
-// Hint is Format.Hint of DefaultFormat.
+// Hint calls Format.Hint of DefaultFormat.
 func Hint(secret string) string { return DefaultFormat.Hint(secret) }
 
 func (f *Format) prefixOf(secret string) (string, bool) {

@@ -238,8 +238,9 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzParseMended adds valid checksums to the fuzzer's texts, because the fuzzer would
-// not find any by itself. Such a text is accepted if and only if its form is right.
+// FuzzParseMended adds valid checksums to the fuzzer's texts, because the fuzzer
+// would hardly ever find a valid checksum by itself. Such a text is accepted if and
+// only if its form is right.
 func FuzzParseMended(f *testing.F) {
 	f.Add("sk_live_", strings.Repeat("0", 56))
 	f.Add("pat_test_", strings.Repeat("f", 55))

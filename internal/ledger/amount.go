@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Amount is an amount of money in micro-units of the installation's one
-// currency: 1 USD is 1,000,000. Decimals exist only at the edges, where they
-// are parsed and printed exactly; no float ever holds money.
+// Amount is an amount of money in micro-units of the installation's one currency: 1
+// USD is 1,000,000. Decimals exist only in text, which is parsed and printed
+// exactly. No float ever holds money.
 type Amount int64
 
 // Unit is one whole unit of the currency.

@@ -13,8 +13,8 @@ import (
 // Bounds of archiving.
 const (
 	// MinArchiveAge is the minimum age of archived transactions. It is longer than a
-	// month, so that no cap counts them, and longer than the life of calls and stored
-	// responses.
+	// month, so that no cap counts archived transactions. It is also longer than the
+	// life of calls and stored responses.
 	MinArchiveAge = 35 * 24 * time.Hour
 	// DefaultArchiveAge is the minimum age if the operator does not choose one: a
 	// year and a month.
@@ -77,11 +77,11 @@ type Entry struct {
 	Lineage  string `json:"lineage,omitempty"`
 	Server   string `json:"server,omitempty"`
 	Tool     string `json:"tool,omitempty"`
-	Day      int32  `json:"day,omitempty"`    // day of the reservation since 1970
+	Day      int32  `json:"day,omitempty"`    // day of the reservation, as a number of days since 1970
 	Waived   Amount `json:"waived,omitempty"` // the price, if a free quota paid it
 	Fee      Amount `json:"fee,omitempty"`
 	FeeTo    string `json:"fee_to,omitempty"`
-	Ref      int64  `json:"ref,omitempty"` // refunds and fees: Seq of the charge
+	Ref      int64  `json:"ref,omitempty"` // for refunds and fees: Seq of their charge
 	Reason   string `json:"reason,omitempty"`
 }
 
@@ -90,12 +90,12 @@ type RunningBalance struct {
 	Account string `json:"account"`
 	Live    Amount `json:"live"`
 	Test    Amount `json:"test"`
-	Paid    int64  `json:"paid"`   // Seq of the last transaction it paid, or 0
-	Earned  int64  `json:"earned"` // Seq of the last transaction it earned, or 0
+	Paid    int64  `json:"paid"`   // Seq of the last transaction that the account paid, or 0
+	Earned  int64  `json:"earned"` // Seq of the last transaction that it earned, or 0
 }
 
-// Move adds the amount to the balance of one of the transaction's two accounts. The
-// amount is negative for the debtor.
+// Move adds the amount to b, which belongs to the debtor or the creditor of the
+// transaction e. The amount is negative for the debtor.
 func (b *RunningBalance) Move(e *Entry, amount Amount) error {
 	balance := &b.Live
 	if e.Test {
@@ -128,8 +128,8 @@ type Carried struct {
 type ArchivePart struct {
 	Number   int64 // the file's number, from 1
 	Previous Sum   // the previous file's sum; zero for the first file
-	// Opening and Closing are the balances of the accounts in the part's
-	// transactions, sorted by account id.
+	// Opening and Closing are the balances before and after the part. They cover the
+	// accounts in its transactions, sorted by account id.
 	Opening, Closing []RunningBalance
 	Carried          []Carried // earlier charges that this part refers to, sorted by Seq
 	Entries          []Entry
@@ -151,8 +151,8 @@ func (p *ArchivePart) Charges() (n int64) {
 	return n
 }
 
-// LastDay returns the last day for which a charge of the part counts, or 0 if the
-// part has no charge.
+// LastDay returns the latest day on which a charge of the part was reserved, or 0 if
+// the part has no charge.
 func (p *ArchivePart) LastDay() (day int32) {
 	for i := range p.Entries {
 		day = max(day, p.Entries[i].Day)
@@ -232,8 +232,9 @@ func SumBalances(balances []RunningBalance) Sum {
 type ArchiveQuery struct {
 	Before time.Time // only transactions before this time; at most now - MinArchiveAge
 	Most   int       // maximum number of transactions; 0 means DefaultArchivePart
-	// Last is the number of the transaction that the part ends with, to read the
-	// same part again. 0 means as many transactions as Before and Most allow.
+	// Last is the number of the part's last transaction. It serves to read the same
+	// part again. 0 means that the part has as many transactions as Before and Most
+	// allow.
 	Last int64
 }
 
@@ -259,8 +260,8 @@ type Archived struct {
 	Files        int64
 	Transactions int64
 	Charges      int64
-	Last         int64     // the number of the last transaction, 0 for none
+	Last         int64     // number of the last transaction, or 0
 	LastAt       time.Time // time of the last transaction
-	LastDay      int32     // the last day for which an archived charge counts
+	LastDay      int32     // latest day on which an archived charge was reserved
 	Sum          Sum       // sum of the last file
 }

@@ -1,11 +1,13 @@
 // Package ledger defines charging: amounts, accounts, the states of a charge,
 // double-entry transactions, and the errors of a store. It does no I/O and imports
-// only the standard library; the stores implement it and share one test suite.
+// only the standard library. The stores implement these definitions and share one
+// test suite.
 //
-// Every movement of credits is one Transaction with a debtor and a creditor, so
-// that its entries sum to zero by construction. Credits come from the system
-// account Funding. Its balance is minus the sum of all top-ups. Transactions by test
-// keys have Test set, and each account has a live and a test balance that never mix.
+// Every movement of credits is one Transaction with a debtor and a creditor, so that
+// its entries sum to zero by construction. Credits come from the system account
+// Funding. So its balance is minus the sum of all top-ups and adjustments.
+// Transactions by test keys have Test set, and each account has a live and a test
+// balance that never mix.
 package ledger
 
 import (
@@ -121,9 +123,10 @@ const (
 // ReservationLife is the life of a reservation after Reserve or Renew.
 const ReservationLife = 2 * time.Minute
 
-// SettleTime bounds the time in which a call is settled at a platform. A call lives
-// for an hour at most, and another hour allows for delays. During this time a voided
-// id stays void (see the stores' Void), and the settler of a charge may refund it.
+// SettleTime bounds the time in which a call is settled at a platform: an hour,
+// because no call lives for longer, and another hour for delays. During this time a
+// voided id stays void (see the stores' Void), and the settler of a charge may
+// refund it.
 const SettleTime = 2 * time.Hour
 
 // Order is the content of a reservation. Orders with the same charge id must be
@@ -134,11 +137,11 @@ type Order struct {
 	Key      string // the paying key's id
 	Lineage  string // the paying key's lineage
 	Server   string // server name
-	Tool     string // as called: a tool by its name, prompt:NAME, resource:URI or method:NAME
+	Tool     string // the name of the called tool, or prompt:NAME, resource:URI or method:NAME
 	Amount   Amount // the price; more than zero
 	Fee      Amount // the part that the provider passes on to FeeTo; at most the amount
 	FeeTo    string // id of the operator's account; "" without a fee
-	Test     bool   // by a test key
+	Test     bool   // the paying key is a test key
 	// Settler is the lineage of the gateway's or provider's key that made the
 	// reservation at a platform. Only keys of this lineage may settle it there.
 	// Settler is "" for reservations by the store's own process.
@@ -168,9 +171,9 @@ type Charge struct {
 	At       time.Time // when it was captured; while it is open, when it was reserved
 	Waived   bool      // paid by a free quota: no credits moved
 	Refunded Amount    // the sum of its refunds
-	// Made says that the capture that returned the charge also made it. If Made is
-	// false, an earlier capture made it or may have made it. Such a charge stays,
-	// however the call ends. Only captures set Made.
+	// Made is set only in the result of a capture. It says that this capture made
+	// the charge. If Made is false, an earlier capture made the charge, or may have
+	// made it. Such a charge stays, however the call ends.
 	Made bool
 }
 
@@ -250,8 +253,9 @@ type Audit struct {
 	Detail string // a JSON object; may be empty
 }
 
-// Errors that every store returns. They may be wrapped. Any other error says that the
-// store itself has failed, and means ErrUnavailable.
+// Errors that every store returns. They may be wrapped. Failures of the store itself
+// wrap ErrUnavailable. Stores also return the errors of package keys. Any other
+// error means bad input.
 var (
 	// ErrNotFound says that the account, key or charge does not exist.
 	ErrNotFound = errors.New("not found")

@@ -25,7 +25,8 @@ func (p Page) Size() int {
 }
 
 // Cursor parses the cursor of a listing of numbered rows. For an empty cursor it
-// returns begin. Errors: ErrInvalid for a malformed cursor, and the error of ctx.
+// returns begin. It returns ErrInvalid for a malformed cursor, and the error of ctx
+// if ctx has ended.
 func Cursor(ctx context.Context, text string, begin int64) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -63,10 +64,11 @@ func (f *ChargeFilter) Selective() bool {
 	return rest != ChargeFilter{}
 }
 
-// ReadTo returns the time at which a listing by Since stops reading: once all of the
-// MaxScan transactions of a part are older. There is no index by time. The journal is
-// sorted by time except where a clock was set back, so ReadTo is a day before Since.
-// Without Since it is zero.
+// ReadTo returns the time at which a listing with Since stops reading, because the
+// journal has no index by time. The listing stops once all MaxScan transactions that
+// it read for a part are older than ReadTo. ReadTo is a day before Since, because
+// the journal is sorted by time except where a clock was set back. Without Since it
+// is the zero time.
 func (f *ChargeFilter) ReadTo() time.Time {
 	if f.Since.IsZero() {
 		return time.Time{}

@@ -52,7 +52,7 @@ func ParseReceiptKeys(text []byte) (keys ReceiptKeys, ignored int, err error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("not a JWK set: %w", err)
 	}
-	if holdsSecret(set) { // a JWK by itself
+	if holdsSecret(set) { // the text is a single JWK, not a set
 		return nil, 0, ErrPrivateKey
 	}
 	var list []json.RawMessage
@@ -106,7 +106,7 @@ func parseKey(raw []byte) (ed25519.PublicKey, error) {
 	if err != nil || len(key) != ed25519.PublicKeySize {
 		return nil, fmt.Errorf(`its "x" is not %d bytes in base64url`, ed25519.PublicKeySize)
 	}
-	if given("kid") && !is("kid", KeyID(key)) { // receipt keys have their KeyID
+	if given("kid") && !is("kid", KeyID(key)) { // the id of a receipt key is its KeyID
 		return nil, nil
 	}
 	return key, nil

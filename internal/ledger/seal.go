@@ -15,7 +15,7 @@ type Seal struct {
 	Transactions int64  `json:"transactions"`
 }
 
-// Seal returns the seal as a compact JWS. It is deterministic.
+// Seal returns the seal x as a compact JWS. The result is deterministic.
 func (s *Signer) Seal(x Seal) (string, error) { return s.sign(encodeHeader(sealType, s.Public()), x) }
 
 // VerifySeal checks a compact JWS against the keys and returns the seal in it.

@@ -67,8 +67,8 @@ type Idempotency struct {
 const (
 	// MaxIdempotencyKey bounds an idempotency key, in bytes.
 	MaxIdempotencyKey = 256
-	// MaxStoredResponse bounds a stored response, in bytes. For a longer one only
-	// the key is stored, so that the call does not run again.
+	// MaxStoredResponse bounds a stored response, in bytes. If a response is longer,
+	// only the idempotency key is stored, so that the call does not run again.
 	MaxStoredResponse = 1 << 20
 	// IdempotencyLife is how long a call may be repeated after its capture.
 	IdempotencyLife = 24 * time.Hour
@@ -121,7 +121,7 @@ const (
 	HolderServer  Holder = "server"  // an account at one server
 )
 
-// Cap is a cap and the spending so far.
+// Cap is a cap and the spending that counts towards it so far.
 type Cap struct {
 	Holder  Holder
 	Period  Period
@@ -175,7 +175,7 @@ const secondsOfDay = 24 * 60 * 60
 func DayStart(day int32) time.Time { return time.Unix(int64(day)*secondsOfDay, 0).UTC() }
 
 // Month returns the number of the month that contains the day: 12 times the year,
-// plus the months of that year before it.
+// plus the number of earlier months in that year.
 func Month(day int32) int32 {
 	year, month, _ := DayStart(day).Date()
 	return int32(year)*12 + int32(month) - 1

@@ -5,12 +5,12 @@ import (
 	"fmt"
 )
 
-// ErrAsked is wrapped in the error for params with targets that are ambiguous or that
-// cannot be read.
+// ErrAsked is wrapped in the error for a request's params if the targets that they
+// name are ambiguous or cannot be read.
 var ErrAsked = errors.New("what the params ask for cannot be judged")
 
-// maxListened bounds the number of tasks that one request listens to, and, counted
-// separately, the number of resources.
+// maxListened bounds the number of tasks to which one request listens. The number of
+// resources has the same bound, and is counted separately.
 const maxListened = 1000
 
 // Listened holds the tasks and resources for which a subscriptions/listen request
@@ -30,9 +30,9 @@ var (
 	filterNames = names{"taskIds", "resourceSubscriptions"}
 )
 
-// ReadListened reads the params of subscriptions/listen; nil params have no targets.
-// It refuses params that another reader could read differently, and params with more
-// than 1000 tasks or more than 1000 resources. The error wraps ErrAsked.
+// ReadListened reads the params of subscriptions/listen. If params is nil, it returns
+// no targets. It refuses params that another reader could read differently, and params
+// with more than 1000 tasks or more than 1000 resources. The error wraps ErrAsked.
 func ReadListened(params []byte) (l Listened, err error) {
 	if params == nil {
 		return l, nil

@@ -55,8 +55,8 @@ func BenchmarkDecodeEncodingJSON(b *testing.B) {
 	}
 }
 
-// BenchmarkDecodeManyKeys measures the slowest kind of body for its 4 MiB: one object
-// with as many keys as fit.
+// BenchmarkDecodeManyKeys measures the kind of body that takes longest for its length:
+// one object with as many keys as fit into 4 MiB.
 func BenchmarkDecodeManyKeys(b *testing.B) {
 	for _, escaped := range []string{"", `\u0061`} {
 		b.Run("escaped="+fmt.Sprint(escaped != ""), func(b *testing.B) {
@@ -72,8 +72,8 @@ func BenchmarkDecodeManyKeys(b *testing.B) {
 	}
 }
 
-// manyKeys returns a call of about size bytes that has many short keys, each with the
-// prefix, in its arguments.
+// manyKeys returns a call of about size bytes. Its arguments have many short keys, and
+// each key begins with prefix.
 func manyKeys(size int, prefix string) []byte {
 	var s strings.Builder
 	s.WriteString(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"":0`)

@@ -1,8 +1,9 @@
 package mcp
 
 // capture keeps the unescaped bytes of one string, or the bytes of one number, as far
-// as they fit. If a string does not fit, its beginning is reduced to a skeleton to
-// make room. So a key cannot hide its name behind a long run of invisible characters.
+// as they fit. If a string does not fit, its beginning is replaced by the skeleton of
+// that text to make room; see skeleton. So a key cannot hide its name behind a long
+// run of invisible characters.
 type capture struct {
 	n       int
 	over    bool // the text does not fit, even if it is reduced
@@ -23,7 +24,7 @@ func (c *capture) add(b []byte) {
 	}
 }
 
-// reduce makes room in a full buffer by replacing its text with the skeleton.
+// reduce makes room in a full buffer by replacing its text with the text's skeleton.
 func (c *capture) reduce() {
 	c.reduced = true
 	var dst [skeletonSize]byte

@@ -19,14 +19,14 @@ type member struct {
 type decoder struct {
 	lex  lexer
 	body []byte
-	at   int // the next unread byte
+	at   int // index of the next unread byte in body
 	keys keySet
 	msg  Message
 
 	seen     [keyError + 1]bool
 	ids      int                       // number of keys that a reader could take for "id"
 	version2 bool                      // jsonrpc is "2.0"
-	params   [paramArgument + 1]member // an absent member has tokenMore
+	params   [paramArgument + 1]member // the members of params, by number; an absent member has tokenMore
 
 	// refused is the first fault in a message that is valid JSON so far. Decoding
 	// continues after the fault, because the id is certain only when the whole
@@ -40,17 +40,18 @@ type decoder struct {
 //
 // The whole body must be JSON by RFC 8259 in valid UTF-8, without a byte order mark,
 // without lone surrogates, at most 64 levels deep, and with nothing after the message.
-// No object may have the same key twice, compared unescaped. The top level, params and
-// params._meta have reserved keys, and no other key there may differ from a reserved
-// one only in case or in invisible characters, because a lax reader could take it for
-// the reserved one. A batch is refused. An id must be a string of at most 128 bytes or
-// a plain integer within 2^53-1. A tools/call must be a request with a name, and its
-// arguments must be absent or an object. A prompts/get must have a name, and a
-// resources/read must have a uri. Decode does not check that the named item exists or
-// that the method may be called: that is left to the caller.
+// No object may have two keys that are equal after unescaping. The top level, params
+// and params._meta have reserved keys, and no other key there may differ from a
+// reserved one only in case or in invisible characters, because a lax reader could
+// take it for the reserved one. A batch is refused. An id must be a string of at most
+// 128 bytes or a plain integer from -(2^53-1) to 2^53-1. A tools/call must be a
+// request with a name, and its arguments must be absent or an object. A prompts/get
+// must have a name, and a resources/read must have a uri. Decode does not check that
+// the named item exists or that the method may be called: that is left to the caller.
 //
-// The error is always an *Error. Time and memory are bounded by the length of
-// the body, times its logarithm for objects with many keys.
+// The error is always an *Error. Time and memory are linear in the length of the body.
+// For objects with many keys, the time has an additional logarithmic factor, because
+// their keys are sorted.
 func Decode(body []byte) (Message, error) {
 	if err := checkStart(body); err != nil {
 		return Message{}, err
@@ -63,8 +64,8 @@ func Decode(body []byte) (Message, error) {
 	return d.msg, nil
 }
 
-// checkStart inspects the first byte that is not white space. It gives a clearer
-// reason than the lexer for a body that is not an object.
+// checkStart inspects the first byte that is not white space. For a body that is not
+// an object, it gives a clearer reason than the lexer would.
 func checkStart(body []byte) error {
 	if len(body) > maxBody {
 		return &Error{Code: InvalidRequest, Reason: "the message is too long"}
@@ -112,7 +113,8 @@ func (d *decoder) next() token {
 }
 
 // skip reads to the end of the value that begins with token t, which was just read. It
-// returns the index at which the value begins, and false if the body is bad.
+// returns the index at which the value begins, and false if the body is not valid JSON
+// or ends early.
 func (d *decoder) skip(t token) (int, bool) {
 	start := d.lex.start
 	if t.begins() {
@@ -133,8 +135,9 @@ func (d *decoder) refuse(code, at int, reason string) {
 	}
 }
 
-// verdict returns the error for the message after the whole body has been read, or
-// nil. The error has the message's id only if exactly one key could be the id.
+// verdict returns the error for the message, or nil if the message is accepted. It is
+// called after the body has been read. The error has the message's id only if exactly
+// one key could be the id.
 func (d *decoder) verdict() error {
 	if d.lex.state != wantNothing {
 		reason := d.lex.reason
@@ -163,7 +166,8 @@ func (d *decoder) message() {
 	}
 }
 
-// level is an object in a message in which some keys are reserved.
+// level identifies an object of the message that has reserved keys: the top level,
+// params, or params._meta.
 type level uint8
 
 const (
@@ -173,7 +177,7 @@ const (
 )
 
 // members reads the members of the object that was just opened, up to the object's
-// end. It returns false if the body is bad.
+// end. It returns false if the body is not valid JSON or ends early.
 func (d *decoder) members(l level) bool {
 	for {
 		t := d.next()
@@ -195,8 +199,9 @@ func (d *decoder) members(l level) bool {
 	}
 }
 
-// text returns the unescaped text of the key or string that was just read. The text
-// is valid until the next token is read. It uses scratch if it fits.
+// text returns the unescaped text of the key or string that was just read. The text is
+// valid until the next token is read. If the text has escapes and fits into scratch,
+// it is stored there.
 func (d *decoder) text(scratch []byte) []byte {
 	raw := d.body[d.lex.start+1 : d.lex.end]
 	if !d.lex.escaped {

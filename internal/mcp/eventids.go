@@ -3,10 +3,11 @@ package mcp
 import "bytes"
 
 const (
-	// maxEventID bounds the line of an event id that is replaced, in bytes.
+	// maxEventID bounds the length of an id line, in bytes. A longer id line is
+	// dropped.
 	maxEventID = 1 << 10
-	// maxEventIDs bounds the number of ids in one event that are replaced. Clients
-	// use only the last one.
+	// maxEventIDs bounds the number of ids that are replaced in one event. Further ids
+	// are dropped. Clients use only the last id of an event.
 	maxEventIDs = 4
 )
 
@@ -24,14 +25,14 @@ type EventIDs struct {
 	passing bool   // the current line is not an id
 	dropped bool   // the current line is an id that is dropped
 	ids     int    // number of ids in the current event
-	afterCR bool   // the last byte was a CR, so a LF now ends the same line
+	afterCR bool   // the last byte was a CR; if a LF follows, it belongs to the same line end
 	began   bool   // the stream's first line has ended
 }
 
 // Append appends p with replaced ids to dst and returns the extended slice. It holds
 // back the bytes of a line that may still turn out to be an id. If the stream ends
-// within such a line, the line is lost. That does no harm, because the standard
-// ignores an unfinished line.
+// within such a line, the line is lost. That does no harm, because clients that follow
+// the standard ignore an unfinished line.
 func (e *EventIDs) Append(dst, p []byte) []byte {
 	for len(p) > 0 {
 		if e.passing || e.dropped {
@@ -100,7 +101,8 @@ func (e *EventIDs) mayBeID() bool {
 	return string(text[:n]) == idField[:n]
 }
 
-// endLine appends the buffered line to dst, with a replaced id if the line has one.
+// endLine appends the buffered line to dst. If the line has an id, the id is replaced,
+// or the line becomes an empty comment.
 func (e *EventIDs) endLine(dst []byte) []byte {
 	text := e.text()
 	value, isID := bytes.CutPrefix(text, []byte(idField))

@@ -37,8 +37,9 @@ func TestEventIDs(t *testing.T) {
 	}
 }
 
-// FuzzEventIDs checks that a stream passes unchanged if Replace returns each id as it
-// is, apart from the space after "id:", which EventIDs always writes.
+// FuzzEventIDs lets Replace return each id unchanged. It checks that the stream then
+// passes unchanged too, apart from the space after "id:", which EventIDs always
+// writes.
 func FuzzEventIDs(f *testing.F) {
 	f.Add([]byte("id: 1\ndata: x\r\n\r\n"), uint8(3))
 	f.Add([]byte("\uFEFFid: 1\rid\r"), uint8(1))
@@ -56,7 +57,7 @@ func FuzzEventIDs(f *testing.F) {
 			}
 			return r
 		}, stream)) {
-			return // ids may be dropped
+			return // EventIDs may drop an id of such a stream
 		}
 		usual := func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("id:"), []byte("id: ")) }
 		usual2 := func(b []byte) []byte { return bytes.ReplaceAll(usual(b), []byte("id:  "), []byte("id: ")) }

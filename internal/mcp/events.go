@@ -24,16 +24,16 @@ type EventScanner struct {
 
 	place   place
 	name    capture // name of the current field
-	afterCR bool    // the last byte was a CR, so a LF now ends the same line
+	afterCR bool    // the last byte was a CR; if a LF follows, it belongs to the same line end
 	began   bool    // the stream's first line has ended
 	touched bool    // the event has at least one byte
 	done    bool    // the event is complete; the next byte begins another
 
-	kind      capture // value of the last event field, with the space before it
+	kind      capture // value of the event's last "event:" line, with the space before it
 	hasData   bool    // the event has a data line
 	ambiguous bool    // the event has a line that clients read differently
 
-	recent uint32 // the last four bytes of the current line, not counting data
+	recent uint32 // the last four bytes of the current line, without the value of a data field
 	loneCR bool   // the current line follows a CR without a LF
 	lfData bool   // a reader that ends lines only at LF takes the current line for data
 }
@@ -45,7 +45,7 @@ const (
 	inName    place = iota // at the start of a line, or in a field's name
 	inSpace                // after the colon of a data field
 	inData                 // in the value of a data field
-	inKind                 // in the value of an event field
+	inKind                 // in the value of an "event" field
 	inIgnored              // in a comment, or the value of another field
 )
 
@@ -249,13 +249,13 @@ func (e *EventScanner) beginField(f field) {
 	}
 }
 
-// misread reports whether another reader could take the current line for data. f is the
-// kind of the line. There are two cases. A line without a valid field name may belong to
-// a JSON body that was sent under the wrong content type. After a lone CR, a reader that
-// ends lines only at LF is still in the line that began after the last LF. If that line
-// is data, and the next bytes could continue its JSON, the two readers see different
-// messages. No JSON text continues with the name of a standard field. A comment, which
-// begins with a colon, continues a JSON text only after a key.
+// misread reports whether another reader could take the current line for data. f is
+// the kind of the line. There are two cases. A line without a valid field name may
+// belong to a JSON body that was sent under the wrong content type. After a lone CR, a
+// reader that ends lines only at LF is still in the line that began after the last LF.
+// If that line is data, and the next bytes could continue its JSON, the two readers
+// see different messages. The name of a standard field cannot continue a JSON text. A
+// comment, which begins with a colon, can continue one only after a key.
 func (e *EventScanner) misread(f field) bool {
 	switch f {
 	case fieldLikeData, fieldOdd:

@@ -129,8 +129,8 @@ func TestEventScanner(t *testing.T) {
 
 // TestEventScannerRefusesWhatClientsReadDifferently checks that no line can carry a
 // message past the scanner to a client that ends lines elsewhere or is lax about field
-// names. go-sdk and mcp-go end lines only at LF, and trim them. Other clients split at
-// every line break that Unicode knows.
+// names. go-sdk and mcp-go end lines only at LF, and then trim each line. Other
+// clients split at every line break that Unicode knows.
 func TestEventScannerRefusesWhatClientsReadDifferently(t *testing.T) {
 	tests := map[string]string{
 		"the data goes on after CR":            "data:\r" + answerJSON + "\n\n",

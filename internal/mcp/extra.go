@@ -18,9 +18,10 @@ var (
 	errMethodTask   = errors.New("tasks belong to the calls that made them")
 )
 
-// CheckMethodRule returns an error if an operator's rule must not pass or price the
-// request method. A name that differs from a refused one only in case is refused too,
-// because a lax server could take it for the refused one.
+// CheckMethodRule returns an error if an operator must not write a rule that lets
+// requests with the method pass, or that sets their price. A name that differs from a
+// refused one only in case is refused too, because a lax server could take it for the
+// refused one.
 func CheckMethodRule(method string) error {
 	if !validMethodName(method) {
 		return errMethodName
@@ -44,9 +45,9 @@ func CheckMethodRule(method string) error {
 	return errMethodBasic
 }
 
-// CheckNotificationRule returns an error if an operator's rule must not pass or deny
-// the client's notification. If many is true, name is a prefix, and the rule is for all
-// notifications with it.
+// CheckNotificationRule returns an error if an operator must not write a rule that
+// passes or denies the client notification name. If many is true, name is a prefix,
+// and the rule is for all notifications that begin with it.
 func CheckNotificationRule(name string, many bool) error {
 	switch {
 	case !validMethodName(name):

@@ -60,9 +60,10 @@ func (w *walker) appendCanonical(out []byte, t token) []byte {
 	}
 }
 
-// appendMembers appends the members of the object that was just opened in a fixed
-// order, except the members named in without. The keys are unique, because Decode
-// refuses duplicate ones.
+// appendMembers appends the members of the object that was just opened, except those
+// named in without, and the closing brace. It sorts the members, so that their order
+// in the message does not matter. The keys are unique, because Decode refuses
+// duplicate ones.
 func (w *walker) appendMembers(out []byte, without ...string) []byte {
 	var members [][]byte
 	for w.next() == tokenKey {

@@ -21,7 +21,7 @@ const (
 //
 // A message belongs to EraStateless if its _meta has a protocol version. It also
 // belongs to EraStateless if the MCP-Protocol-Version header is 2026-07-28 or later,
-// except for initialize, which selects a session. In EraStateless,
+// unless the message is initialize, which begins a session. In EraStateless,
 // MCP-Protocol-Version must equal the version in _meta, Mcp-Method must equal the
 // method, and Mcp-Name must equal the name, URI or task id in params if the method has
 // one. Each of these headers must occur exactly once. Mcp-Method and Mcp-Name may be
@@ -31,13 +31,14 @@ const (
 // there.
 //
 // In EraSession, CheckHeaders checks only that MCP-Protocol-Version occurs at most
-// once. It ignores Mcp-Method and Mcp-Name: some clients send them in sessions too, and
-// no decision may depend on them.
+// once. It ignores Mcp-Method and Mcp-Name, which some clients send in sessions too.
+// No decision may depend on these two headers there.
 //
-// The error is always an *Error with the message's id. Its code is HeaderMismatch, with
-// two exceptions. It is InvalidParams for a request without a version in _meta, if the
-// header has a stateless version. It is InvalidRequest for a response, because clients
-// send no responses in a stateless version.
+// The error is always an *Error with the message's id. The error's code is
+// HeaderMismatch, with two exceptions. For a request without a version in _meta, the
+// code is InvalidParams if the MCP-Protocol-Version header has a stateless version.
+// For a response, the code is InvalidRequest, because clients send no responses in a
+// stateless version.
 func CheckHeaders(h http.Header, m *Message) (Era, error) {
 	versions := h[headerVersion]
 	if len(versions) > 1 {
@@ -72,8 +73,9 @@ func mismatch(m *Message, reason string) *Error {
 	return &Error{Code: HeaderMismatch, Reason: reason, ID: m.ID}
 }
 
-// isStateless reports whether a version header is 2026-07-28 or a later date. It is
-// false for values that do not begin with a date. The server refuses those.
+// isStateless reports whether a version header is 2026-07-28 or a later date. It
+// returns false for a value that does not begin with a date. The server refuses such a
+// value.
 func isStateless(version string) bool {
 	if len(version) < len(statelessVersion) {
 		return false
@@ -102,8 +104,8 @@ func routingName(m *Message) (string, bool) {
 	return method.Target(m), true
 }
 
-// carries reports whether there is exactly one header value, and it decodes to the
-// text.
+// carries reports whether a header occurs exactly once, and its value decodes to the
+// text. values has one element for each occurrence of the header.
 func carries(values []string, text string) bool {
 	if len(values) != 1 {
 		return false

@@ -33,8 +33,8 @@ const (
 // begins reports whether the token opens an object or an array.
 func (t token) begins() bool { return t == tokenObject || t == tokenArray }
 
-// state is the syntax that the lexer expects next. From inString on, the lexer is
-// within a token.
+// state is the syntax that the lexer expects next. In inString and all states after it
+// in this list, the lexer is within a token.
 type state uint8
 
 const (
@@ -70,14 +70,15 @@ const (
 // surrogate pair, and nesting of up to MaxAnswerDepth. None of these changes where a
 // token begins or ends.
 type lexer struct {
-	// strict makes the lexer refuse all of these. It is set for a client's message,
-	// because every kind of server must read that message in the same way.
+	// strict makes the lexer refuse the four kinds of input that the comment on lexer
+	// lists. It is set for a client's message, because every kind of server must read
+	// that message in the same way.
 	strict bool
 
 	state state
 	depth int
 	kinds [MaxAnswerDepth / 64]uint64 // bit d-1 is set if the container at depth d is an object
-	mark  uint8                       // number of bytes of a byte order mark read; see markOver
+	mark  uint8                       // number of bytes of a byte order mark that have been read, plus markOver after white space
 
 	isKey        bool  // the current string is a key
 	escaped      bool  // the current string has an escape

@@ -90,9 +90,9 @@ func (l *lexer) str(p []byte, i int) (int, token) {
 	return i, tokenMore
 }
 
-// bytes reads the bytes beyond ASCII from p[i] on, valid UTF-8 or not, and returns the
-// index after them. That is safe because no decoder takes an ASCII byte for a part of
-// an invalid sequence.
+// bytes reads the run of bytes beyond ASCII that begins at p[i], and returns the index
+// after it. It does not check that they are valid UTF-8. That is safe, because no
+// decoder takes an ASCII byte, such as a quote, for a part of an invalid sequence.
 func (l *lexer) bytes(p []byte, i int) int {
 	begin := i
 	for i < len(p) && p[i] >= utf8.RuneSelf {
@@ -243,7 +243,7 @@ func (l *lexer) hexDigit(c byte) string {
 	return ""
 }
 
-// put ends an escape for the character r.
+// put ends an escape that stands for the character r, and captures r.
 func (l *lexer) put(r rune) {
 	l.state = inString
 	if l.keep {
@@ -300,8 +300,8 @@ func plain(p []byte, i int) int {
 		quote := x ^ ones*'"'
 		slash := x ^ ones*'\\'
 		marks := (x | (x - ones*0x20) | (quote - ones) | (slash - ones)) & highs
-		// The usual "and not" terms would only unmark bytes from 0x80 on. They are
-		// left out, because x itself marks those bytes.
+		// The usual formula has "and not" terms, which unmark bytes from 0x80 on. They
+		// are left out here, because those bytes must be marked; x itself marks them.
 		if marks != 0 {
 			return i + bits.TrailingZeros64(marks)>>3
 		}

@@ -7,20 +7,20 @@ import "slices"
 type List uint8
 
 const (
-	// ListTools is the list in the result of tools/list. The member name identifies
-	// an item.
+	// ListTools is the list in the result of tools/list. An item is identified by its
+	// member "name".
 	ListTools List = iota + 1
-	// ListPrompts is the list in the result of prompts/list. The member name
-	// identifies an item.
+	// ListPrompts is the list in the result of prompts/list. An item is identified by
+	// its member "name".
 	ListPrompts
-	// ListResources is the list in the result of resources/list. The member uri
-	// identifies an item.
+	// ListResources is the list in the result of resources/list. An item is identified
+	// by its member "uri".
 	ListResources
-	// ListResourceTemplates is the list in the result of resources/templates/list.
-	// The member uriTemplate identifies an item.
+	// ListResourceTemplates is the list in the result of resources/templates/list. An
+	// item is identified by its member "uriTemplate".
 	ListResourceTemplates
-	// ListTasks is the list in the result of tasks/list. The member taskId
-	// identifies an item.
+	// ListTasks is the list in the result of tasks/list. An item is identified by its
+	// member "taskId".
 	ListTasks
 )
 
@@ -40,8 +40,8 @@ func ListOf(method string) (List, bool) {
 	return m.Lists, true
 }
 
-// The numbers of the reserved names in the result of a list method, after the reserved
-// names of every result.
+// The numbers of the names that are reserved only in the result of a list method. They
+// follow the numbers of the names that are reserved in every result.
 const (
 	resultCacheScope = resultMeta + 1 + iota
 	resultList

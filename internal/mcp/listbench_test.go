@@ -64,8 +64,8 @@ func BenchmarkRewriteListEvent(b *testing.B) {
 	}
 }
 
-// BenchmarkRewriteListTiny measures the slowest kind of list for its length: very many
-// short items, with every other one removed.
+// BenchmarkRewriteListTiny measures the kind of list that takes longest for its
+// length: very many short items, with every other item removed.
 func BenchmarkRewriteListTiny(b *testing.B) {
 	message := []byte(listAnswer(`"tools":[` + strings.Repeat(`{"name":"a"},{"name":"b"},`, 1<<15) + `{"name":"a"}]`))
 	o := listRewrite()

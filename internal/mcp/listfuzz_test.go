@@ -235,7 +235,7 @@ func readList(message []byte, p listPolicy) *listDocument {
 		item := itemDocument{members: object(string(raw))}
 		var name *string
 		if json.Unmarshal([]byte(item.members[shape[1]]), &name) != nil || name == nil || !oneReading(raw, shape[1]) {
-			continue // left out
+			continue // RewriteList leaves such an item out
 		}
 		item.name = *name
 		item.meta, ok = takeMeta(item.members)
@@ -245,8 +245,8 @@ func readList(message []byte, p listPolicy) *listDocument {
 	return d
 }
 
-// wantList returns the document that a reader must find in the message after it was
-// rewritten by the policy.
+// wantList returns the document that a reader must find in the message after
+// RewriteList has rewritten it by the policy.
 func wantList(message []byte, p listPolicy) *listDocument {
 	d := readList(message, p)
 	if d == nil || d.isError {
@@ -268,7 +268,7 @@ func wantList(message []byte, p listPolicy) *listDocument {
 		dropOwn(item.meta)
 		if len(fields) > 0 && item.meta == nil {
 			item.meta = make(map[string]string)
-			delete(item.members, "_meta") // was null
+			delete(item.members, "_meta") // it was null, which takeMeta leaves in place
 		}
 		for _, f := range fields {
 			item.meta[f.Name] = string(f.Value)

@@ -22,17 +22,17 @@ type ListRewrite struct {
 	// Caching), so code that filters a list by caller sets PerCaller for every page.
 	PerCaller bool
 
-	// Judge decides about one item. Its argument is the unescaped member that
-	// identifies the item: name, uri, uriTemplate or taskId. It reports whether the
-	// item stays, and returns the fields for the item's _meta. It is called once for
-	// each readable item, in order, even if RewriteList later refuses the message. It
-	// must not be nil.
+	// Judge decides about one item. Its argument is the unescaped value of the member
+	// that identifies the item: name, uri, uriTemplate or taskId. It reports whether
+	// the item stays, and returns the fields for the item's _meta. It is called once
+	// for each readable item, in order, even if RewriteList later refuses the message.
+	// It must not be nil.
 	Judge func(name string) (keep bool, fields []Field)
 
 	// Note returns a sentence for the description of an item that stays, or "" for no
 	// sentence. RewriteList appends the sentence after a space, or adds a description
-	// if the item has none. It leaves a description unchanged that is neither a string
-	// nor null, or that occurs twice. Note may be nil.
+	// if the item has none. If the description is neither a string nor null, or if it
+	// occurs twice, it stays unchanged. Note may be nil.
 	Note func(name string) string
 
 	// LeftOut is called for each item that cannot be read. index is the position in
@@ -56,13 +56,13 @@ type ListRewrite struct {
 // stays unchanged as a whole. If no byte changes, RewriteList returns the message
 // itself, not a copy.
 //
-// The message must be a response with the given ID, by the rules of a Scanner. A result
-// must have the list, which is an array or null. A key that identifies the response or
-// the list must not occur twice, and no other key may differ from it only in case or in
-// invisible characters. Otherwise a client could read another list than the one that
-// Judge saw. An item with such keys, or without a string as its name, is left out, and
-// the other items stay. An item with a _meta that is neither an object nor null stays
-// without fields.
+// The message must be a response with the given ID, by the rules of a Scanner. A
+// result must have the list, which is an array or null. A key that identifies the
+// response or the list must not occur twice, and no other key may differ from it only
+// in case or in invisible characters. Otherwise a client could read another list than
+// the one that Judge saw. An item is left out if its own reserved keys break this
+// rule, or if its name is not a string. The other items stay. An item with a _meta
+// that is neither an object nor null stays without fields.
 //
 // The error wraps ErrList, or is ErrField for fields that AddMeta would refuse. It
 // quotes nothing from the message. Time is linear in the length of the message and the
@@ -132,7 +132,8 @@ func (r *listRewriter) refuse(reason string) bool {
 	return false
 }
 
-// failure returns the error after message has returned false.
+// failure returns the error for a message for which the method message has returned
+// false.
 func (r *listRewriter) failure() error {
 	switch {
 	case r.err != nil:
@@ -145,7 +146,7 @@ func (r *listRewriter) failure() error {
 	return fmt.Errorf("%w: the message ends early", ErrList)
 }
 
-// cut copies the text up to start to the new text and skips text[start:end].
+// cut appends text[from:start] to the new text and skips text[start:end].
 func (r *listRewriter) cut(start, end int) {
 	if r.out == nil {
 		r.out = make([]byte, 0, len(r.text)+len(r.text)/4+64)
@@ -154,8 +155,8 @@ func (r *listRewriter) cut(start, end int) {
 	r.from = end
 }
 
-// place returns the index that text[i] gets in the new text if nothing before it is cut
-// any more. i must not be less than from.
+// place returns the index that text[i] will have in the new text if no further text
+// before it is cut. i must not be less than from.
 func (r *listRewriter) place(i int) int { return len(r.out) + i - r.from }
 
 // finish ends the new text and returns it. It sets the cacheScope last, because only
@@ -179,8 +180,10 @@ func (r *listRewriter) finish() []byte {
 	return r.out
 }
 
-// remove removes an item from the list, together with one of the commas next to it. The
-// item, with the white space around it, is text[begin:end].
+// remove removes an item from the list, together with one of the commas next to it.
+// The item, with the white space around it, is text[begin:end]. If an earlier item
+// stays, as keptBefore reports, the comma before the item is removed, and otherwise
+// the comma after it.
 func (r *listRewriter) remove(begin, end int, keptBefore bool) {
 	switch {
 	case keptBefore:

@@ -323,7 +323,7 @@ func TestRewriteListRefusesItsCaller(t *testing.T) {
 			t.Errorf("%+v: %s, %v", o, got, err)
 		}
 	}
-	for _, id := range []string{`0`, `""`, `null`} { // zero values of the fields of ID
+	for _, id := range []string{`0`, `""`, `null`} { // the JSON forms of the zero values of ID's fields
 		for _, o := range []ListRewrite{{List: ListTools}, {ID: StringID("0"), List: ListTools}, {ID: IntID(1), List: ListTools}} {
 			if got, err := RewriteList([]byte(`{"jsonrpc":"2.0","id":`+id+`,"error":{}}`), o); got != nil || !errors.Is(err, ErrList) {
 				t.Errorf("id %s for %+v: %s, %v", id, o.ID, got, err)
@@ -368,7 +368,7 @@ func TestRewriteListEvent(t *testing.T) {
 }
 
 // TestRewriteListMemory checks that rewriting allocates only the items' names if the
-// list stays unchanged, and one buffer more if it changes.
+// list stays unchanged, and one additional buffer if it changes.
 func TestRewriteListMemory(t *testing.T) {
 	message := benchList(100)
 	o := listRewrite()

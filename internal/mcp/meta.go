@@ -76,7 +76,7 @@ type metas struct {
 	first  metaPlace   // the first such member, or the place to insert _meta
 	others []metaPlace // all further such members
 	found  bool
-	unsafe bool // readers may find different _meta members, or it cannot take fields
+	unsafe bool // readers may find different _meta members, or _meta cannot take fields
 }
 
 func (m *metas) add(place metaPlace) {
@@ -197,9 +197,9 @@ func (w *walker) inResult() (m metas, ok bool) {
 	return m, t == tokenObjectEnd
 }
 
-// appendMerged appends a _meta object with the fields added and the members dropped for
-// which givesWay holds. It reports whether a member was dropped. The object must be
-// valid JSON.
+// appendMerged appends the _meta object meta, without the members for which givesWay
+// returns true, and with the fields added. It reports whether a member was dropped.
+// The object must be valid JSON.
 func appendMerged(out, meta []byte, fields []Field) ([]byte, bool) {
 	w := walker{text: meta}
 	w.next()
@@ -288,7 +288,8 @@ func validJSON(value []byte) bool {
 		case tokenBad:
 			return false
 		case tokenMore:
-			// The lexer ends a number only at a byte that follows.
+			// The lexer ends a number only at the byte that follows it, so give it a
+			// space.
 			w.lex.next([]byte{' '}, 0)
 			return w.lex.state == wantNothing
 		}

@@ -56,8 +56,9 @@ func TestAddMeta(t *testing.T) {
 	}
 }
 
-// TestAddMetaWithoutReceipt checks that a result gets no fields if clients could read
-// another _meta or cannot read it, and that forged "dev.farebox/" members are dropped.
+// TestAddMetaWithoutReceipt checks that a result gets no fields if clients could find
+// another _meta in it or could not read its _meta, and that forged "dev.farebox/"
+// members are dropped.
 func TestAddMetaWithoutReceipt(t *testing.T) {
 	for message, want := range map[string]string{
 		`{"result":{"_meta":{},"_meta":{}}}`:           ``,

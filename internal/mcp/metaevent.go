@@ -2,10 +2,10 @@ package mcp
 
 import "bytes"
 
-// AddMetaToEvent applies AddMeta to the data of one whole event that an EventScanner has
-// cut. The other lines of the event stay unchanged, byte for byte. The new data stands
-// in place of the last data line, with one data line for each of its own lines. These
-// data lines end as the last data line did.
+// AddMetaToEvent applies AddMeta to the data of one whole event that an EventScanner
+// has cut. The other lines of the event stay unchanged, byte for byte. The new data
+// stands at the place of the last old data line. Each line of the new data becomes one
+// data line, with the same line end as that old data line.
 //
 // The error is ErrNoResult or ErrField.
 func AddMetaToEvent(event []byte, fields []Field) ([]byte, error) {

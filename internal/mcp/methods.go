@@ -31,9 +31,10 @@ func MayAsk(method string) bool {
 	return m != nil && m.MayAsk
 }
 
-// KnownMethod reports whether clients send such a message in the era. A request or a
-// notification must have a method of the protocol that is defined for its kind. A
-// response is known only in EraSession.
+// KnownMethod reports whether clients send messages with the kind and the method of m
+// in the era. The method of a request must be a request method of the protocol, and
+// the method of a notification a notification method. A response is known only in
+// EraSession.
 func KnownMethod(era Era, m *Message) bool {
 	switch m.Kind {
 	case KindRequest, KindNotification:
@@ -65,8 +66,8 @@ const notificationPrefix = "notifications/"
 // the protocol does not define. Servers do not run such a method as a request.
 func IsNotification(method string) bool { return strings.HasPrefix(method, notificationPrefix) }
 
-// internMethod returns a method as a string. It does not allocate for a method in the
-// table.
+// internMethod returns a method as a string. It does not allocate for a method in
+// methods.
 func internMethod(b []byte) string {
 	if m := lookupMethod(b); m != nil {
 		return m.Name

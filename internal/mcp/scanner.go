@@ -9,7 +9,7 @@ type Class uint8
 const (
 	// ClassMalformed is a message that cannot be read strictly or has more than one
 	// meaning. Examples are a batch, a message with both a result and an error, and a
-	// message with a method and one of them.
+	// message with a method together with a result or an error.
 	ClassMalformed Class = iota
 	// ClassEmpty is a message without data except white space.
 	ClassEmpty
@@ -133,7 +133,8 @@ func (s *Scanner) Write(p []byte) {
 	}
 }
 
-// wanted reports whether the text of the token after last must be captured.
+// wanted reports whether the text of the next token must be captured. last is the
+// token that was just read.
 func (s *Scanner) wanted(last token) bool {
 	switch s.lex.depth {
 	case 1:
@@ -317,7 +318,7 @@ func (s *Scanner) whyMalformed() string {
 		return "the message ends early"
 	case hasMethod && (hasResult || hasError):
 		return "a message has a method together with a result or an error"
-	case hasMethod: // no response, so further faults do not matter
+	case hasMethod: // not a response, so further faults do not matter
 		return ""
 	case s.oddID:
 		return "the id is neither a string of at most 128 bytes nor a plain integer within 2^53-1"

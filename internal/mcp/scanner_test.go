@@ -218,8 +218,8 @@ func TestScannerMemoryIsBounded(t *testing.T) {
 
 // TestScannerAgreesWithDecode checks that a Scanner agrees with Decode about each
 // message that Decode accepts. A request or a notification must be ClassPassing. A
-// response must be ClassAnswer for its own id, or ClassMalformed if its result is,
-// because Decode does not inspect the result.
+// response must be ClassAnswer for its own id, or ClassMalformed if its result is
+// malformed, because Decode does not inspect the result.
 func TestScannerAgreesWithDecode(t *testing.T) {
 	agreed := 0
 	for _, tt := range scannerTests {

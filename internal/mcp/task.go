@@ -156,8 +156,8 @@ func (r *taskReader) member(key int, t token) error {
 	return r.pass(t)
 }
 
-// word stores a string in to. If to already has another string, the message is refused,
-// because it contradicts itself.
+// word reads a string and stores it in *to. If *to already holds another string, the
+// message is refused, because it contradicts itself.
 func (r *taskReader) word(t token, to *string) error {
 	if t != tokenString {
 		return errShape

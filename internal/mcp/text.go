@@ -22,8 +22,9 @@ func unescape(dst, raw []byte) []byte {
 	return dst
 }
 
-// firstRune returns the first character of raw, with its escape resolved, and its length
-// in bytes. raw is the rest of a JSON string, as for unescape, and must not be empty.
+// firstRune returns the first character of raw, with its escape resolved, and how many
+// bytes of raw it takes. raw is the rest of a JSON string, as for unescape, and must
+// not be empty.
 func firstRune(raw []byte) (rune, int) {
 	switch {
 	case raw[0] != '\\':

@@ -29,8 +29,8 @@ type client struct {
 	id        int
 }
 
-// statusError is the error for an HTTP status that suggests that there is no MCP server
-// at the path.
+// statusError is the error for an HTTP status that suggests that the path has no MCP
+// server.
 type statusError struct{ status int }
 
 func (e *statusError) Error() string {

@@ -58,8 +58,8 @@ var lists = []struct{ method, capability, member, name, kind string }{
 }
 
 // Ask tries the paths in order and returns the offer of the first MCP server that it
-// finds. The transport must reach the server for any host name. header is added to every
-// request.
+// finds. The transport must connect to the server whichever host name the request has.
+// header is added to every request.
 func Ask(ctx context.Context, transport http.RoundTripper, host string, paths []string, header http.Header) (*Offer, error) {
 	var failures []error
 	for _, path := range paths {
@@ -100,7 +100,8 @@ func (c *client) ask(ctx context.Context) (*Offer, error) {
 	return offer, nil
 }
 
-// list reads all pages of one list. A server without the method has no such items.
+// list reads all pages of one list. If the server does not have the method, list
+// returns no items.
 func (c *client) list(ctx context.Context, method, member, name, kind string) (items []Item, err error) {
 	cursor := ""
 	for range maxPages {
@@ -144,7 +145,7 @@ func (c *client) list(ctx context.Context, method, member, name, kind string) (i
 // digest returns the Digest of an item. It removes _meta from the item.
 func digest(item map[string]any) string {
 	delete(item, "_meta")
-	text, err := json.Marshal(item) // sorts the members
+	text, err := json.Marshal(item) // Marshal sorts the members
 	if err != nil {
 		panic(err) // cannot happen, because item was decoded from JSON
 	}

@@ -103,9 +103,9 @@ func TestAskStatelessServer(t *testing.T) {
 	}
 }
 
-// TestAskFails checks that Ask returns an error if there is no MCP server, or if a list
-// has no end. It also checks that Ask tries further paths, but not after a path with an
-// MCP server.
+// TestAskFails checks that Ask returns an error if there is no MCP server, or if a
+// list has no end. It also checks that Ask tries the next path if a path has no MCP
+// server, but tries no further path after one with an MCP server.
 func TestAskFails(t *testing.T) {
 	endless := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var m struct {
@@ -163,8 +163,9 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// TestRemember checks that Remember returns the offer of the call before, from a file that
-// only its owner can read. A damaged file is an error and is not replaced.
+// TestRemember checks that Remember returns the offer that the previous call has
+// stored, and that only the owner can read the file. A damaged file is an error and is
+// not replaced.
 func TestRemember(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "servers", "weather.json")
 	at := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)

@@ -112,7 +112,8 @@ func TestKeysNameTheirAccount(t *testing.T) {
 }
 
 // longJournal creates a store with n charges, one per second, the newest now. Only
-// the oldest and the newest charge are for the tool "rare".
+// the oldest and the newest charge are for the tool "rare"; ends are the times of
+// these two.
 func longJournal(t *testing.T, n int64) (path string, ends [2]time.Time) {
 	t.Helper()
 	path = longBooks(t, n)
@@ -149,7 +150,7 @@ func allCharges(t *testing.T, store *sqlitestore.Store, f ledger.ChargeFilter) (
 // finds all of them. It follows the cursor of each part, for all accounts and for a
 // single payer or provider. A listing by time does not read all older charges.
 func TestRareCharges(t *testing.T) {
-	const n = 25_000 // two parts and a half; nearly seven hours
+	const n = 25_000 // two and a half parts of a listing; nearly seven hours of charges
 	path, ends := longJournal(t, n)
 	store, err := sqlitestore.Open(t.Context(), sqlitestore.Options{Path: path})
 	if err != nil {

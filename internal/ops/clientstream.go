@@ -29,7 +29,7 @@ func (c *Client) Fetch(ctx context.Context, method, path string, body any, progr
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != StreamType { // a refusal, or an older server
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != StreamType { // a refusal, or the plain result of an older server
 		answer, err := c.whole(resp)
 		if err != nil {
 			return err

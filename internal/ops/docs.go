@@ -104,7 +104,8 @@ type fieldView struct {
 	Type     typeView
 }
 
-// typeView is a type in words. Link is the name of a type that has a schema.
+// typeView is the description of a type in words: Before, Link and After, in this
+// order. Link is the name of another type, and leads to the schema of that type.
 type typeView struct{ Before, Link, After string }
 
 func (m *Mount) pageOf(d *huma.OpenAPI) page {

@@ -119,7 +119,7 @@ func TestAuditedOperations(t *testing.T) {
 		"key.create": admin.NewKey{Account: "payer"}, "key.update": map[string]any{"name": "n"}, "key.rotate": admin.Rotation{Grace: "1h"},
 		"charge.refund": admin.Refund{Reason: "r"}, "ledger.archive": admin.ArchiveTake{},
 	}
-	elsewhere := []string{"charge.refund", "ledger.archive", "ledger.archive.part", "ledger.archive.show", "charge.show", "receipt.keys", "backup"} // these need more than this store has
+	elsewhere := []string{"charge.refund", "ledger.archive", "ledger.archive.part", "ledger.archive.show", "charge.show", "receipt.keys", "backup"} // not tried here, because they need more than this store has
 	rows := func() []admin.AuditView { return do[admin.List[admin.AuditView]](o, "GET", "audit", nil).Items }
 	table := slices.DeleteFunc(Describe(Store()), func(op Operation) bool { return slices.Contains(elsewhere, op.ID) })
 	slices.SortStableFunc(table, func(a, b Operation) int { return rank(a.ID) - rank(b.ID) })

@@ -98,12 +98,12 @@ func (m *Mount) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr,
 		known(&v.By)
 	}
 	var memory share.Allocation
-	if m.o.Memory != nil && v.By.Key != nil { // the operator created the key, so its bodies count as paid
+	if m.o.Memory != nil && v.By.Key != nil { // the operator created the key, so request bodies that come with it count as paid
 		m.o.Memory.Open(&memory, share.Holder{Address: client, Account: v.By.Account, Lineage: v.By.Key.Lineage, Paid: true})
 		defer memory.Close()
 	}
-	// Use a copy, because the server needs the body of its own request to reuse the
-	// connection.
+	// Replace the body in a copy of the request, because the server needs the
+	// original body to reuse the connection.
 	r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 	if refused = readBody(w, r, &memory, op.MaxBody); refused == nil && op.MaxBody > 0 {
 		// The client decides how long the body takes to arrive. Its credential may have
@@ -126,7 +126,7 @@ type Visit struct {
 	By     identity.Principal
 	Client netip.Addr  // zero if unknown
 	Header http.Header // request headers
-	Payer  *keys.Key   // the other key that the operation charged; nil if none
+	Payer  *keys.Key   // the key that the operation charged, if that is not the caller's own; otherwise nil
 }
 
 type visitKey struct{}

@@ -254,9 +254,9 @@ func TestCreateKeyRefuses(t *testing.T) {
 	}
 }
 
-// TestUpdateKey checks that an update changes the members that it contains and
-// removes those that it contains empty. It is refused if it has no members or is
-// invalid.
+// TestUpdateKey checks that an update changes the properties that it names, and
+// removes those for which it gives an empty value. It is refused if it names no
+// properties or is invalid.
 func TestUpdateKey(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")

@@ -48,13 +48,14 @@ const SmallBody = 64 << 10
 // None is the input or output of an operation that has none.
 type None struct{}
 
-// Op is an operation on an E.
+// Op is an operation on a value of type E, such as *admin.Service.
 type Op[E any] struct {
 	Operation
 	register func(*Mount, Open[E])
 }
 
-// Open returns the E for one request, and a function that releases it.
+// Open returns the E for one request, and a function that releases it after the
+// request.
 type Open[E any] func() (E, func(), error)
 
 // Always returns an Open that returns e every time.
@@ -94,8 +95,8 @@ func Define[E, I, O any](o Operation, do func(ctx context.Context, e E, by *iden
 	}}
 }
 
-// DefineRaw returns an operation that writes its own response. If do returns an
-// error, it must not have written anything, unless the error is errReported.
+// DefineRaw returns an operation in which do writes the response itself. If do
+// returns an error other than errReported, it must not have written anything.
 func DefineRaw[E, I, O any](o Operation, do func(ctx context.Context, e E, by *identity.Principal, in *I, x *Exchange) error) Op[E] {
 	o = complete[I, O](o)
 	return Op[E]{o, func(m *Mount, open Open[E]) {

@@ -16,8 +16,8 @@ import (
 )
 
 // StreamType is the content type of a response that reports progress. The response
-// consists of lines of JSON, each a StreamLine; the last line has the result or the
-// problem. A long operation responds in this way if the Accept header is this type.
+// consists of lines of JSON, each a StreamLine. The last line has the result or the
+// problem. A long operation responds in this way if the client accepts this type.
 const StreamType = "application/vnd.farebox.progress"
 
 // StreamLine is one line of a stream. Exactly one of its members is set.
@@ -65,7 +65,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 		s.begun = true
 		s.w.Header().Set("Content-Type", StreamType)
 		s.w.Header().Set("Cache-Control", "no-store")
-		s.w.Header().Set("Connection", "close") // the write deadline must not outlive this response
+		s.w.Header().Set("Connection", "close") // otherwise the write deadline would apply to the next response on the connection
 		s.w.WriteHeader(http.StatusOK)
 	}
 	_ = s.control.SetWriteDeadline(clock.Deadline(writeTime)) // some writers do not support deadlines

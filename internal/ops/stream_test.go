@@ -154,7 +154,8 @@ func TestBackupIsStreamed(t *testing.T) {
 
 // TestBackupsOneAtATime checks that a concurrent backup is refused with a status. If
 // the client leaves, its backup is cancelled, so that the next one can begin. The
-// store is larger than the buffers of a connection.
+// store is larger than the buffers of a connection, so that the backup is not over
+// before the client leaves.
 func TestBackupsOneAtATime(t *testing.T) {
 	n := int64(120_000)
 	if raceEnabled {

@@ -10,7 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// ErrInvalid is the error for a DSN that cannot be parsed. Its text shows both forms.
+// ErrInvalid is the error for a DSN that cannot be parsed. Its text shows both forms
+// that a DSN can have.
 var ErrInvalid = errors.New("the DSN of the database cannot be read: want postgres://user:password@host:port/database, or host=… user=… password=… dbname=…")
 
 // Check returns ErrInvalid if the DSN cannot be parsed.

@@ -16,7 +16,8 @@ import (
 func Broken(err error) bool {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
-		// Class 08 is connection exceptions; 57P is a server that shuts down or starts.
+		// Class 08 has the connection exceptions. A server that shuts down or starts
+		// sends codes that begin with 57P.
 		return strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "57P")
 	}
 	var network net.Error
@@ -26,7 +27,7 @@ func Broken(err error) bool {
 }
 
 // Contended reports whether the transaction was rolled back because it conflicted
-// with a concurrent one. The caller can repeat it at once.
+// with a concurrent one. The caller can repeat the transaction at once.
 func Contended(err error) bool {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {

@@ -33,7 +33,7 @@ var Migrations embed.FS
 const (
 	LockSpace   = 1180791397 // "Fare" in ASCII
 	JournalLock = 1          // shared by writers to the journal
-	migrateLock = 4          // revoke uses 2, and bound_responses 3
+	migrateLock = 4          // 2 and 3 belong to the SQL functions revoke and bound_responses
 )
 
 // firstWithFunctions is the first migration that can load the functions.
@@ -66,8 +66,8 @@ func (e *NewerError) Error() string {
 
 // Migrate brings the schema up to date, one version after the other, and returns the
 // version before and after. After each version it calls progress, if not nil, with
-// the number of versions done. Several nodes may migrate at once. Migrate refuses a
-// schema that is newer than this program with a *NewerError. Other errors are
+// the number of versions done. Several nodes may migrate at once. Migrate returns a
+// *NewerError if the schema is newer than this program. Other errors are
 // pgdsn.ErrInvalid and failures of the database.
 //
 // Nodes of the previous version may keep running: a migration keeps the tables,
@@ -78,7 +78,7 @@ func Migrate(ctx context.Context, o *Options, progress func(done, total int64)) 
 		return 0, 0, pgdsn.ErrInvalid // the library's error may quote a password
 	}
 	config.ConnectTimeout = o.ConnectTimeout
-	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol // files have many statements
+	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol // one call runs all statements of a migration file
 	if o.Schema != "" {
 		config.RuntimeParams["search_path"] = pgx.Identifier{o.Schema}.Sanitize()
 	}
@@ -113,7 +113,7 @@ func Latest() (version int64, err error) { return schema.Latest(Migrations) }
 func versionOf(ctx context.Context, db *sql.DB) (version int64, err error) {
 	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&version)
 	var e *pgconn.PgError
-	if errors.As(err, &e) && (e.Code == "42P01" || e.Code == "3F000") { // no such table, or schema
+	if errors.As(err, &e) && (e.Code == "42P01" || e.Code == "3F000") { // the table or the schema does not exist
 		return 0, nil
 	}
 	return version, err

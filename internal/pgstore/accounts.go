@@ -14,8 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
-// selectAccount reads accounts. The balances include earnings that are not folded in
-// yet, and exclude expired reservations. $1 is the shift of the clock.
+// selectAccount reads accounts. It adds earnings that the account's row does not
+// include yet, and leaves out expired reservations. $1 is the shift of the clock.
 const selectAccount = `SELECT a.n, a.id, a.name, a.created_at, a.credit_limit, a.cap_call, a.cap_day, a.cap_month,
 	(a.live + coalesce(e.live, 0))::bigint, (a.live_reserved - coalesce(r.live, 0))::bigint,
 	(a.test + coalesce(e.test, 0))::bigint, (a.test_reserved - coalesce(r.test, 0))::bigint
@@ -39,7 +39,7 @@ func scanAccount(row pgx.CollectableRow) (a accountRow, err error) {
 	return a, err
 }
 
-// accountRow is an account with its number.
+// accountRow is an account with n, its number in the database.
 type accountRow struct {
 	ledger.Account
 	n int64
@@ -106,12 +106,12 @@ func checkLimits(a *ledger.Account) error {
 	return a.Caps.Check()
 }
 
-// maxChanges bounds the attempts at a change of limits that meets concurrent changes.
+// maxChanges bounds the attempts of UpdateAccount while other changes get in first.
 const maxChanges = 20
 
 // swapLimits writes limits and their audit row, unless the limits have changed since
-// they were read. It is one statement, because a transaction that locks the account
-// blocks every batch with a call of the account.
+// they were read. It is one statement, so that it locks the account only briefly:
+// every batch with a call of the account waits for that lock.
 const swapLimits = `WITH changed AS (
 		UPDATE account SET credit_limit = $2, cap_call = $3, cap_day = $4, cap_month = $5
 		WHERE n = $1 AND (credit_limit, cap_call, cap_day, cap_month) = ($6, $7, $8, $9) RETURNING n
@@ -163,8 +163,8 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 	return ledger.Account{}, &outage{cause: errContention}
 }
 
-// Account returns the account with that id, or with that name in upper or lower
-// case. Errors: ledger.ErrNotFound.
+// Account returns the account with the id ref or, if there is no such id, with the
+// name ref in upper or lower case. Errors: ledger.ErrNotFound.
 func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err
@@ -199,8 +199,8 @@ func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]stri
 	return names, failure(ctx, err)
 }
 
-// selectUsage sums the spend counters of an account and a lineage, for the day and
-// the month. $1 is the shift of the clock.
+// selectUsage sums the spend counters of an account and of a lineage, for today and
+// for this month. $1 is the shift of the clock.
 const selectUsage = `SELECT ` +
 	`least(coalesce(sum(m.spent) FILTER (WHERE m.holder = 1 AND m.day = d.today), 0), 9223372036854775807)::bigint, ` +
 	`least(coalesce(sum(m.spent) FILTER (WHERE m.holder = 1), 0), 9223372036854775807)::bigint, ` +
@@ -228,8 +228,8 @@ func (s *Store) Usage(ctx context.Context, id, lineage string, test bool) (u led
 	return u, err
 }
 
-// Accounts lists the accounts in the order of creation, without the ledger's own. It
-// also returns the cursor of the next page, "" at the end.
+// Accounts lists the accounts in the order of creation, except the ledger's own
+// accounts. It also returns the cursor of the next page, "" at the end.
 func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
 	after, err := ledger.Cursor(ctx, p.After, 0)
 	if err != nil {

@@ -21,13 +21,13 @@ import (
 type archived struct {
 	ledger.Archived
 	lastID uuid.UUID // the greatest archived UUIDv7
-	odd    bool      // whether archived_id has rows: ids without a usable time
+	odd    bool      // whether the table archived_id has rows (ids without a usable time)
 }
 
 const selectArchived = `SELECT n, last_seq, last_at, last_day, last_id, sum, (SELECT sum(transactions) FROM archive)::bigint,
 	(SELECT sum(charges) FROM archive)::bigint, EXISTS (SELECT FROM archived_id) FROM archive ORDER BY n DESC LIMIT 1`
 
-// scanArchived reads the row of selectArchived, or returns a zero value without one.
+// scanArchived reads the row of selectArchived. Without a row it returns a zero value.
 func scanArchived(from pgx.Row) (a archived, err error) {
 	var lastAt time.Time
 	var lastID pgtype.UUID
@@ -67,7 +67,7 @@ func (a *archived) covers(id uuid.UUID) bool {
 }
 
 // again refuses a new charge if its id was archived or is as old as an archived id.
-// It uses this node's last reading; the database refuses ids archived since.
+// It relies on s.archived. The database itself refuses ids archived since then.
 func (s *Store) again(ctx context.Context, id uuid.UUID) error {
 	if a := s.archived.Load(); !a.covers(id) && (!a.odd || id.Version() == 7) {
 		return nil
@@ -120,7 +120,7 @@ func isArchived(err error) bool {
 }
 
 // selectArchivable reads at most $3 transactions older than $4, with numbers above $1
-// and up to $2. It stops before a charge if the fee would be left behind.
+// and up to $2. It stops before a charge if it could not read the charge's fee as well.
 const selectArchivable = `WITH part AS MATERIALIZED (
 		SELECT * FROM txn WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3
 	), old AS MATERIALIZED (

@@ -80,7 +80,7 @@ func (b *batcher) submit(ctx context.Context, o *operation) error {
 	return fmt.Errorf("%w: the outcome is not known yet: %w", ledger.ErrUnavailable, ctx.Err())
 }
 
-// releaseOrphan releases the reservation that o makes after its caller has gone away.
+// releaseOrphan waits for o and releases its reservation. The caller has gone away.
 func (b *batcher) releaseOrphan(o *operation) {
 	select {
 	case <-o.done:
@@ -141,7 +141,7 @@ func (b *batcher) next() []*operation {
 	return n.list
 }
 
-// await waits for an operation. Like next, it returns nil at the end.
+// await waits for an operation. It returns nil once the batcher is closed and empty.
 func (b *batcher) await() *operation {
 	select {
 	case o := <-b.queue:
@@ -187,7 +187,7 @@ func (b *batch) full() bool { return len(b.list) >= b.max }
 func (b *batcher) carryOut(list []*operation) {
 	again, err := b.attempt(list, false)
 	if err != nil && (len(list) > 1 || isArchived(err)) && !pgerr.Broken(err) && !pgerr.Overloaded(err) {
-		again, err = list, nil // one operation is bad: send each alone, so that only it fails
+		again, err = list, nil // one operation is bad: send each alone, so that only the bad one fails
 	}
 	if err != nil {
 		for _, o := range list {
@@ -249,7 +249,7 @@ func (b *batcher) attempt(list []*operation, alone bool) (again []*operation, er
 		if max(away, clock.Since(began)) > b.patience {
 			return nil, err
 		}
-		_ = clock.SleepOr(context.Background(), pauses.NextBackOff(), b.ending) // that context never ends
+		_ = clock.SleepOr(context.Background(), pauses.NextBackOff(), b.ending) // the error is nil, because that context never ends
 		select {
 		case <-b.ending:
 			return nil, err
@@ -259,7 +259,7 @@ func (b *batcher) attempt(list []*operation, alone bool) (again []*operation, er
 }
 
 // send carries out the batch in one statement. It uses a context of its own, so that
-// no caller can cancel the batch for the others.
+// no caller can cancel the operations of other callers.
 func (b *batcher) send(list []*operation, alone bool) (again []*operation, err error) {
 	ctx, cancel := bounded(context.Background())
 	defer cancel()

@@ -62,7 +62,7 @@ func TestBatchIsExact(t *testing.T) {
 	for _, amount := range []ledger.Amount{7, 31, 30, 11, 10, 5, 1, 0} {
 		o := &operation{kind: opReserve, id: ids.V7(), order: order(payer, payee, amount), terms: terms, done: make(chan struct{})}
 		if amount == 0 {
-			o.kind = opRenew // an unknown id
+			o.kind = opRenew // the id has no reservation
 		}
 		list = append(list, o)
 	}

@@ -37,7 +37,7 @@ func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash)
 	b := ledger.Binding{Server: server, HandleHash: m}
 	var until time.Time
 	err := s.row(ctx, `SELECT account, until, payload FROM binding WHERE handle_hash = $1 AND server IN ($2, '') AND until > moved_clock($3)
-		ORDER BY server DESC LIMIT 1`, // schema versions before 6 wrote bindings without a server
+		ORDER BY server DESC LIMIT 1`, // the server '' finds bindings from schema versions before 6, which have no server
 		[]any{asUUID(uuid.UUID(m)), pgvalue.Pack(server), s.shift()}, &b.Account, &until, &b.Payload)
 	if err != nil {
 		return ledger.Binding{}, found(ctx, err)

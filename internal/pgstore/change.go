@@ -14,14 +14,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
-// changes is the open transaction of an operator's change. If a node stops in the
-// middle, the server disconnects it after idleTime.
+// changes is the open transaction of an operator's change. If a node stops before it
+// commits, the server disconnects the node after idleTime.
 type changes struct {
 	tx      *pgxpool.Conn
 	revoked [][]byte // digests of the keys that the change creates or alters
 }
 
-// refused marks an error that the caller caused, in contrast to a failed database.
+// refused wraps an error that is the caller's fault, not a failure of the database.
 type refused struct{ cause error }
 
 // Error returns the text of the cause.
@@ -44,8 +44,8 @@ func asked(change func(*keys.Key) error, v *keys.Key) (err error) {
 }
 
 // change calls do in a transaction, then writes the audit row and the revocations
-// and commits. After an error nothing has changed, unless the commit itself failed:
-// then the outcome is unknown.
+// and commits. After an error nothing has changed. Only if the commit itself failed
+// is the outcome unknown.
 func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.Context, *changes) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -56,7 +56,7 @@ func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.
 	if err != nil {
 		return failure(ctx, err)
 	}
-	defer conn.Release() // closes a connection with an open transaction; the server rolls back
+	defer conn.Release() // closes the connection if the transaction is still open, so that the server rolls back
 	c := &changes{tx: conn}
 	if err = do(ctx, c); err == nil {
 		err = s.finish(ctx, c, audit)
@@ -86,8 +86,8 @@ func (s *Store) transact(ctx context.Context) (conn *pgxpool.Conn, err error) {
 }
 
 // finish writes the audit row and the revocations, and commits, in one round trip.
-// All nodes share the lock that revoke takes. The COMMIT travels in the same batch,
-// so that the server never holds that lock while it waits for this node.
+// revoke takes a lock that all nodes share. The COMMIT travels in the same batch, so
+// that the server never holds this lock while it waits for the node.
 func (s *Store) finish(ctx context.Context, c *changes, a ledger.Audit) error {
 	var b pgx.Batch
 	b.Queue(`INSERT INTO audit (at, actor, origin, action, target, detail) VALUES (coalesce($1, moved_clock($7)), $2, $3, $4, $5, $6)`,

@@ -21,7 +21,7 @@ const selectCharge = `SELECT t.seq, t.id, d.id, c.id, t.key, t.lineage, t.server
 	(SELECT coalesce(sum(r.amount), 0) FROM txn r WHERE r.ref = t.seq AND r.kind = 3)::bigint
 	FROM txn t JOIN account d ON d.n = t.debtor JOIN account c ON c.n = t.creditor LEFT JOIN account f ON f.n = t.fee_to `
 
-// chargeRow is a charge with its number.
+// chargeRow is a charge with seq, its number in the journal.
 type chargeRow struct {
 	charge ledger.Charge
 	seq    int64
@@ -50,8 +50,8 @@ func (s *Store) charges(ctx context.Context, where string, args ...any) ([]charg
 }
 
 // Charges lists captured charges, newest first, with their refunds. It also returns
-// the cursor of the next page, "" at the end. Any page may have fewer rows than
-// asked for. Errors: ledger.ErrNotFound if an account of the filter does not exist.
+// the cursor of the next page, "" at the end. Even a page that is not the last may be
+// short. Errors: ledger.ErrNotFound if an account of the filter does not exist.
 func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error) {
 	before, err := ledger.Cursor(ctx, f.After, math.MaxInt64)
 	if err != nil {
@@ -147,15 +147,15 @@ func (c *conditions) filter(f *ledger.ChargeFilter) {
 	}
 }
 
-// scan bounds how far back in the journal one page of a filtered list reads.
+// scan is the range of the journal that one page of a filtered list reads.
 type scan struct {
 	from int64  // the lowest number to read
 	next string // the cursor of the next page, "" at the end
 }
 
 // scan finds how far back a page reads, so that no statement reads all of a long
-// journal for the few rows that pass a filter. It runs before the listing; a charge
-// that commits in between has a higher number, so no charge is missed.
+// journal for the few rows that pass a filter. It runs before the charges are listed.
+// A charge that commits in between has a higher number, so the page misses no charge.
 func (s *Store) scan(ctx context.Context, f *ledger.ChargeFilter, q *conditions) (r scan, err error) {
 	var read int64
 	var newest *time.Time
@@ -195,7 +195,7 @@ const selectJournal = `SELECT t.seq, t.id, t.kind, d.id, c.id, t.amount, t.test,
 // kinds maps the numbers of the column txn.kind to kinds of transactions.
 var kinds = [...]ledger.Kind{1: ledger.KindCharge, 2: ledger.KindCredit, 3: ledger.KindRefund, 4: ledger.KindAdjustment, 5: ledger.KindFee}
 
-// journalRow is a transaction with its number.
+// journalRow is a transaction with seq, its number in the journal.
 type journalRow struct {
 	ledger.Transaction
 	seq int64
@@ -226,7 +226,7 @@ func scanTransaction(row pgx.CollectableRow) (r journalRow, err error) {
 
 // Journal lists all transactions, oldest first. It also returns the cursor of the
 // next page, "" at the end. A reader that continues from a cursor misses no
-// transaction, even if one commits later.
+// transaction, even if some were still open when the page was read.
 func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error) {
 	after, err := ledger.Cursor(ctx, p.After, 0)
 	if err != nil {
@@ -239,7 +239,8 @@ func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transactio
 		return nil, "", err
 	}
 	// Transactions get their numbers before they commit, so one with a lower number
-	// than the last row may still be open. List only rows up to a complete number.
+	// than the last row may still be open. List only rows up to journal_end: up to
+	// this number the journal is complete.
 	if end := s.settled.Load(); len(rows) > 0 && rows[len(rows)-1].seq > end {
 		if err := s.row(ctx, `SELECT journal_end()`, nil, &end); err != nil {
 			return nil, "", failure(ctx, err)

@@ -9,8 +9,8 @@ import (
 )
 
 // TestConfirmWaitsForARenewalUnderWay checks that Confirm waits for a node with an
-// expired lease while a renewal is in progress that has not read the change. Once
-// the renewal commits, the node trusts its cached keys again.
+// expired lease if the node is renewing the lease and the renewal has not read the
+// change. Once the renewal commits, the node trusts its cached keys again.
 func TestConfirmWaitsForARenewalUnderWay(t *testing.T) {
 	s := fresh(t)
 	k := someKey(t, s, "alice")

@@ -1,16 +1,17 @@
 // Package pgstore keeps keys, the ledger and the audit log in one PostgreSQL
-// database that any number of gateways share. It makes no decision about money in
-// memory. A function in the database decides: one statement calls it with a whole
-// batch of operations, which it carries out in one transaction.
+// database that any number of gateways share. A function in the database makes all
+// decisions about money. One statement passes a whole batch of operations to this
+// function, which carries them out in one transaction.
 //
 //	callers ── queue ──▶ batcher: one batch, one call of apply, one commit
 //	                       └─▶ each caller wakes with its outcome
 //
-// A node that stops at any moment therefore holds no lock that other nodes wait for.
-// Each node has two batchers, each with its own connection. One reserves, renews and
-// releases. If the database's machine crashes, the last commits of this batcher may
-// be lost, and a reservation with them; its call is then charged only if the balance
-// still allows it. The other captures. Its commits are on disk before callers wake.
+// Therefore a node that stops leaves no lock behind that other nodes wait for.
+// Each node has two batchers, each with its own connection. The first one reserves,
+// renews and releases. If the database's machine crashes, the last commits of this
+// batcher may be lost. A call without its reservation is then charged only if the
+// balance still allows it. The second one captures. Its commits are on disk before
+// callers wake.
 //
 // Spending locks the row of the account. Earnings are separate rows that are added
 // to the balance later, so that payers of the same provider do not wait for each

@@ -26,7 +26,7 @@ func failure(ctx context.Context, err error) error {
 	return &outage{cause: err}
 }
 
-// found is failure for a query of one row: no row is ledger.ErrNotFound.
+// found is like failure, but turns pgx.ErrNoRows into ledger.ErrNotFound.
 func found(ctx context.Context, err error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ledger.ErrNotFound
@@ -46,7 +46,7 @@ func (s *Store) failed(err error) (since time.Time) {
 	return d.since
 }
 
-// reached ends an outage that failed recorded.
+// reached ends the outage that the method failed has recorded, if there is one.
 func (s *Store) reached() {
 	if d := s.down.Load(); d != nil && !errors.Is(d.cause, errClosed) && s.down.CompareAndSwap(d, nil) {
 		s.o.Logger.Info("the database is reached again")

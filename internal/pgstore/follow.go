@@ -15,8 +15,9 @@ import (
 const (
 	// mostFollowed bounds the revocations that one call of Follow returns.
 	mostFollowed = 1000
-	// keepRevocations is how long a revocation is kept, and a node after its lease.
-	// It is much longer than a lease, so that a node can be away for a while.
+	// keepRevocations is how long a revocation is kept, and how long the row of a
+	// node is kept after its lease. It is much longer than a lease, so that a node
+	// can catch up after an absence.
 	keepRevocations = time.Hour
 	// confirmEvery is the first interval at which Confirm polls; the intervals
 	// double up to confirmSeldom.
@@ -25,10 +26,10 @@ const (
 	listenAgain = time.Second
 )
 
-// Follow renews the node's lease and returns the changes after seen, the position that
-// the node has read up to. A negative seen starts at the end of the log. The node may
-// trust its cached keys for the lease, counted from the moment of the call. The
-// database's clock decides when a lease ends. Errors wrap ledger.ErrUnavailable.
+// Follow renews the node's lease and returns the revocations after seen, the position
+// up to which the node has read their log. A negative seen starts at the log's end.
+// The node may trust its cached keys for the lease, counted from the moment of the
+// call. The database's clock ends a lease. Errors wrap ledger.ErrUnavailable.
 func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.Duration) (r keys.Revocations, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -62,9 +63,10 @@ func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.
 	return r, nil
 }
 
-// stillBehind counts the nodes with a lease that have not read up to $2. firstBehind
-// also waits for renewals in progress: a renewal may have read the log before the
-// change, and its lease is invisible until it commits. Later renewals see the change.
+// stillBehind counts the other nodes that hold a lease and have not read up to $2.
+// firstBehind also waits for renewals in progress: such a renewal may have read the
+// log before the change, and its lease is invisible until it commits. A renewal that
+// begins later sees the change.
 const (
 	stillBehind = `SELECT count(*) FROM node WHERE id <> $1 AND seen < $2 AND lease_until > clock_timestamp()`
 	firstBehind = `SELECT count(*) FILTER (WHERE n.lease_until > clock_timestamp())
@@ -79,10 +81,10 @@ func (s *Store) Leave(ctx context.Context, node string) error {
 }
 
 // Confirm waits until every other node has read all changes made before the call, or
-// has no lease. After an error it is unknown whether they have.
+// holds no lease. After an error it is unknown whether this is so.
 func (s *Store) Confirm(ctx context.Context, node string) error {
 	var position int64
-	ask := func(query string, args []any, into any) error { // the wait may be long, each query not
+	ask := func(query string, args []any, into any) error { // bounds each query, but not the wait as a whole
 		ctx, cancel := bounded(ctx)
 		defer cancel()
 		return failure(ctx, s.row(ctx, query, args, into))

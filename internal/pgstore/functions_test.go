@@ -16,15 +16,15 @@ import (
 const functionsSum = "a22cf8a181a5222c3b91c8b22650d27d481833dd24d6a839023da20b2c2bbcd7"
 
 // TestChangedFunctionsHaveANewVersion checks that a change of the functions comes
-// with a new version. Nodes of the previous version would overwrite the functions
-// otherwise.
+// with a new version. Under the same version, nodes of an older release would
+// overwrite the new functions with their own.
 func TestChangedFunctionsHaveANewVersion(t *testing.T) {
 	if _, sum, err := pgschema.Functions(); err != nil || hex.EncodeToString(sum) != functionsSum {
 		t.Errorf("the functions of version %d have the checksum %x, %v: after a change raise FunctionsVersion, and note the checksum here", pgschema.FunctionsVersion, sum, err)
 	}
 }
 
-// names returns the rows of a query of one text column.
+// names runs a query that has one text column, and returns the texts.
 func names(t *testing.T, s *Store, query string) []string {
 	t.Helper()
 	rows, err := s.pool.Query(t.Context(), query)

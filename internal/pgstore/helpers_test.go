@@ -158,8 +158,8 @@ func balanceOf(t testing.TB, s *Store, account string) ledger.Balance {
 	return a.Live
 }
 
-// long skips the test in short runs. Short runs repeat the date-dependent tests at
-// other dates; a test of faults or speed does not depend on the date.
+// long skips the test in short runs, which repeat the tests at other dates. Tests of
+// faults or speed call it, because they do not depend on the date.
 func long(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it does not depend on the date")

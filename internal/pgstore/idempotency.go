@@ -13,11 +13,11 @@ import (
 
 // Bounds of idempotency.
 const (
-	// maxKeys bounds the idempotency keys of a day. Beyond it the store refuses
-	// calls with a key, since a call could run a second time if its key were dropped.
-	// The total is counted every half minute, the keys of one account exactly.
+	// maxKeys bounds the idempotency keys of a day. Beyond it the store refuses calls
+	// with a key. It drops no keys, because then a call could run a second time. The
+	// total is updated every half minute. The count of each account is always exact.
 	maxKeys = 1 << 22
-	// maxKeysPerAccount keeps one account from locking out the others.
+	// maxKeysPerAccount keeps one account from using up maxKeys.
 	maxKeysPerAccount = maxKeys / 4
 	// DefaultAnswers bounds the stored responses, in bytes.
 	DefaultAnswers = 1 << 30

@@ -13,9 +13,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestKeptAnswersAreBounded checks that beyond the bound the store drops the oldest
-// responses and keeps their idempotency keys, and that it drops the keys after a
-// day.
+// TestKeptAnswersAreBounded checks that the store drops the oldest responses when the
+// responses exceed MaxAnswers, but keeps their idempotency keys. It also checks that
+// the store drops the keys after a day.
 func TestKeptAnswersAreBounded(t *testing.T) {
 	long(t)
 	const size, calls = 1000, 1200
@@ -25,7 +25,7 @@ func TestKeptAnswersAreBounded(t *testing.T) {
 	})
 	o := order(account(t, s, "payer", calls+1), account(t, s, "payee", 0), 1)
 	terms := func(i int) ledger.Terms { return ledger.Terms{Idempotency: ledger.Idempotency{Key: fmt.Sprint(i)}} }
-	for from := 0; from < calls; from += calls / 4 { // one group after the other, so that age is known
+	for from := 0; from < calls; from += calls / 4 { // one group after the other, so that the test knows which responses are the oldest
 		together(calls/4, func(i int) {
 			if _, _, err := s.Charge(t.Context(), newID("chg_"), o, terms(from+i), bytes.Repeat([]byte("x"), size)); err != nil {
 				t.Error(err)

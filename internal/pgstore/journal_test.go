@@ -31,9 +31,9 @@ func listed(t *testing.T, s *Store, size int) (ids []string) {
 	}
 }
 
-// TestJournalMissesNothing checks that a listing made while three nodes charge has
-// every transaction up to its last one, although transactions do not commit in the
-// order of their numbers.
+// TestJournalMissesNothing checks a listing that is made while three nodes charge. It
+// has every transaction up to the last one that it lists, although transactions do
+// not commit in the order of their numbers.
 func TestJournalMissesNothing(t *testing.T) {
 	long(t)
 	stores, _ := nodes(t, 3)

@@ -67,7 +67,7 @@ func (s *Store) selectKeys(f *ledger.KeyFilter, after int64) (string, []any) {
 }
 
 // CountExpiring counts, for each time in until, the usable keys that expire by then.
-// It reads a part of an index of keys that are neither disabled nor deleted.
+// It reads only a range of an index, which leaves out disabled and deleted keys.
 func (s *Store) CountExpiring(ctx context.Context, until []time.Time) ([]int64, error) {
 	if len(until) == 0 {
 		return nil, errors.New("no times are given to count keys by")

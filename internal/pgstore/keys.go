@@ -29,7 +29,7 @@ const (
 	) UPDATE key SET last_used_at = used.at FROM used WHERE key.n = used.n AND (key.last_used_at IS NULL OR key.last_used_at < used.at)`
 )
 
-// keyRow is a key with its number.
+// keyRow is a key with n, its number in the database.
 type keyRow struct {
 	keys.Key
 	n int64

@@ -17,7 +17,7 @@ const (
 )
 
 // maintain runs periodic clean-up and probes the database's health until the store
-// closes. Calls are correct without it.
+// closes. The results of calls do not depend on it.
 func (s *Store) maintain() {
 	for tick := 0; ; tick++ {
 		every := maintainEvery
@@ -40,8 +40,8 @@ func (s *Store) maintain() {
 	}
 }
 
-// maintainOnce runs each job once, each in its own transaction. It includes the rare
-// jobs only with all.
+// maintainOnce runs each job once, each in its own transaction. It runs the rare jobs
+// only if all is true.
 func (s *Store) maintainOnce(all bool) error {
 	ctx, cancel := bounded(s.ctx)
 	defer cancel()

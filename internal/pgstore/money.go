@@ -17,11 +17,12 @@ import (
 // if the terms and the account's own caps allow it. If the terms have the
 // idempotency key of a captured call, Reserve reserves nothing and returns the
 // stored response. Repeating Reserve with the same order changes nothing while the
-// reservation is open. If the caller goes away, the reservation is released.
+// reservation is open. If ctx ends before Reserve returns, nothing stays reserved.
 //
 // Errors: ledger.ErrNotFound (account or provider), ErrConflict (the id has another
 // order), ErrSettled (the id is captured, released or expired), *CapError,
-// *InsufficientError, ErrUnavailable; with a key also ErrInFlight, ErrReused, ErrGone.
+// *InsufficientError, ErrUnavailable. With an idempotency key: ErrInFlight, ErrReused
+// and ErrGone as well.
 func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
 	u, err := s.check(ctx, id, &o, &terms)
 	if err != nil {
@@ -71,8 +72,8 @@ func (s *Store) Release(ctx context.Context, id string) error {
 	return s.settleOpen(ctx, opRelease, id)
 }
 
-// Void is a durable Release. After it returns, no capture takes credits under the id
-// for ledger.SettleTime, even if the id is unknown. Errors: ledger.ErrSettled if the
+// Void is a durable Release. For ledger.SettleTime after it returns, no capture takes
+// credits under the id, even if the id is unknown. Errors: ledger.ErrSettled if the
 // id is captured, ErrNotFound if no reservation was released, ErrUnavailable.
 func (s *Store) Void(ctx context.Context, id string) error {
 	u, err := parseCharge(ctx, id)

@@ -185,7 +185,7 @@ func TestNodesDoNotDeadlock(t *testing.T) {
 	clean(t, stores[1])
 }
 
-// mixed makes a call and then, at random, another operation.
+// mixed makes a call. After it, mixed may make one more operation, chosen at random.
 func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
 	ctx, charge := context.Background(), newID("chg_")
 	terms := ledger.Terms{Server: ledger.Caps{Day: 1 << 30}, Key: ledger.Caps{Month: 1 << 30}, FreeCalls: int64(random.IntN(2))}

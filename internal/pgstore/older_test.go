@@ -24,8 +24,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgschema"
 )
 
-// olderNode calls SQL functions as a node of schema version 4 does: with all
-// arguments by position, and without a settler of charges.
+// olderNode calls SQL functions as a node of schema version 4 does: it passes all
+// arguments by position, and no settler for charges.
 type olderNode struct {
 	*testing.T
 	conn *pgx.Conn
@@ -155,8 +155,8 @@ func shift() int64 { return clock.Shift().Microseconds() }
 
 // TestDatabaseOfAnOlderSchemaGoesOn checks that migrating a database of schema
 // version 4 keeps all its data: balances, charges and their ids, refunds, open
-// reservations, quotas, idempotency keys, bindings and keys. The database then
-// verifies, and nodes of version 4 still work.
+// reservations, quotas, idempotency keys, bindings and keys. After the migration
+// Verify finds no differences, and nodes of version 4 still work.
 func TestDatabaseOfAnOlderSchemaGoesOn(t *testing.T) {
 	dsn := empty(t)
 	old := older(t, dsn, 4)

@@ -107,7 +107,7 @@ var attributes = [...]struct {
 	}},
 }
 
-// text returns the value of a text, or null for an operation without an order.
+// text makes an attribute from a text of the order. Without an order it is null.
 func text(of func(*ledger.Order) string) func(*operation) any {
 	return func(o *operation) any {
 		if !o.ordered() {
@@ -117,7 +117,7 @@ func text(of func(*ledger.Order) string) func(*operation) any {
 	}
 }
 
-// number returns the value of an amount, or null for an operation without an order.
+// number makes an attribute from a number. Without an order it is null.
 func number(of func(*operation) ledger.Amount) func(*operation) any {
 	return func(o *operation) any {
 		if !o.ordered() {

@@ -106,7 +106,7 @@ func (o *operation) orderOf() ledger.Order {
 	return o.order
 }
 
-// capOf returns a cap of the order. facts begins with its holder, period and amount.
+// capOf returns a cap of the order. facts begins with the cap's holder, period, amount.
 func (o *operation) capOf(facts []int64, day int64) ledger.Cap {
 	order, period := o.orderOf(), capPeriods[facts[1]]
 	return ledger.Cap{
@@ -125,7 +125,7 @@ func (s *Store) warn(o *operation) {
 	}
 }
 
-// refusal returns the error of a refused operation, or nil if it was carried out.
+// refusal returns the error of o if o was refused, or nil if o was carried out.
 func (o *operation) refusal() error {
 	out := &o.out
 	switch out.Code {

@@ -29,8 +29,8 @@ type proxy struct {
 	cuts    atomic.Int64
 }
 
-// newProxy starts a proxy for the cluster's server. Its dsn names the database of
-// the given DSN through the proxy.
+// newProxy starts a proxy for the cluster's server. The field dsn of the proxy leads
+// through it to the database that the argument dsn names.
 func newProxy(t *testing.T, c interface{ SocketDir() string }, dsn string) *proxy {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "farebox-proxy-")

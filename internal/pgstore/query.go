@@ -9,8 +9,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgerr"
 )
 
-// refresh drops the idle connections of all pools: after a restart of the server a
-// connection looks alive until it is used.
+// refresh drops the idle connections of all pools, because after a restart of the
+// server a dead connection looks alive until it is used.
 func (s *Store) refresh() {
 	for _, p := range [...]*pgxpool.Pool{s.pool, s.reserves.pool, s.settles.pool} {
 		p.Reset()

@@ -11,9 +11,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/storetest"
 )
 
-// TestRareCharges checks that a selective filter finds its few charges in a long
-// journal page by page, without a statement that reads the whole journal. It also
-// checks that a listing by time does not read older charges.
+// TestRareCharges checks a listing of a long journal with a filter that few charges
+// pass. The listing finds these charges page by page, and no statement reads the whole
+// journal. The test also checks that a listing by time does not read older charges.
 func TestRareCharges(t *testing.T) {
 	dsn := cluster.Database(t, template)
 	s := opened(t, Options{DSN: dsn})

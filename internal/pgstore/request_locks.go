@@ -7,8 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// LockRequestID takes a lock for all nodes, for at most ttl. It returns false if the
-// lock is held. Errors wrap ledger.ErrUnavailable and leave open whether it was taken.
+// LockRequestID locks m on all nodes for at most ttl. It returns false if m is locked.
+// After an error, which wraps ledger.ErrUnavailable, m may be locked or not.
 func (s *Store) LockRequestID(ctx context.Context, m ledger.HandleHash, ttl time.Duration) (bool, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -20,7 +20,7 @@ func (s *Store) LockRequestID(ctx context.Context, m ledger.HandleHash, ttl time
 	return tag.RowsAffected() == 1, nil
 }
 
-// UnlockRequestID releases the lock at once or, if keep is positive, after keep.
+// UnlockRequestID unlocks m at once or, if keep is positive, after keep.
 func (s *Store) UnlockRequestID(ctx context.Context, m ledger.HandleHash, keep time.Duration) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

@@ -26,7 +26,7 @@ const (
 	statementTime = 10 * time.Second
 	lockTime      = 8 * time.Second // longer than idleTime, so that a waiter outlasts a frozen node
 	idleTime      = 2 * time.Second // the server ends a transaction if the client is silent for this long
-	// margin is for the network, so that the server times out first and gives a reason.
+	// margin makes this node wait longer than the server, which then gives a reason.
 	margin = 2 * time.Second
 )
 
@@ -47,8 +47,8 @@ type Options struct {
 	// Logger logs outages of the database, their end, and failed clean-up. If it is
 	// nil, the store logs nothing.
 	Logger *slog.Logger
-	// NearCap, if not nil, is called when a capture raises the spending of a cap to
-	// 80 % or more, once for each period, on the capturing node. It must be fast.
+	// NearCap, if not nil, is called on the capturing node when a capture raises the
+	// spending to 80 % of a cap or more, once for each period. It must be fast.
 	NearCap func(ledger.Cap)
 	// MaxConns bounds the connections, without those of the two batchers, which have
 	// at most two each; DefaultMaxConns if 0.
@@ -68,8 +68,8 @@ type Options struct {
 }
 
 // Store is an open store. Its methods are safe for concurrent use. Failures of the
-// store wrap ledger.ErrUnavailable. An error that wraps no error of package ledger
-// or keys means bad input.
+// store itself wrap ledger.ErrUnavailable. Methods also return the errors that
+// packages ledger and keys define. Any other error means bad input.
 type Store struct {
 	o    Options
 	pool *pgxpool.Pool
@@ -78,7 +78,7 @@ type Store struct {
 	settles  *batcher
 
 	down     atomic.Pointer[outage]
-	archived atomic.Pointer[archived] // as last read
+	archived atomic.Pointer[archived] // the state of the archive as last read
 
 	settled atomic.Int64 // the journal is complete up to this number
 	open    atomic.Int64 // the last count of open reservations
@@ -169,7 +169,7 @@ func (s *Store) connect(ctx context.Context) (err error) {
 // batcherConns allows one connection in use, and one to replace it when it breaks.
 const batcherConns = 2
 
-// newPool opens a pool. With durable, a commit is on disk when it returns.
+// newPool opens a pool. If durable is true, a commit is on disk when it returns.
 func newPool(ctx context.Context, o *Options, conns int, durable bool) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {
@@ -230,8 +230,8 @@ func migrate(ctx context.Context, o *Options, progress func(done, total int64)) 
 func Schema() (version int64, err error) { return pgschema.Latest() }
 
 // prepare overrides server settings that the store's promises depend on. Durable
-// commits must reach the disk, and a plan that was made while the tables were empty
-// must use indexes when they have grown.
+// commits must reach the disk. Plans must use indexes even if they were made while
+// the tables were still empty.
 func prepare(ctx context.Context, conn *pgx.Conn, durable bool) error {
 	if err := loadTypes(ctx, conn); err != nil {
 		return err

@@ -14,16 +14,16 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgschema"
 )
 
-// Archive removes a part from the journal and records it with its audit row, in one
-// transaction. Captures wait for it. The part must already be in a durable file with
-// the checksum sum. Errors: ledger.ErrConflict if the part is not the next one,
-// ErrUnavailable if the outcome is unknown; Archived then returns it.
+// Archive removes the part p from the journal and records it with its audit row, in
+// one transaction, for which captures wait. The part must already be in a durable
+// file with the checksum sum. Errors: ledger.ErrConflict if the part is not the next
+// one, ErrUnavailable if the outcome is unknown; Archived then shows the outcome.
 func (s *Store) Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.Sum, a ledger.Audit) error {
 	ctx, cancel := context.WithTimeout(ctx, archiveTime)
 	defer cancel()
 	err := s.change(ctx, a, func(ctx context.Context, c *changes) error {
-		// Writers to the journal share this lock, so that no refund of a charge in
-		// the part can commit in between.
+		// Writers to the journal take this lock in shared mode. While it is held
+		// exclusively, no refund of a charge in the part can commit.
 		if _, err := c.tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, $2)`, pgschema.LockSpace, pgschema.JournalLock); err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ var takeOutQueries = [...]string{
 const aheadOfTime = 24 * time.Hour
 
 // archiveIDs raises next.lastID to the part's greatest id with a usable time, and
-// returns the ids without one.
+// returns the ids without a usable time.
 func archiveIDs(p *ledger.ArchivePart, next *archived) (odd []pgtype.UUID, err error) {
 	odd = []pgtype.UUID{}
 	for i := range p.Entries {

@@ -28,7 +28,7 @@ func parseID(prefix, id string) (uuid.UUID, error) {
 	return u, nil
 }
 
-// parseCharge parses the id of a charge. A malformed id is ledger.ErrNotFound.
+// parseCharge parses the id of a charge. A malformed id gives ledger.ErrNotFound.
 func parseCharge(ctx context.Context, id string) (uuid.UUID, error) {
 	if err := ctx.Err(); err != nil {
 		return uuid.UUID{}, err

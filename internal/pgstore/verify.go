@@ -14,7 +14,7 @@ const maxDifferences = 1000
 
 // Verify replays the whole journal and compares it with the balances, reservations,
 // spend counters and idempotency keys in one snapshot of the database. Calls do not
-// wait for Verify, but PostgreSQL cannot vacuum newer dead rows while it runs.
+// wait for it, but PostgreSQL cannot vacuum rows that become dead while Verify runs.
 // Verify calls progress, if not nil, now and then. It returns differences in the
 // Verification, not as an error. Only one verification of a store runs at a time; a
 // second one waits until the first has ended or ctx ends.
@@ -69,7 +69,8 @@ func verify(ctx context.Context, tx pgx.Tx, progress func(done, total int64)) (v
 	return v, nil
 }
 
-// checks are queries that return a sentence for each difference, in micro-units.
+// checks are queries that return a sentence for each difference. Amounts are in
+// micro-units.
 var checks = [...]string{
 	// Balances.
 	`WITH replay AS (

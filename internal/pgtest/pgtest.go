@@ -45,7 +45,7 @@ func (c *Cluster) Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// New returns a cluster for one test alone, which may kill its server.
+// New returns a cluster for one test alone. The test may kill the cluster's server.
 func New(t testing.TB) *Cluster {
 	t.Helper()
 	// The default strategy copies the template through the write-ahead log. If the

@@ -53,7 +53,7 @@ func Time(t *time.Time) time.Time {
 	return Micro(*t)
 }
 
-// Micro truncates the time to the resolution of the store, a microsecond, in UTC.
+// Micro returns the time in UTC, truncated to a microsecond, the store's resolution.
 func Micro(t time.Time) time.Time {
 	if t.IsZero() {
 		return time.Time{}

@@ -14,7 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Balance is the response to the holder of a key about the key's own account.
+// Balance is the response to a client that asks with a key for the state of the
+// key's own account.
 type Balance struct {
 	Account     string        `json:"account"`
 	AccountName string        `json:"account_name"`

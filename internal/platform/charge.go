@@ -88,9 +88,9 @@ func (p *Platform) count(caller *keys.Key, c *ledger.Charge) {
 	}
 }
 
-// chargeID returns the id of the charge. The id is derived from the provider's
-// idempotency key, in the header or in the body. Without an idempotency key it is a
-// new id.
+// chargeID returns the id of the charge. It derives the id from the provider's
+// idempotency key, which is in the header Idempotency-Key or is inBody. Without an
+// idempotency key, it returns a new id.
 func (p *Platform) chargeID(ctx context.Context, caller *keys.Key, inBody string) (string, error) {
 	inHeader := ops.VisitOf(ctx).Header.Values("Idempotency-Key")
 	key := inBody
@@ -113,11 +113,11 @@ func (p *Platform) chargeID(ctx context.Context, caller *keys.Key, inBody string
 }
 
 // derivedID derives the id of a charge from the provider's account, the
-// environment of its key and its idempotency key. The id is a UUID of version 8 (RFC
-// 9562, 5.8) with the first bits of the SHA-256 of these three, each preceded by its
-// length in four bytes. So a retry gets the same charge on every node and after every
-// crash, and the ledger compares the contents. Callers cannot choose such an id; see
-// ofCaller.
+// environment of its key and its idempotency key. The id is a UUID of version 8
+// (RFC 9562, 5.8) with the first bits of the SHA-256 of these three, each preceded
+// by its length in four bytes. A retry therefore gets the id of the first attempt,
+// on every node and after every crash, and the ledger compares the contents of the
+// two. Callers cannot choose such an id; see ofCaller.
 func derivedID(caller *keys.Key, key string) string {
 	sum := id.Hash("farebox charge", caller.Account, string(caller.Environment), key)
 	u := uuid.UUID(sum[:16])

@@ -23,11 +23,13 @@ var ErrFlood = gate.ErrFlood
 // Ledger reserves and settles charges like gate.Ledger, and looks up their orders.
 type Ledger interface {
 	gate.Ledger
-	// OrderByID returns the order of a captured charge, or of a reservation that the
-	// ledger still has, in any state. Otherwise it returns ledger.ErrNotFound.
+	// OrderByID returns the order of a captured charge. It also returns the order of
+	// a reservation in any state, as long as the ledger has the reservation.
+	// Otherwise it returns ledger.ErrNotFound.
 	OrderByID(ctx context.Context, id string) (ledger.Order, error)
 	// Void is a durable Release that also works for an unknown id. For
-	// ledger.SettleTime, an order with a settler cannot be captured under the id.
+	// ledger.SettleTime after it, the id cannot be used to capture an order that has
+	// a settler.
 	Void(ctx context.Context, id string) error
 	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
 }

@@ -80,7 +80,7 @@ func (d direct) Lookup(ctx context.Context, _ netip.Addr, digest keys.Digest) (*
 type changes struct {
 	mu      sync.Mutex
 	all     []keys.Digest
-	nodes   map[string]int64 // the following nodes, with the positions that they have read
+	nodes   map[string]int64 // the nodes that follow the log, with the positions up to which they have read it
 	grown   chan struct{}
 	watched map[keys.Digest]chan struct{}
 }
@@ -334,11 +334,11 @@ func do[T any](s *site, status int, key, method, path string, body any, headers 
 	return v
 }
 
-// order returns an order of the gateway for the given key, with the gateway's
-// proof of the key.
+// order returns an order that the gateway places and the key with the given name
+// pays. It contains the gateway's proof of that key.
 func (s *site) order(key string) wire.Order { return s.orderBy("gateway", "weather", key) }
 
-// orderBy returns an order of the given gateway for the given key.
+// orderBy is like order, for the given gateway and server.
 func (s *site) orderBy(gateway, server, key string) wire.Order {
 	return wire.Order{ID: ids.New("chg_"), Key: s.ids[key], Proof: s.proof(gateway, key), Server: server, Tool: "get_forecast", Amount: 100_000}
 }

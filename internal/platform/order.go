@@ -48,8 +48,8 @@ func (p *Platform) covers(caller *keys.Key, o *ledger.Order) bool {
 	return o.Provider == caller.Account && caller.AllowsServer(o.Server)
 }
 
-// environments returns the environments from which keys may pay at the server when
-// this caller charges; an empty result admits all. A test key never moves live
+// environments returns the environments of the keys that may pay at the server when
+// this caller charges. An empty result admits all keys. A test key never moves live
 // credits.
 func environments(caller *keys.Key, server *Server) []keys.Environment {
 	if caller.Environment != keys.Test {

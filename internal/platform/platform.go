@@ -1,7 +1,8 @@
 // Package platform is Farebox's HTTP API. It serves servers that charge by
 // themselves, gateways without a store, and operators. The kind of a key determines
-// which operations it may perform. The key and the operator's config determine the
-// servers. A request cannot choose the account that earns.
+// which operations the key may perform. The key and the operator's config determine
+// for which servers it may perform them. A request cannot choose the account that
+// earns.
 //
 // A Platform depends on neither Caddy nor SQL. Each config has its own Platform. A
 // Platform keeps almost no state, and its store outlives it.

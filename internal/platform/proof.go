@@ -41,7 +41,8 @@ func (p *Platform) prove(caller *keys.Key, id string) string {
 }
 
 // proven returns the id of the key for which the proof was made. It reports false
-// unless the platform made the proof for the caller within wire.ProofLife.
+// unless the platform made the proof for the caller, and less than wire.ProofLife
+// ago.
 func (p *Platform) proven(caller *keys.Key, proof string) (id string, ok bool) {
 	id, text, _ := strings.Cut(proof, ".")
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
@@ -52,12 +53,12 @@ func (p *Platform) proven(caller *keys.Key, proof string) (id string, ok bool) {
 	return id, age >= -aheadMost && age < wire.ProofLife
 }
 
-// visible reports whether a gateway may see the key. The key must be allowed at
-// one of the gateway's servers. The gateway itself refuses visible keys that have
-// ended.
+// visible reports whether a gateway may see the key, which must be allowed at one of
+// the gateway's servers. An ended key is visible, too: the gateway itself refuses
+// it.
 func (p *Platform) visible(caller, key *keys.Key) bool {
 	return slices.Contains(payable, key.Kind) && slices.ContainsFunc(caller.Servers, func(name string) bool {
-		server := p.o.Servers[name] // the zero Server for a server without charges, which the config may omit
+		server := p.o.Servers[name] // the zero Server if the config does not have it, as is allowed for a server that never charges
 		admitted := environments(caller, &server)
 		return key.AllowsServer(name) && (len(admitted) == 0 || slices.Contains(admitted, key.Environment))
 	})

@@ -74,7 +74,7 @@ func reserve(ctx context.Context, p *Platform, by *identity.Principal, in *body[
 }
 
 // reserved returns the order of a reservation or a charge that the caller has made.
-// For those of other callers it returns ledger.ErrNotFound.
+// For reservations and charges of other callers it returns ledger.ErrNotFound.
 func (p *Platform) reserved(ctx context.Context, by *identity.Principal, id string) (ledger.Order, error) {
 	o, err := p.o.Ledger.OrderByID(ctx, id)
 	if err == nil && !p.covers(by.Key, &o) {
@@ -90,8 +90,8 @@ func renew(ctx context.Context, p *Platform, by *identity.Principal, in *chargeP
 	return none, p.o.Ledger.Renew(ctx, in.ID)
 }
 
-// release voids a reservation. It also voids one that the ledger has forgotten,
-// because its capture may still arrive.
+// release voids a reservation, even one that the ledger has forgotten, because a
+// capture of that reservation may still arrive.
 func release(ctx context.Context, p *Platform, by *identity.Principal, in *chargePath) (none ops.None, err error) {
 	o, err := p.o.Ledger.OrderByID(ctx, in.ID)
 	switch {
@@ -139,8 +139,9 @@ func capture(ctx context.Context, p *Platform, by *identity.Principal, in *captu
 	return p.captured(by, &charge, balance, err)
 }
 
-// sameCall reports whether w asks for the order o. It does not compare a missing key:
-// a provider sends a token instead, which the ledger does not have.
+// sameCall reports whether w asks for the order o. It does not compare the key if w
+// has none, because a provider sends a token instead, which the ledger does not
+// have.
 func sameCall(w *wire.Order, o *ledger.Order) bool {
 	return (w.Key == "" || w.Key == o.Key) && w.Server == o.Server && w.Tool == o.Tool && w.Amount == o.Amount
 }

@@ -80,10 +80,12 @@ func TestKindsAreAsDocumented(t *testing.T) {
 	}
 }
 
-// askers are the keys that make the requests, in the order of the table's columns.
+// askers are the keys that make the requests, in the order of the columns of the
+// table of rights in docs/api.md.
 var askers = []string{"gateway", "test gateway", "provider", "test provider"}
 
-// walk is one cell of the table of rights.
+// walk tries the operations in one cell of the table of rights. The key asker
+// performs them. The field about is the row's second column, such as "its server".
 type walk struct {
 	*site
 	asker string
@@ -118,9 +120,10 @@ func TestRightsAreAsDocumented(t *testing.T) {
 	}
 }
 
-// status returns the expected status of the given operation. The cell has the
-// status of the first operation in its row; success has another status for some of
-// the others.
+// status returns the status that the given operation must have. A row of the
+// table of rights may list several operations. The parameter want is the status
+// in the cell, which is that of the first operation. If want means success,
+// some of the other operations have another status.
 func (w *walk) status(operation, want string) string {
 	switch {
 	case want == "201" && operation == "capture with an order", want == "204" && operation == "show a binding":
@@ -271,7 +274,8 @@ func (w *walk) order(operation string) int {
 	return w.send(w.asker, "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o}).status
 }
 
-// made makes a reservation as the caller that the table names, and returns its id.
+// made makes a reservation as the caller by, which is worded as in the table of
+// rights, and returns the reservation's id.
 func (w *walk) made(by string) string {
 	w.t.Helper()
 	id := ids.New("chg_")

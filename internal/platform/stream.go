@@ -73,7 +73,7 @@ func (s *revocationStream) serve(ctx context.Context, first keys.Revocations) er
 	if refused := s.recheck(); refused != nil {
 		return refused
 	}
-	defer func() { _ = s.control.SetWriteDeadline(time.Time{}) }() // the connection is reused
+	defer func() { _ = s.control.SetWriteDeadline(time.Time{}) }() // the deadline must not apply to the next response on the connection
 	s.x.W.Header().Set("Content-Type", "text/event-stream")
 	s.x.W.WriteHeader(http.StatusOK)
 	if s.send(first, true) == nil {

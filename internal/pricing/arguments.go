@@ -9,9 +9,10 @@ import (
 	"strings"
 )
 
-// maxValues bounds the number of values, at all depths, in the arguments of a call that
-// is priced by an expression. max_body bounds only the JSON, and a value of two bytes in
-// JSON takes many times as much memory.
+// maxValues bounds the number of values, at all depths, in the arguments of a call
+// that is priced by an expression. The option max_body is not enough, because it
+// bounds only the length of the JSON: a value that takes two bytes in JSON takes many
+// times as much memory.
 const maxValues = 100_000
 
 // Reasons why arguments cannot be priced. They never quote the arguments.
@@ -34,8 +35,8 @@ func (e *alikeError) Error() string {
 // readArguments decodes the arguments of a call for an expression. A number that is
 // written as an integer becomes an exact int64. A number beyond the range of int64, or
 // with a fraction or an exponent, becomes a float64. Nil arguments are an empty map.
-// readArguments refuses arguments that do not have the shape s, because the server could
-// read them differently.
+// readArguments refuses arguments that do not have the shape s, because the server
+// could read other values from them than the expression does.
 func readArguments(raw []byte, s *shape) (map[string]any, error) {
 	if raw == nil {
 		return map[string]any{}, nil

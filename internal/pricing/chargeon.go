@@ -16,8 +16,8 @@ const (
 	Success ChargeOn = 1 << iota
 	// ToolError charges a call for a result with isError.
 	ToolError
-	// Abandoned charges a call that the client has abandoned, if the set charges the
-	// response.
+	// Abandoned charges a call even if the client has abandoned it, provided that the
+	// set charges the outcome of the response.
 	Abandoned
 	// Started charges a call before it is forwarded, whatever its outcome.
 	Started

@@ -28,8 +28,9 @@ func foldSlowly(name string) string {
 	return strings.Map(foldRune, norm.NFKC.String(name))
 }
 
-// foldRune returns the smallest of the runes that differ from r only in case. An ASCII
-// letter is returned in lower case. foldRune returns -1 for a rune that readers may drop.
+// foldRune returns the smallest among r and the runes that differ from r only in case.
+// If that is an ASCII letter, foldRune returns it in lower case. foldRune returns -1
+// for a rune that readers may drop.
 func foldRune(r rune) rune {
 	switch {
 	case r == '_' || r == '-' || unicode.IsSpace(r):

@@ -30,7 +30,8 @@ const (
 	// maxCost, so that calls are not refused on a busy machine.
 	maxTime = time.Second
 	// interruptEvery is the number of loop iterations between two checks of the time.
-	// It is low enough for slow iterations and high enough to cost little.
+	// It is low enough to stop soon even if each iteration is slow, and high enough
+	// that the checks cost little.
 	interruptEvery = 32
 	// maxPattern bounds the size of a compiled regular expression. The pattern may
 	// come from the arguments.

@@ -46,15 +46,16 @@ type Default struct {
 	ChargeIf string        // see Rule
 }
 
-// Other is the Entry of a quote without a rule in the book. It keeps the number of metric
-// labels bounded by the number of rules.
+// Other is the Entry of the quotes for all items without a rule in the book. Because
+// these items share one Entry, the number of metric labels is bounded by the number of
+// rules.
 const Other = "other"
 
 // Quote is the price of one call, with the conditions under which it is charged.
 type Quote struct {
 	Amount   ledger.Amount // zero means that the call is free
 	Entry    string        // pattern of the rule, or Other; suitable as a metric label
-	ChargeOn ChargeOn      // not zero, unless Quote returned an error
+	ChargeOn ChargeOn      // not zero, unless Book.Quote returned an error
 	ChargeIf *Condition    // condition on the response; nil if there is no condition
 }
 
@@ -97,11 +98,12 @@ type Book struct {
 	sellsResources bool                  // some resource has a price
 }
 
-// Compile checks the rules and compiles them to a book. Among the rules for one kind of
-// item, exact names take precedence over patterns, in any order. Among the patterns, the
-// first match wins. Compile returns an error for an invalid rule: for example, a pattern
-// that is malformed, repeated or can never match, a negative amount, an expression that
-// cannot yield an int or has no maximum, or a ChargeOn that never charges.
+// Compile checks the rules and compiles them to a book. Among the rules for items of
+// one kind, exact names take precedence over patterns, wherever they stand. Among the
+// patterns, the first match wins. Compile returns an error for an invalid rule: for
+// example, a pattern that is malformed, repeated or can never match, a negative
+// amount, an expression that cannot yield an int or has no maximum, or a ChargeOn that
+// never charges.
 func Compile(rules []Rule, fallback Default) (*Book, error) {
 	b := &Book{fallback: fallback, conditions: make(map[string]*Condition)}
 	var lang language
@@ -159,8 +161,8 @@ func (l *language) entry(r Rule) (entry, error) {
 
 var errStartedIf = errors.New("charge_if is about results, and charge_on started charges before there is one: leave one of them out")
 
-// chargeIf compiles the ChargeIf of a rule, like condition. It returns an error if the
-// rule's ChargeOn does not allow one.
+// chargeIf compiles the ChargeIf expression of a rule, as condition does. It also
+// returns an error if the rule's ChargeOn does not allow a ChargeIf.
 func (l *language) chargeIf(expression string, on ChargeOn) (*Condition, error) {
 	if expression != "" && on.Has(Started) {
 		return nil, errStartedIf
@@ -168,8 +170,10 @@ func (l *language) chargeIf(expression string, on ChargeOn) (*Condition, error) 
 	return l.condition(expression)
 }
 
-// Condition returns the condition for the Entry of a quote, or nil if it has none. The
-// quote may come from an earlier version of the book.
+// Condition returns the condition for a quote with the given Entry, or nil if such a
+// quote has no condition. The quote may come from an earlier version of the book. If a
+// tool's rule has been removed since then, Condition returns the condition for tools
+// without a rule.
 func (b *Book) Condition(entry string) *Condition {
 	if c, ok := b.conditions[entry]; ok {
 		return c

@@ -9,8 +9,8 @@ import (
 	"cel.dev/cel-go/common/types"
 )
 
-// place is a path in the arguments that an expression reads. Its fields describe which
-// parts of the value there are read.
+// place is a path to a value in the arguments of a call. Its fields describe which
+// parts of that value the expression reads.
 type place struct {
 	names map[string]*place // members that are read by a constant name
 	any   *place            // members that are read by a computed name
@@ -44,9 +44,9 @@ func (p *place) element() *place {
 	return p.elem
 }
 
-// value is the origin of a value in the expression. The value is found at one of the
-// places in the arguments, or the expression has built it from values at the places in
-// held.
+// value is the origin of a value in the expression. Either the value is found in the
+// arguments, at one of the places, or the expression has built it, for example as a
+// list, from values at the places in held.
 type value struct{ places, held []*place }
 
 func union(a, b []*place) []*place {
@@ -95,8 +95,9 @@ func (v value) see() {
 	}
 }
 
-// readsOf returns the tree of the places in the arguments that an expression reads. The
-// tree may contain more places, but never misses one.
+// readsOf returns the tree of the places in the arguments that an expression reads.
+// The tree may also contain places that the expression does not read, but it never
+// misses one that the expression reads.
 func readsOf(e ast.Expr) *place {
 	r := reads{root: new(place), vars: make(map[string]value)}
 	r.origin(e)
@@ -235,8 +236,9 @@ var everything = func() *shape {
 	return s
 }()
 
-// shapeOf returns the shape for a value that may be read as each of the places. deep
-// reports whether the whole value is read anyway.
+// shapeOf returns the shape for one value. places are all the places by which the
+// expression may read this value. If deep is true, the expression reads the whole
+// value in any case.
 func shapeOf(places []*place, deep bool) *shape {
 	s := &shape{all: deep}
 	var anys, elems []*place

@@ -2,10 +2,10 @@
 // memory. It does not maintain an order of the entries.
 package recent
 
-// Map holds at least the last limit keys that were put, and at most twice as many. It
-// has two generations. Once the newer one has limit keys, it replaces the older one,
-// and a new one begins. A Map is not safe for concurrent use, except that Get and Len
-// may run concurrently with each other.
+// A Map with a limit of n holds at least the n keys that were put last, and at most
+// 2n keys. It has two generations. Once the newer one has n keys, it replaces the
+// older one, and a new one begins. A Map is not safe for concurrent use, except that
+// Get and Len may run concurrently with each other.
 type Map[K comparable, V any] struct {
 	limit  int
 	newest map[K]V

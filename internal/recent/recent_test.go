@@ -2,8 +2,8 @@ package recent
 
 import "testing"
 
-// TestBounds: however many keys are put, the map holds the last limit of them, and
-// never more than twice as many keys.
+// TestBounds: however many keys are put, the map holds the most recent ones, as many
+// as its limit, and never more than twice as many.
 func TestBounds(t *testing.T) {
 	const limit = 100
 	m := New[int, int](limit)

@@ -194,8 +194,9 @@ func (s *Store) get(ctx context.Context, r *request, body []byte) (*http.Respons
 	if body != nil {
 		q.Header.Set("Content-Type", "application/json")
 	}
-	// net/http does not send a header with a nil value. This one makes net/http
-	// retry on a new connection if the server has closed an idle one.
+	// net/http never sends a header with a nil value. But it takes this header as a
+	// sign that the request may be repeated, and so retries on a new connection if
+	// the server has closed an idle one.
 	q.Header["X-Idempotency-Key"] = nil
 	return s.client.Do(q)
 }

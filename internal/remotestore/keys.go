@@ -57,7 +57,7 @@ type names struct {
 
 func (n *names) note(id, name string) {
 	if ledger.ValidName(name) != nil {
-		return // missing, from an older platform, or invalid
+		return // invalid, or missing because the platform is older
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 const maxOpen = 1 << 17
 
 // memory holds the orders of this gateway's open reservations. If the platform
-// restarts and loses a reservation, the gateway can still charge its order. memory
-// drops reservations when they expire.
+// restarts and loses a reservation, the gateway can still charge the reservation's
+// order. memory drops reservations when they expire.
 type memory struct {
 	bound int
 	now   func() time.Time

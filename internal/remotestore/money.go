@@ -44,9 +44,9 @@ func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms le
 	return ledger.Reservation{First: first}, nil
 }
 
-// UseCurrency sets the currency (ISO 4217) of the prices in the gateway's config,
-// which is then part of each order. It sends no request. The platform refuses an
-// order in another currency than its own.
+// UseCurrency sets the currency (ISO 4217) of the prices in the gateway's config.
+// Each order names this currency, and the platform refuses an order in another
+// currency than the platform's own. UseCurrency itself sends no request.
 func (s *Store) UseCurrency(_ context.Context, code string) error {
 	s.currency.Store(code)
 	return nil
@@ -87,13 +87,13 @@ func (s *Store) Renew(ctx context.Context, id string) error {
 	if !isID(chargePrefix, id) {
 		return ledger.ErrNotFound
 	}
-	s.open.renew(id) // even if the platform refuses: its order may still be needed
+	s.open.renew(id) // even if the platform refuses, because Capture may still need the order
 	return only(s.ask(ctx, request{method: http.MethodPost, path: []string{"reservations", id, "renew"}, limit: smallResponse}), ledger.ErrSettled, ledger.ErrNotFound)
 }
 
 // Release releases an open reservation. It is idempotent. Errors: ledger.ErrSettled
-// if the reservation is captured or being captured; ErrNotFound if it is unknown, so
-// that nothing is held; ErrUnavailable.
+// if the reservation is captured or being captured; ErrNotFound if it is unknown and
+// therefore holds no credits; ErrUnavailable.
 func (s *Store) Release(ctx context.Context, id string) error {
 	if !isID(chargePrefix, id) {
 		return ledger.ErrNotFound

@@ -23,11 +23,12 @@ type Options struct {
 	URL string
 	// Key is the secret of a gateway key of the platform.
 	Key string
-	// Timeout bounds a call with its retries, unless SettleTimeout does. 0 means 2
-	// s.
+	// Timeout bounds a call together with its retries, except for the calls that
+	// SettleTimeout bounds. 0 means 2 s.
 	Timeout time.Duration
-	// SettleTimeout bounds a capture, refund or binding with its retries. The
-	// platform answers these once they are durable. 0 means 10 s.
+	// SettleTimeout bounds a capture, refund or binding together with its retries.
+	// The default is longer than that of Timeout, because the platform answers these
+	// calls only once they are durable. 0 means 10 s.
 	SettleTimeout time.Duration
 	// Proxy chooses a proxy for a request. If nil, no proxy is used, not even one
 	// that the environment names.
@@ -63,7 +64,7 @@ type Store struct {
 	close    context.CancelFunc
 	heard    chan struct{} // closed when listen has returned
 	wakeup   signal.Broadcast
-	position atomic.Int64 // up to which Follow has read changes; -1 before the first time
+	position atomic.Int64 // position of the last change that Follow has read; -1 before Follow is first called
 }
 
 // New returns the store of the platform. It sends no request, so that a gateway can

@@ -41,7 +41,8 @@ import (
 // config instead. Each request of these tests therefore carries the values that the
 // platform's store and config must return for the request.
 
-// said holds the extra values of a request.
+// said holds the values that a request carries in addition, for the platform's store
+// and config.
 type said struct {
 	Order ledger.Order
 	Key   ledger.Caps
@@ -239,7 +240,7 @@ func (b *both) PostTransaction(ctx context.Context, t ledger.Transaction, a ledg
 		post = b.own.PostTransaction
 	}
 	got, balance, err := post(ctx, asked, a)
-	if errors.Is(err, ledger.ErrInvalid) { // for an amount above the rest, a platform returns ErrInvalid
+	if errors.Is(err, ledger.ErrInvalid) { // a platform returns it for an amount above the rest; the suite expects ErrInsufficient
 		err = errors.Join(ledger.ErrInsufficient, err)
 	}
 	if err != nil {
@@ -404,7 +405,8 @@ func overPostgres(t *testing.T) storetest.Harness {
 		_, _, err := pgstore.Migrate(ctx, pgstore.Options{DSN: dsn}, nil)
 		return err
 	})
-	// Replace the database's clock: it must stand still unless the suite moves it.
+	// Replace the database's clock, because it must stand still unless the suite
+	// moves it.
 	query(t, dsn, `CREATE OR REPLACE FUNCTION moved_clock(shift bigint) RETURNS timestamptz LANGUAGE sql VOLATILE AS
 		'SELECT timestamptz ''epoch'' + shift * interval ''1 microsecond'''`)
 	s, current := newSite(t, c.now, func() (own, error) {

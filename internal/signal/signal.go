@@ -11,7 +11,7 @@ type Broadcast struct {
 }
 
 // Wait returns a channel that the next Notify closes. Call Wait before reading the
-// state that may change, or a change in between goes unnoticed.
+// state that may change. Otherwise a change between the two goes unnoticed.
 func (b *Broadcast) Wait() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()

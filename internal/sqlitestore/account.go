@@ -14,10 +14,11 @@ type account struct {
 	id, name string
 	created  time.Time
 
-	// The mutex of books guards these: the committed state and the holds.
+	// The mutex of books guards these fields: the committed state, and the credits
+	// that holds reserve.
 	creditLimit     ledger.Amount
 	caps            ledger.Caps
-	idempotencyKeys int // number in use
+	idempotencyKeys int // the number of the account's idempotency keys
 	balances        [2]ledger.Balance
 	debitHead       int64
 	creditHead      int64
@@ -32,13 +33,14 @@ type account struct {
 
 // dirt records how stale a snapshot is. Only the writer uses it.
 type dirt struct {
-	dirtySeq int64 // the first transaction missing from the snapshot; 0 if it is current
+	dirtySeq int64 // the first transaction missing from the snapshot; 0 if the snapshot is current
 	dirtyAt  time.Time
 }
 
 func (d *dirt) behind() *dirt { return d }
 
-// snapshot is state in memory that also has a snapshot in the file.
+// snapshot is an account or a spend counter in memory. The file has a copy of it, its
+// snapshot, which may be stale.
 type snapshot interface {
 	behind() *dirt
 	save(t *tx) error // writes a snapshot of the committed state
@@ -52,7 +54,7 @@ func (a *account) save(t *tx) error {
 	return failure(err)
 }
 
-// draft is an account's state including the rows of the open transaction.
+// draft is an account's state after the rows of the open transaction so far.
 type draft struct {
 	touched    int64 // the account's first row in the open transaction, 0 for none
 	balances   [2]ledger.Amount
@@ -104,8 +106,8 @@ func (a *account) public() ledger.Account {
 	}
 }
 
-// beginDraft prepares the draft for a row of the open transaction. It reports
-// whether that is the account's first row in the transaction.
+// beginDraft prepares the draft for the row seq of the open transaction. It reports
+// whether this row is the account's first row in the transaction.
 func (a *account) beginDraft(seq int64) bool {
 	if a.draft.touched != 0 {
 		return false

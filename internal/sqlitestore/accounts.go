@@ -169,7 +169,7 @@ func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, 
 	return list, "", nil
 }
 
-// AccountNames returns account names by id. It leaves out unknown ids.
+// AccountNames returns a map of account ids to names. It leaves out unknown ids.
 func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -11,12 +11,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// archived describes the archived part of the journal. A value is immutable;
-// archiving another part replaces it.
+// archived describes the archived part of the journal. A value never changes.
+// Archiving another part of the journal makes a new value.
 type archived struct {
 	ledger.Archived
 	lastID          uuid // the greatest archived UUIDv7
-	hasIrregularIDs bool // the table archived_id is not empty
+	hasIrregularIDs bool // the table archived_id, which lists ids without a usable time, has rows
 }
 
 // covers reports whether the id may belong to an archived transaction: it is a
@@ -49,7 +49,7 @@ func (t *tx) loadArchived() error {
 }
 
 // archivedID returns a *ledger.ArchivedError with the given cause if the id was
-// archived, or may have been according to its timestamp.
+// archived or, judging by its timestamp, may have been archived.
 func (t *tx) archivedID(id uuid, prefix string, cause error) error {
 	a := t.w.archived.Load()
 	gone := a.covers(id)
@@ -141,8 +141,8 @@ func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.
 	return p, p.Close()
 }
 
-// archivable reads the transactions that follow the given one, as far as the query
-// allows. It keeps a charge and its fee in the same part.
+// archivable reads the transactions after the given one, as many as q allows. It keeps
+// a charge and the charge's fee in the same part.
 func (s *Store) archivable(after int64, q *ledger.ArchiveQuery) ([]row, error) {
 	most := q.Most
 	if q.Last != 0 {
@@ -187,7 +187,8 @@ func (s *Store) entry(r *row) (ledger.Entry, error) {
 	return e, nil
 }
 
-// openingBalances reads the balances at the beginning of the journal.
+// openingBalances reads the balances that the accounts had before the first
+// transaction that is still in the journal.
 func (s *Store) openingBalances(accounts []string) ([]ledger.RunningBalance, error) {
 	list := make([]ledger.RunningBalance, len(accounts))
 	for i, id := range accounts {
@@ -205,8 +206,9 @@ func (s *Store) openingBalances(accounts []string) ([]ledger.RunningBalance, err
 	return list, nil
 }
 
-// selectCarried reads archived charges. It has the columns of selectRow, with null
-// for the settler, and then the part of the fee that refunds have returned.
+// selectCarried reads archived charges from the table carried. It has the columns of
+// selectRow, with null for the settler. After them follows the part of the fee that
+// refunds have returned.
 const selectCarried = `SELECT seq, id, 1, debtor, creditor, amount, test, at, 0, 0, key, lineage, server, tool, NULL, NULL, day, waived, fee, fee_to,
 	NULL, NULL, refunded, fee_back FROM carried `
 

@@ -33,7 +33,7 @@ type backups struct {
 	one     chan struct{} // full while a backup is made or delivered
 	alive   context.Context
 	end     context.CancelFunc
-	copying sync.RWMutex // read-locked while the store's file is read; close locks it for good
+	copying sync.RWMutex // read-locked while a backup reads the store's file; close locks it and never unlocks it
 	dsn     func(path string) string
 }
 
@@ -59,8 +59,8 @@ func (b *backups) close() {
 // only, and is removed before Backup returns.
 //
 // Errors: ledger.ErrBackupRuns while another backup runs, ledger.ErrNoSpace, the
-// errors of ctx and deliver, and ledger.ErrUnavailable if the store cannot write,
-// because its file may then show transactions that will not last.
+// errors of ctx and deliver, and ledger.ErrUnavailable if the store cannot write. In
+// that case the store's file may show transactions that will not last.
 func (s *Store) Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) (err error) {
 	select {
 	case s.backups.one <- struct{}{}:
@@ -154,8 +154,8 @@ func (s *Store) copyTo(ctx context.Context, to string, b *ledger.Backup, progres
 const selectSchema = `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`
 
 // steps copies the database, backupStep pages at a time. It gives up when the store
-// cannot write, because the repair of the store cannot empty the log while it has
-// readers.
+// cannot write, because a repair of the store must empty the log, and cannot do so
+// while the log has readers.
 func (s *Store) steps(ctx context.Context, copying *sqlite.Backup, progress func(done, total int64)) error {
 	const pageSize = 4096
 	for more := true; more; {

@@ -140,9 +140,9 @@ func TestBackupWhileCharging(t *testing.T) {
 	alone(t, s)
 }
 
-// TestBackupBlocksNothing checks that the store captures charges during a copy, and
-// that the copy does not have them. Only one copy runs at a time, and only its
-// owner can read it.
+// TestBackupBlocksNothing checks that the store captures charges during a backup, and
+// that the backup does not have them. It also checks that only one backup runs at a
+// time, and that only the owner of the copied file can read it.
 func TestBackupBlocksNothing(t *testing.T) {
 	s, o := large(t, 4_000)
 	var during []string
@@ -263,7 +263,7 @@ func TestBackupAndClose(t *testing.T) {
 }
 
 // TestBackupOfStoreThatIsDown checks that a store that cannot write refuses a
-// backup, because its file may show transactions that will not last.
+// backup, because the store's file may show transactions that will not last.
 func TestBackupOfStoreThatIsDown(t *testing.T) {
 	s, f := faulty(t)
 	o := pair(t, s, 5)

@@ -14,8 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// benchStore returns a store with over 200 payers, so that a batch is spread over
-// accounts, and an order for each.
+// benchStore returns a store with over 200 payers, and an order for each payer. There
+// are so many payers that a batch is spread over many accounts.
 func benchStore(b testing.TB) (*Store, []ledger.Order) {
 	b.Helper()
 	s, err := Open(b.Context(), Options{Path: filepath.Join(b.TempDir(), "farebox.db")})
@@ -102,8 +102,8 @@ func captureAlone(s *Store, o ledger.Order) error {
 }
 
 // BenchmarkBatching compares 64 callers that share commits with 64 callers that use
-// one transaction per capture. The runs alternate, and the target is 5 times as
-// many captures, by the median.
+// one transaction per capture. Runs of both kinds alternate. The target is that
+// sharing gives 5 times as many captures, by the median of the runs.
 func BenchmarkBatching(b *testing.B) {
 	s, orders := benchStore(b)
 	var batched, alone []float64

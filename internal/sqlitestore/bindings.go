@@ -10,7 +10,7 @@ import (
 const (
 	upsertBinding = `INSERT INTO binding (handle_hash, server, account, until, payload) VALUES (?, ?, ?, ?, ?)
 	ON CONFLICT (handle_hash, server) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`
-	// Bindings from before schema version 3 have no server.
+	// The server '' finds bindings from before schema version 3, which have no server.
 	selectBinding = `SELECT account, until, payload FROM binding WHERE handle_hash = ? AND server IN (?, '') ORDER BY server DESC LIMIT 1`
 
 	maxBindingsPerSweep = 500

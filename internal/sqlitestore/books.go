@@ -16,8 +16,8 @@ const (
 	maxCaptured = 1 << 12 // remembered reservations that were captured; the journal has all of them
 )
 
-// books is the state in memory. One mutex guards all of it, because each critical
-// section is far shorter than looking up a lock per account would be.
+// books is the state in memory. One mutex guards all of it. A lock for each account
+// would not pay: finding the lock would take far longer than the critical section.
 type books struct {
 	mu       sync.Mutex
 	byID     map[string]*account
@@ -26,7 +26,7 @@ type books struct {
 
 	day             int32 // the day that new reservations count towards
 	counters        map[counterKey]*spendCounter
-	loaded          map[string]*spendCounter // read from the file and not used yet, by subject
+	loaded          map[string]*spendCounter // counters read from the file and not used yet, by subject
 	idempotencyKeys map[idempotencyHash]idempotencyEntry
 
 	holds    map[uuid]*hold
@@ -97,12 +97,12 @@ type hold struct {
 	id              uuid
 	order           ledger.Order
 	payer, payee    *account
-	feeTo           *account // nil without a fee
+	feeTo           *account // nil if the order has no fee
 	terms           ledger.Terms
 	day             int32 // the day that the hold counts towards
 	waived          bool  // a free quota pays
 	counters        [counterCount]*spendCounter
-	idempotencyHash idempotencyHash // if the terms have an idempotency key
+	idempotencyHash idempotencyHash // set if the terms have an idempotency key
 	response        []byte          // the response to store with the capture
 	state           holdState
 	onFailure       onFailure
@@ -162,7 +162,7 @@ func (b *books) reserve(id uuid, o *ledger.Order, terms *ledger.Terms, now, expi
 	return h, nil, nil
 }
 
-// findAccounts sets the accounts named by the hold's order.
+// findAccounts looks up the accounts that the hold's order names.
 func (b *books) findAccounts(h *hold) (err error) {
 	if h.payer, err = b.find(h.order.Account); err != nil {
 		return err

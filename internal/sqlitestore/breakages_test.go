@@ -10,8 +10,8 @@ import (
 )
 
 // breakages returns constructors of faulty stores, by fault: at least one for each
-// promise that the model checks. Each run constructs its own, because some of them
-// have state.
+// promise that the model checks. Each run constructs its own faulty store, because
+// some faulty stores have state.
 func breakages() map[string]func() breakage {
 	all := map[string]func() breakage{}
 	for _, group := range []map[string]func() breakage{brokenHolds(), brokenTerms(), brokenAnswers(), brokenPosts(), brokenCrashes()} {

@@ -116,7 +116,7 @@ func (m *storm) call(random *rand.Rand, tick <-chan time.Time) error {
 			return nil
 		case 1:
 			err := m.store.Release(ctx, charge)
-			if err == nil || errors.Is(err, ledger.ErrUnavailable) { // if in doubt, it is released or refunded later
+			if err == nil || errors.Is(err, ledger.ErrUnavailable) { // if the capture is in doubt, it is released or refunded later
 				m.say(charge, toldReleased)
 				return nil
 			}
@@ -249,14 +249,14 @@ func TestBrokenDisk(t *testing.T) {
 	)
 	for name, fault := range map[string]diskFault{
 		"a sync of the log loses its writes":           {on: logFile, after: 3, times: 1, code: fsync},
-		"a sync of the log loses what was visible":     {on: logFile, after: 3, times: 1, code: fsync, evictResponses: true},
+		"a sync of the log loses what was visible":     {on: logFile, after: 3, times: 1, code: fsync, evict: true},
 		"a sync of the log fails, its writes stay":     {on: logFile, after: 3, times: 1, code: fsync, survive: 1},
 		"syncs of the log lose some writes":            {on: logFile, after: 1, times: 5, code: fsync, survive: 0.5},
 		"no sync of the log works for a while":         {on: logFile, after: 2, code: fsync, survive: 0.5},
 		"a sync of the database loses its writes":      {on: mainFile, times: 1, code: fsync},
-		"a sync of the database loses what is visible": {on: mainFile, times: 1, code: fsync, evictResponses: true},
-		"no sync of the database works for a while":    {on: mainFile, code: fsync, survive: 0.5, evictResponses: true},
-		"no sync works for a while":                    {on: logFile | mainFile, after: 4, code: fsync, survive: 0.7, evictResponses: true},
+		"a sync of the database loses what is visible": {on: mainFile, times: 1, code: fsync, evict: true},
+		"no sync of the database works for a while":    {on: mainFile, code: fsync, survive: 0.5, evict: true},
+		"no sync works for a while":                    {on: logFile | mainFile, after: 4, code: fsync, survive: 0.7, evict: true},
 		"a write to the log fails":                     {on: logFile, write: true, after: 7, times: 1, code: write},
 		"no write to the log works for a while":        {on: logFile, write: true, after: 7, code: write},
 		"a write to the database fails":                {on: mainFile, write: true, times: 1, code: write},
@@ -309,8 +309,9 @@ func breakDisk(t *testing.T, fault diskFault, seed uint64) {
 	}
 }
 
-// outlast checks the store during a lasting outage. Without the log, it cannot make
-// captures; without the database file, it still can.
+// outlast checks the store during a lasting outage. If log is true, the log fails, and
+// the store can make no captures. Otherwise only the database file fails, and the
+// store can still make captures.
 func (m *storm) outlast(t *testing.T, d *disk, log bool, survive float64) {
 	t.Helper()
 	if !log {
@@ -407,8 +408,9 @@ func TestRefusalsOutlivePowerCuts(t *testing.T) {
 }
 
 // TestReappearingRowsAreMadeDurable checks promise 1 across a restart after a
-// failed sync. The rows of the failed transaction are then visible, but not
-// durable. The store makes them durable before it acknowledges them or adds others.
+// failed sync. After the restart, the rows of the failed transaction are visible, but
+// not durable. The store makes them durable before it acknowledges them or adds other
+// rows.
 func TestReappearingRowsAreMadeDurable(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t, 1)

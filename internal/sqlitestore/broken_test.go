@@ -1,7 +1,7 @@
 //go:build !race
 
-// Under the race detector these runs take minutes, and they have no concurrency to
-// check.
+// The race detector would make the tests of this file take minutes, and these tests
+// have no concurrency for it to check.
 
 package sqlitestore
 
@@ -213,8 +213,8 @@ func TestSuiteFindsBrokenStores(t *testing.T) {
 	}
 }
 
-// lifted calls do while lift has changed the limits of the account, and restores
-// the limits afterwards.
+// lifted lets lift change the limits of the account, calls do, and then restores the
+// limits.
 func lifted(s *Store, account string, lift func(*account), do func()) {
 	s.books.mu.Lock()
 	a := s.books.byID[account]

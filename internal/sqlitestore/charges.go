@@ -73,17 +73,17 @@ func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Ch
 type listing struct {
 	store                 *Store
 	filter                *ledger.ChargeFilter
-	payer, earner         int64 // account.n of the accounts in the filter; 0 without one
+	payer, earner         int64 // account.n of the filter's accounts; 0 if the filter does not name one
 	payerHead, earnerHead int64
 	size                  int // maximum number of charges to list
 	read                  int // number of transactions per query
 	charges               []ledger.Charge
-	newest                int64 // the greatest time read
-	next                  int64 // the cursor; 0 at the end
+	newest                int64 // the latest time of the transactions read so far
+	next                  int64 // the cursor of the next page; 0 at the end
 }
 
-// account looks up an account of the filter. It returns its account.n and the
-// head of its chain.
+// account looks up an account of the filter. It returns the account's number n, and
+// the head of the account's chain of payments or earnings.
 func (l *listing) account(id string, head func(*account) int64) (n, begin int64, err error) {
 	if id == "" {
 		return 0, 0, nil
@@ -122,9 +122,10 @@ func (l *listing) all(below int64) error {
 	return nil
 }
 
-// chain lists the payments or earnings of an account, from the head of its chain or
-// from the cursor. For a row in the account's chain, link returns zero and the
-// previous seq; for any other row, it returns a number that is not zero.
+// chain lists the payments or earnings of an account, from the head of the account's
+// chain or from the cursor. link returns two numbers for a row. If the row is in this
+// chain, the first is 0 and the second is the seq of the previous row in the chain.
+// Otherwise the first is not 0.
 func (l *listing) chain(read *sql.Stmt, head, seq int64, link func(*row) (of, before int64)) error {
 	if l.filter.After == "" {
 		seq = head
@@ -154,7 +155,7 @@ func (l *listing) chain(read *sql.Stmt, head, seq int64, link func(*row) (of, be
 	return nil
 }
 
-// endIfOld ends a listing with a time filter once all rows of a page are too old.
+// endIfOld ends the listing if a time filter excludes all rows read so far as too old.
 func (l *listing) endIfOld() {
 	if to := l.filter.ReadTo(); !to.IsZero() && l.newest < micros(to) {
 		l.next = 0
@@ -251,8 +252,8 @@ func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transactio
 	return list, next, nil
 }
 
-// readRows reads rows of the journal into memory, because the log grows for as long
-// as a read transaction is open.
+// readRows reads rows of the journal into memory and then closes the read transaction,
+// because SQLite's log grows for as long as a read transaction is open.
 func (s *Store) readRows(after int64, limit int) ([]row, error) {
 	rows, err := s.readers.QueryContext(background(), selectJournal, after, limit)
 	if err != nil {

@@ -19,7 +19,8 @@ var jumps = map[string]time.Duration{
 	"an hour ahead": time.Hour, "an hour back": -time.Hour, "a month ahead": month, "a month back": -month,
 }
 
-// clocked returns a store in memory, and its clock, which the test sets.
+// clocked returns a store in memory, the clock of the store, which the test can move,
+// and the options of the store.
 func clocked(t *testing.T) (*Store, *fakeClock, Options) {
 	t.Helper()
 	c := &fakeClock{}
@@ -28,8 +29,8 @@ func clocked(t *testing.T) (*Store, *fakeClock, Options) {
 }
 
 // TestWallClockDoesNotJudgeExpiry checks that the default clock of the store has a
-// monotonic reading. Setting the system's clock, as NTP or a resumed machine does,
-// then neither ends a reservation nor makes it live longer.
+// monotonic reading. Therefore a change of the system's clock, such as NTP or a
+// resumed machine makes, neither ends a reservation nor makes it live longer.
 func TestWallClockDoesNotJudgeExpiry(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
@@ -60,7 +61,7 @@ func TestClockJumpsWithHolds(t *testing.T) {
 			o := pair(t, s, 4)
 			ids := reserveAll(t, s, o, 4)
 			c.advance(jump)
-			if jump > 0 { // all have expired, so that their credits are available again
+			if jump > 0 { // all reservations have expired, so that their credits are available again
 				if p := balanceOf(t, s, o.Account); s.OpenReservations() != 0 {
 					t.Fatalf("%d reservations are open, balance %+v", s.OpenReservations(), p)
 				}

@@ -28,11 +28,11 @@ import (
 type disk struct {
 	name string
 	real uintptr // the sqlite3_vfs of the system
-	keep []any   // functions that SQLite has only by address, kept alive here
+	keep []any   // functions that SQLite knows only by address; this slice keeps them alive
 
 	mu      sync.Mutex
 	random  *rand.Rand
-	methods map[uintptr]uintptr  // the system's method tables to the disk's own
+	methods map[uintptr]uintptr  // maps the system's method tables to the disk's own
 	files   map[uintptr]diskFile // open files, by their sqlite3_file
 	plates  map[string]*plate    // by path
 	fault   *diskFault
@@ -61,7 +61,7 @@ type plate struct {
 	pending []diskWrite // writes since the last sync, in order
 }
 
-// diskWrite is a write. Without data, it truncates the file to the length at.
+// diskWrite is a write. If data is nil, it truncates the file to the length at.
 type diskWrite struct {
 	at   int64
 	data []byte
@@ -82,15 +82,15 @@ func (p *plate) apply(w diskWrite) {
 // diskFault selects the operations that fail.
 type diskFault struct {
 	on    fileKind // a set of kinds
-	write bool     // writes fail; otherwise syncs fail
+	write bool     // true if writes fail, false if syncs fail
 	after int      // the number of operations that succeed first
-	times int      // the number that then fail; 0 for all until the fault is removed
+	times int      // how many operations fail after these; 0 if all fail until the fault is removed
 	code  int32    // the result code that SQLite gets
 	// survive is the chance of each write to become durable although the sync fails.
-	// evictResponses makes the lost writes invisible as well, as if their pages had
+	// evict makes the lost writes invisible as well, as if their pages had
 	// been evicted from the page cache and read again.
-	survive        float64
-	evictResponses bool
+	survive float64
+	evict   bool
 
 	failed int
 }
@@ -304,16 +304,17 @@ func (d *disk) sync(tls *libc.TLS, file uintptr, flags int32) int32 {
 		}
 		f.plate.apply(w)
 	}
-	if d.fault.evictResponses {
+	if d.fault.evict {
 		for _, w := range lost {
-			f.evictResponses(tls, file, w)
+			f.evict(tls, file, w)
 		}
 	}
 	return d.fault.code
 }
 
-// evictResponses makes the durable contents visible again where the write was.
-func (f *diskFile) evictResponses(tls *libc.TLS, file uintptr, w diskWrite) {
+// evict overwrites the place of the write w with the durable contents of the
+// file, so that the write is no longer visible.
+func (f *diskFile) evict(tls *libc.TLS, file uintptr, w diskWrite) {
 	n := len(w.data)
 	buffer := libc.Xcalloc(tls, 1, libc.Tsize_t(n))
 	defer libc.Xfree(tls, buffer)

@@ -1,10 +1,10 @@
 // Package sqlitestore keeps keys, the ledger and the audit log in one SQLite
 // file that one process owns.
 //
-// Memory is the authority while the process lives. It has the balances, which are
-// rebuilt at start from snapshots and the tail of an append-only journal, and the
-// reservations with their expiry. Reserving and releasing do no I/O. Capturing
-// appends one row, and captures that arrive together share one commit:
+// Memory is the authority while the process lives. It has the balances, and the
+// reservations with their expiry. At start, the balances are rebuilt from snapshots
+// and from the tail of an append-only journal. Reserving and releasing do no I/O.
+// Capturing appends one row, and captures that arrive together share one commit:
 //
 //	callers ── queue ──▶ writer: BEGIN, a row each, a few snapshots, COMMIT
 //	                       └─▶ only then memory is updated and callers wake

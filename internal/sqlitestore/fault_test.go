@@ -28,11 +28,11 @@ type faults struct {
 
 // How a COMMIT fails.
 const (
-	commitWorks int32 = iota
-	commitLost        // the transaction is rolled back
-	commitBack        // the transaction is committed, but COMMIT returns an error
-	commitOnceLost
-	commitOnceBack
+	commitWorks    int32 = iota
+	commitLost           // the transaction is rolled back
+	commitBack           // the transaction is committed, but COMMIT returns an error
+	commitOnceLost       // like commitLost, but only for one COMMIT
+	commitOnceBack       // like commitBack, but only for one COMMIT
 )
 
 func (f *faults) connect(dsn string) (driver.Connector, error) {
@@ -223,8 +223,8 @@ func TestFailedCommitIsAnsweredFromTheFile(t *testing.T) {
 
 // TestOutage checks that the store refuses everything while the file cannot be
 // reopened, and that no call waits forever. When the disk is back, captures in
-// doubt are resolved. Released calls then cost nothing, even if their rows
-// reappeared.
+// doubt are resolved. Calls that were released cost nothing, even if the rows of
+// their captures reappeared.
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -317,8 +317,8 @@ func TestOwedRefundIsMadeOnce(t *testing.T) {
 	clean(t, s)
 }
 
-// TestVerifyInParallel checks that concurrent verifications of books with refunds
-// all end: they wait only for one another.
+// TestVerifyInParallel checks that concurrent verifications of books with refunds all
+// end. Each of them waits only until the one before it has ended.
 func TestVerifyInParallel(t *testing.T) {
 	t.Parallel()
 	s, _ := faulty(t)

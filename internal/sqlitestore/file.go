@@ -17,7 +17,7 @@ import (
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// applicationID marks a Farebox store in the file's header: "Fare".
+// applicationID marks a Farebox store in the file's header. It is "Fare" in ASCII.
 const applicationID = 1180791397
 
 // connect opens connectors to a store. Tests replace it to inject faults.
@@ -99,8 +99,8 @@ func isDamage(err error) bool {
 	return c == sqlite3.SQLITE_NOTADB || c == sqlite3.SQLITE_CORRUPT
 }
 
-// isFull reports whether the error is a full disk. The transaction is then certain
-// to be rolled back, and the connection works again once there is space.
+// isFull reports whether the error is a full disk. After such an error the transaction
+// is certain to be rolled back, and the connection works again once there is space.
 func isFull(err error) bool { return code(err) == sqlite3.SQLITE_FULL }
 
 // isDisk reports whether the error leaves the connection unusable.

@@ -92,8 +92,8 @@ func copyFile(to, from string) error {
 	return out.Close()
 }
 
-// TestSuite runs the suite for all stores. After a simulated crash, the store has
-// only its files.
+// TestSuite runs the tests that every kind of store must pass. After a simulated
+// crash, the store has only its files.
 func TestSuite(t *testing.T) {
 	t.Parallel()
 	template := templateStore(t)
@@ -111,12 +111,12 @@ func templateStore(t *testing.T) (path string) {
 	return s.path
 }
 
-// sound wraps the store without a fault.
+// sound wraps a store and adds no fault.
 func sound(s *Store) storetest.Store { return s }
 
-// harness opens a copy of the template. Only the test moves its clock, so that a
-// failed run can be repeated. wrap wraps each store for the suite. The query crash,
-// if not empty, alters the file after each crash.
+// harness opens a copy of the template. Only the test moves the clock of the store, so
+// that a failed run can be repeated. wrap wraps each store for the suite. The query
+// crash, if not empty, alters the file after each crash.
 func harness(t *testing.T, template string, wrap func(*Store) storetest.Store, crash string) storetest.Harness {
 	t.Helper()
 	var ahead atomic.Int64
@@ -230,7 +230,7 @@ func heldAs(s *Store, id string) *hold {
 	return heldLocked(s, id)
 }
 
-// heldLocked is heldAs for a caller that holds the mutex.
+// heldLocked does the same as heldAs. The caller holds the mutex.
 func heldLocked(s *Store, id string) *hold {
 	u, err := parseID(chargePrefix, id)
 	if err != nil {

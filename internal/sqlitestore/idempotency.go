@@ -42,7 +42,7 @@ func hashIdempotencyKey(o *ledger.Order, key string) idempotencyHash {
 // idempotencyEntry is the call that was made under an idempotency key. It is in
 // flight or captured.
 type idempotencyEntry struct {
-	hold  *hold // in flight; nil once captured
+	hold  *hold // the hold of a call in flight; nil once the call is captured
 	seq   int64 // seq of the charge
 	at    int64 // time of the charge, in microseconds
 	payer int64 // account.n
@@ -141,7 +141,8 @@ const (
 	insertResponse = `INSERT INTO stored_response (seq, idempotency_hash, payer, at, fingerprint, size, body) VALUES (?,?,?,?,?,?,?)`
 )
 
-// storeResponse writes the response of a capture beside its row.
+// storeResponse writes the response of a capture to the table stored_response. r is
+// the row of the charge.
 func (t *tx) storeResponse(h *hold, r *row) error {
 	if h.terms.Idempotency.Key == "" {
 		return nil
@@ -169,10 +170,10 @@ func (t *tx) ownsIdempotencyKey(seq int64, h *hold) (bool, error) {
 	return err == nil, err
 }
 
-// deleteResponse frees the idempotency key of a charge that is refunded in whole,
-// and deletes its stored response, if the response has at most longest bytes. If
-// longest is 0, it frees the key only if no response body is stored, because a
-// stored one can still be fetched.
+// deleteResponse deletes the stored response of a charge that is refunded in whole,
+// and frees the charge's idempotency key. It does neither if the response has more
+// than longest bytes. If longest is 0, it frees the key only if no response body is
+// stored, because a stored body can still be fetched.
 func (t *tx) deleteResponse(seq, longest int64) error {
 	var raw []byte
 	var size int64
@@ -200,7 +201,7 @@ func (t *tx) loadIdempotencyKeys() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for m, was := range b.idempotencyKeys {
-		b.forgetIdempotencyKey(m, was.seq) // a commit in doubt may have deleted it
+		b.forgetIdempotencyKey(m, was.seq) // a commit in doubt may have deleted the key
 	}
 	for rows.Next() {
 		var m idempotencyEntry
@@ -218,7 +219,7 @@ func (t *tx) loadIdempotencyKeys() error {
 		if !known {
 			payer.idempotencyKeys++
 		}
-		if was.hold == nil { // with two rows for one key, the later replaces the expired one
+		if was.hold == nil { // if two rows have one key, the later row replaces the expired one
 			b.idempotencyKeys[idempotencyHash(raw)] = m
 		}
 	}
@@ -257,9 +258,9 @@ func (t *tx) sweepResponses() error {
 	return t.evictResponses(maxResponsesPerSweep)
 }
 
-// evictResponses deletes up to limit bodies, the oldest first, while they take too
-// much space. It keeps their idempotency keys, so that no call runs again because
-// its response was evicted.
+// evictResponses deletes up to limit bodies, the oldest first, until all stored bodies
+// fit into the permitted space. It keeps the idempotency keys, so that no call runs
+// again because its response was evicted.
 func (t *tx) evictResponses(limit int) error {
 	if t.w.responseBytes+t.responseBytes <= t.w.maxResponseBytes {
 		return nil

@@ -335,9 +335,9 @@ func TestRefundInDoubtFreesTheKey(t *testing.T) {
 	}
 }
 
-// TestKeyOfADuplicate checks charges that were captured before memory forgot them.
-// When such a charge is captured again, it keeps the idempotency key of the first
-// capture, if any, and takes no other.
+// TestKeyOfADuplicate checks captured charges that memory has forgotten. When such a
+// charge is captured again, it keeps the idempotency key of the first capture, if
+// there is one, and takes no other key.
 func TestKeyOfADuplicate(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
@@ -417,9 +417,10 @@ func TestUnqueuedCaptureKeepsItsKey(t *testing.T) {
 	keptClean(t, s)
 }
 
-// TestLateCaptureAfterADay checks an idempotency key that a second call used after
-// the first one had expired. A day later, the key is free again, even for a late
-// capture of the first call, whether the key was swept or not.
+// TestLateCaptureAfterADay checks a late capture of an expired reservation after a
+// second call was captured under the same idempotency key. A day after the second
+// call, the key is free again and the late capture succeeds. That holds whether the
+// key was swept or not.
 func TestLateCaptureAfterADay(t *testing.T) {
 	t.Parallel()
 	for _, swept := range []bool{false, true} {

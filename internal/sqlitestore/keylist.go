@@ -11,9 +11,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// expiring selects the usable keys that expire between two times. It names the
-// partial index, because a listing has another order and would scan the table
-// otherwise.
+// expiring selects the usable keys that expire between two times. It names the partial
+// index, because SQLite would otherwise scan the whole table: a listing is not in the
+// order of this index.
 const expiring = `key INDEXED BY key_expiry
 	WHERE disabled_at IS NULL AND deleted_at IS NULL AND expires_at > ? AND expires_at <= ?`
 

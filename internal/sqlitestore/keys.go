@@ -29,7 +29,7 @@ func (s *Store) KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	// While the store is down, a change in doubt might have narrowed the key.
+	// While the store is down, it may be unknown whether a change restricted the key.
 	if err := s.Healthy(); err != nil {
 		return nil, err
 	}
@@ -109,8 +109,8 @@ func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *k
 	return old, nil
 }
 
-// TouchKeys records the last use of keys by id. It ignores times earlier than the
-// recorded one, and unknown keys. It writes no audit row.
+// TouchKeys records when keys were last used; used maps key ids to times. It ignores
+// unknown keys and times before the recorded one, and writes no audit row.
 func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error {
 	return s.do(ctx, func(t *tx) error {
 		for id, at := range used {
@@ -185,7 +185,7 @@ func (t *tx) insertKey(k *keys.Key) error {
 	return err
 }
 
-// lists encodes the lists of a key.
+// lists encodes the key's scopes and servers as JSON.
 func lists(k *keys.Key) (scopes, servers string, err error) {
 	var text [2]string
 	for i, list := range [][]string{k.Scopes, k.Servers} {

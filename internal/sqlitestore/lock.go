@@ -51,7 +51,7 @@ func writeAt(f *os.File, text string) error {
 }
 
 func ownerOf(f *os.File) string {
-	text, _ := io.ReadAll(io.LimitReader(f, maxPid)) // unreadable means unknown
+	text, _ := io.ReadAll(io.LimitReader(f, maxPid)) // if the file cannot be read, the owner is unknown
 	text = bytes.TrimSpace(text)
 	if _, err := strconv.ParseUint(string(text), 10, 32); err != nil {
 		return "another process"

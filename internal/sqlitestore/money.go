@@ -15,8 +15,8 @@ import (
 // if the terms and the account's own caps allow it. Repeating Reserve with the same
 // order while the reservation is open changes nothing. If a call was captured
 // before under the idempotency key in the terms, Reserve reserves nothing and
-// returns the stored response. Reserve does I/O only then, and for an id old enough
-// to be in the archive.
+// returns the stored response. Reserve does I/O only to read that response, and for
+// an id old enough to be in the archive.
 //
 // Errors: ledger.ErrNotFound (account or provider), ErrConflict (the id has another
 // order), ErrSettled (the id is captured, released or expired), *CapError,
@@ -123,8 +123,8 @@ func parseCharge(ctx context.Context, id string) (uuid, error) {
 	return u, nil
 }
 
-// Release releases an open reservation. Repeating it changes nothing. An expired
-// reservation counts as released from then on.
+// Release releases an open reservation. Repeating it changes nothing. Releasing an
+// expired reservation marks it as released.
 //
 // Errors: ledger.ErrSettled if the reservation is captured or being captured,
 // ErrNotFound if it is unknown and so holds nothing, ErrUnavailable if its capture
@@ -212,8 +212,8 @@ type conditional struct {
 
 var channels = sync.Pool{New: func() any { return make(chan outcome, 1) }}
 
-// captureNow captures the hold under the id. Without one, it opens and captures a
-// hold for the order of c.
+// captureNow captures the hold under the id. If there is no such hold, it opens and
+// captures a hold for the order of c.
 func (s *Store) captureNow(ctx context.Context, u uuid, c conditional, body []byte) (ledger.Charge, ledger.Balance, error) {
 	o := c.order
 	done := channels.Get().(chan outcome)
@@ -252,8 +252,8 @@ type joined struct {
 	err    error         // why nothing can be captured now
 }
 
-// join finds or makes the hold to capture, and adds done to the channels that get
-// its outcome.
+// join finds or makes the hold to capture, and adds done to the channels that get the
+// outcome of the hold.
 func (s *Store) join(u uuid, c conditional, body []byte, done chan outcome) joined {
 	o := c.order
 	b, now := s.books, s.now()
@@ -315,8 +315,8 @@ func (s *Store) unqueue(h *hold, done chan outcome) {
 }
 
 // errCapturedUnderKey means that the caller's idempotency key belongs to a captured
-// charge: to this charge, which memory forgot, or to the charge of a repetition of
-// the call.
+// charge. Either that is the charge to capture, and memory has forgotten it, or it is
+// the charge of a repetition of the call.
 var errCapturedUnderKey = fmt.Errorf("the call was answered under its key: %w", ledger.ErrSettled)
 
 // refused returns the outcome of an earlier capture that memory has forgotten. If

@@ -106,7 +106,7 @@ func (t *tx) samePosting(r *row, p *ledger.Transaction) error {
 	return nil
 }
 
-// fund moves credits between Funding and an account.
+// fund moves credits between the system account ledger.Funding and another account.
 func (t *tx) fund(p *ledger.Transaction, id uuid, now time.Time) (row, error) {
 	b := t.w.books
 	var err error
@@ -173,7 +173,7 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 		return row{}, failure(fmt.Errorf("transaction %d names an account that does not exist", c.seq))
 	}
 	back := ledger.FeeReturned(c.fee, c.amount, c.refunded, amount)
-	if back > 0 && debtor == creditor { // a provider other than the payer has just paid more than back
+	if back > 0 && debtor == creditor { // any other provider cannot overflow, because it has just paid more than back
 		if err := t.canEarn(debtor, back, c.test); err != nil {
 			return row{}, err
 		}

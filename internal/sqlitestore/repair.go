@@ -18,8 +18,8 @@ const (
 )
 
 // abort ends a transaction that failed before its COMMIT, or at the COMMIT because
-// the disk was full. Then none of it can have become durable. abort also handles the
-// failed COMMIT of a change, and finds out by reconnecting whether the change
+// the disk was full. In both cases no part of it can have become durable. abort also
+// handles a change with a failed COMMIT: it reconnects to find out whether the change
 // happened. It returns the error for the callers.
 func (w *writer) abort(err error) error {
 	w.forget()
@@ -68,8 +68,8 @@ func (w *writer) markUnavailable(err error) {
 
 // repair tries to bring the store back. It opens a new connection if the old one is
 // lost, writes a probe, and then resolves the captures in doubt. The probe comes
-// first because it restarts the log: until then, a power cut could restore the old
-// log and in it transactions with a failed COMMIT.
+// before them because it restarts the log. Until the log is restarted, a power cut
+// could bring back the old log, and with it transactions that had a failed COMMIT.
 func (w *writer) repair() {
 	w.attempts++
 	err := w.reconnect()
@@ -94,8 +94,8 @@ func (w *writer) repair() {
 	w.retry.Reset(min(firstRetry<<min(w.attempts, 10), lastRetry))
 }
 
-// reconnect reopens the file if it is closed, and makes its contents durable.
-// Memory is then stale until reconcile.
+// reconnect reopens the file if it is closed, and makes its contents durable. After
+// that, memory is stale until reconcile has run.
 func (w *writer) reconnect() error {
 	if w.conn != nil {
 		return nil
@@ -212,7 +212,7 @@ func (w *writer) probe() error {
 	}
 	var s *storeError
 	if errors.As(err, &s) && !s.lost {
-		_ = w.exec("ROLLBACK") // SQLite may have done this already; if both failed, the next BEGIN fails
+		_ = w.exec("ROLLBACK") // SQLite may have rolled back already; if no rollback worked, the next BEGIN fails
 		return s.cause
 	}
 	w.disconnect()

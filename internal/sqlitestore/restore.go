@@ -20,8 +20,8 @@ import (
 
 // RestoreOptions configure Restore.
 type RestoreOptions struct {
-	Path  string // the store; its directory must exist, the file need not
-	From  string // the backup, which stays unchanged
+	Path  string // path of the store; its directory must exist, the file need not
+	From  string // path of the backup, which stays unchanged
 	Actor string // for the audit row
 	// Force restores a backup even if its books do not balance.
 	Force bool
@@ -34,14 +34,14 @@ type RestoreOptions struct {
 
 // Restored is the result of a restore.
 type Restored struct {
-	Path         string // the store
+	Path         string // path of the store
 	Kept         string // path of the previous store; "" without one
 	FromSchema   int64  // schema version of the backup
 	Schema       int64  // schema version of the store
 	Accounts     int64
 	Transactions int64
-	Disabled     int64    // keys that were neither deleted nor disabled in the backup
-	Differences  []string // in the books, if they were restored by force
+	Disabled     int64    // keys that the restore disabled; they were neither deleted nor disabled in the backup
+	Differences  []string // differences in the books; only with Force
 }
 
 // keptTime is the time layout in the name of a replaced store.
@@ -49,11 +49,11 @@ const keptTime = "20060102T150405Z"
 
 // Restore replaces a closed store with a backup. It works on a copy beside the
 // store. The copy must be an intact Farebox store with a schema known to this
-// program, is migrated, and its books must balance. Then Restore disables every
-// usable key, in one transaction with the audit row, because a key deleted after
-// the backup would otherwise work again. Last, it moves the copy into place by one
-// rename, and keeps the previous store under another name. A crash leaves the old
-// store or the new one.
+// program. Restore migrates the copy. The copy's books must balance. Then Restore
+// disables every usable key, in one transaction with the audit row, because a key
+// deleted after the backup would otherwise work again. Last, it moves the copy into
+// place by one rename, and keeps the previous store under another name. A crash
+// leaves the old store or the new one.
 //
 // Errors: ErrLocked while the store is open, ledger.ErrNoSpace, fs.ErrNotExist if
 // there is no backup. Other errors describe the fault of the backup.
@@ -292,7 +292,7 @@ func keptName(path string, at time.Time) (string, error) {
 }
 
 // foldLog moves the log of the old store into its database file, because SQLite
-// would take a remaining log for that of the new store. If the database file is
+// would take a remaining log for the log of the new store. If the database file is
 // missing or too damaged, foldLog renames the log along with the old store.
 func foldLog(ctx context.Context, path, kept string, exists bool) error {
 	if exists {

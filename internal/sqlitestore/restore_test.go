@@ -38,9 +38,9 @@ func end(t *testing.T, s *Store, k keys.Key, set func(*keys.Key)) {
 	}
 }
 
-// furnished makes a store and, beside it, a backup file. The account had 100
-// credits; the backup has 60 of them left, and the store 50. killed is a key that
-// is usable in the backup and deleted in the store.
+// furnished makes a store and, beside it, a backup file. The payer had 100 credits. It
+// has 60 of them left in the backup, and 50 in the store. killed is a key that is
+// usable in the backup and deleted in the store.
 func furnished(t *testing.T) (path, backup string, o ledger.Order, killed keys.Key) {
 	t.Helper()
 	dir := memoryDir(t)
@@ -92,7 +92,7 @@ func isOld(t *testing.T, path string, o ledger.Order, killed keys.Key) {
 	}
 }
 
-// isNew checks that the store is the restored backup that furnished made.
+// isNew checks that the store has the contents of the backup that furnished made.
 func isNew(t *testing.T, path string, o ledger.Order) {
 	t.Helper()
 	s := opened(t, Options{Path: path})
@@ -126,8 +126,8 @@ func restoreOptions(path, backup string) RestoreOptions {
 
 // TestRestore checks promise 6 across a restore. The restored store has the
 // contents of the backup, and every key in it is disabled, even a key deleted since
-// the backup. The previous store is intact under its other name, and the backup is
-// unchanged.
+// the backup. The previous store is kept intact under another name, and the backup
+// is unchanged.
 func TestRestore(t *testing.T) {
 	path, backup, o, killed := furnished(t)
 	before, err := os.ReadFile(backup)
@@ -159,7 +159,7 @@ func TestRestore(t *testing.T) {
 		t.Errorf("the backup was changed: %v", err)
 	}
 
-	// To a new path, even if a log without its store was left there.
+	// Restoring to a new path works, even if a log without its store was left there.
 	elsewhere := filepath.Join(memoryDir(t), "farebox.db")
 	if err := copyFile(elsewhere+"-wal", path+".lock"); err != nil {
 		t.Fatal(err)

@@ -69,7 +69,7 @@ func (u uuid) text(prefix string) string {
 	return string(b)
 }
 
-// The kinds of transactions as the journal numbers them.
+// The numbers that stand for the kinds of transactions in the journal.
 const (
 	rowCharge = 1
 	rowCredit = 2
@@ -102,8 +102,8 @@ type row struct {
 	fee                      ledger.Amount // charges only
 	feeTo                    int64         // account.n; 0 without a fee
 	settler                  string        // charges only; "" for the store's own process
-	settlerN                 int64         // the settler's number, for writing
-	refunded                 ledger.Amount // the sum of the refunds, when read
+	settlerN                 int64         // the settler's number; used only when the row is written
+	refunded                 ledger.Amount // the sum of the refunds; set when the row is read
 }
 
 const rowColumns = `seq, id, kind, debtor, creditor, amount, test, at, prev_debtor, prev_creditor,
@@ -120,7 +120,7 @@ const (
 func (r *row) args() []any {
 	var lineage any = r.lineage
 	if r.lineage == r.key {
-		lineage = nil // most keys were never rotated
+		lineage = nil // null saves space, because most keys were never rotated
 	}
 	return []any{r.seq, r.id[:], r.kind, r.debtor, r.creditor, int64(r.amount), r.test, r.at, r.prevDebtor,
 		r.prevCreditor, text(r.key), lineage, text(r.server), text(r.tool), number(r.ref), text(r.reason),

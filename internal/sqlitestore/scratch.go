@@ -19,7 +19,7 @@ const (
 // scratchPrefix returns the prefix of the names of temporary files.
 func scratchPrefix(path string) string { return "." + filepath.Base(path) + scratchInfix }
 
-// removeLeftovers removes the remains of a crash beside the store: unfinished
+// removeLeftovers removes the files that a crash left beside the store: unfinished
 // copies, and the second name of a store that an interrupted restore did not
 // replace. The caller holds the store's lock, so these files are not in use.
 func removeLeftovers(path string) error {

@@ -3,8 +3,8 @@ package sqlitestore
 import "maps"
 
 // settlers maps the key lineages of settlers to their numbers. It has one entry per
-// lineage of gateway or provider keys. Only the writer uses the map; readers join
-// the table.
+// lineage of gateway or provider keys. Only the writer uses the map. Readers join the
+// table settler instead.
 type settlers map[string]int64
 
 // settlerNumber returns the number of a lineage, or 0 for "". It writes a new

@@ -66,9 +66,9 @@ func (t *tx) loadAccounts() error {
 	return failure(rows.Err())
 }
 
-// plausible reports whether an account can have the number n if those below next
-// exist. Numbers are given out in order; memory is indexed by them, so that a
-// damaged one must not decide its size.
+// plausible reports whether an account can have the number n if the accounts below
+// next exist. Numbers are given out in order. Memory has a slice that is indexed by
+// them, so a damaged number must not decide how long the slice becomes.
 func plausible(n, next int64) bool { return n >= 0 && n-next < 1024 }
 
 // load builds memory from the file.
@@ -132,8 +132,8 @@ func (t *tx) replay(from int64) error {
 	return nil
 }
 
-// apply adds the row to the drafts of its two accounts. It skips an account if its
-// snapshot includes the row.
+// apply adds the row to the drafts of its two accounts. It skips an account if the
+// account's snapshot already includes the row.
 func (t *tx) apply(r *row) error {
 	debtor, creditor := t.w.books.number(r.debtor), t.w.books.number(r.creditor)
 	if debtor == nil || creditor == nil {

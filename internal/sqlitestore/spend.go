@@ -9,9 +9,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// spendCounter counts the spending of one subject, on its last day with charges and
-// in the month of that day, and its open reservations. The mutex of books guards
-// it. Only the writer changes the spending and writes it to the file.
+// spendCounter counts the spending of one subject: on the subject's last day with
+// charges, and in the month of that day. It also counts the subject's open
+// reservations. The mutex of books guards it. Only the writer changes the spending
+// and writes it to the file.
 type spendCounter struct {
 	dirt
 	subject    string // the primary key in the table spend
@@ -19,7 +20,7 @@ type spendCounter struct {
 	spentDay   ledger.Amount
 	spentMonth ledger.Amount // in the month of day
 	freeDay    int64         // calls paid by a free quota
-	held       []heldOn      // at most one per day, nearly always zero or one
+	held       []heldOn      // at most one entry per day; nearly always no entry or one
 	asOf       int64         // the last transaction in the snapshot that the counter was loaded from
 }
 
@@ -100,8 +101,8 @@ func (b *books) today(now time.Time) int32 {
 	return b.day
 }
 
-// lastDay returns the latest day of any counter. A restart continues with this day,
-// not with an earlier one.
+// lastDay returns the latest day of any counter. After a restart, new reservations
+// count towards this day even if the clock shows an earlier one.
 func (b *books) lastDay() (day int32) {
 	for _, sc := range b.loaded {
 		day = max(day, sc.day)
@@ -306,7 +307,8 @@ func (w *writer) countSpend(s *spend, first int64, now time.Time) {
 	}
 }
 
-// nearCaps notes the caps that this charge takes to the warning threshold.
+// nearCaps notes the caps for which this charge raises the spending to the warning
+// threshold.
 func (w *writer) nearCaps(s *spend, of int, before, after *spendCounter) {
 	caps := s.hold.caps(of)
 	if caps.Day == 0 && caps.Month == 0 {

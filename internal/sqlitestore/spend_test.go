@@ -220,7 +220,7 @@ func TestCaptureDaysLater(t *testing.T) {
 		s = opened(t, options)
 	}
 	*now = now.AddDate(0, 0, 1)
-	if err := spendOne(s, o, terms); err != nil { // 5 of the month are spent
+	if err := spendOne(s, o, terms); err != nil { // 5 of the month's 6 credits are spent
 		t.Error(err)
 	}
 	if err := spendOne(s, o, terms); !errors.Is(err, ledger.ErrCapped) {

@@ -35,9 +35,9 @@ type Options struct {
 	connect connect // sqlite.NewConnector if nil
 }
 
-// Store is an open store. All its methods are safe for concurrent use. An error
-// that is not from package ledger or keys means bad input. Failures of the store
-// itself wrap ledger.ErrUnavailable.
+// Store is an open store. All its methods are safe for concurrent use. Failures of
+// the store itself wrap ledger.ErrUnavailable. Methods also return the errors that
+// packages ledger and keys define. Any other error means bad input.
 type Store struct {
 	path    string
 	now     func() time.Time

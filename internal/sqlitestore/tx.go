@@ -11,7 +11,7 @@ import (
 // errDuplicate means that the journal already has a transaction with the same id.
 var errDuplicate = errors.New("id is in the journal")
 
-// storeError is a failure of the database, as opposed to a refusal.
+// storeError is a failure of the database. Refusals of a request are other errors.
 type storeError struct {
 	cause error
 	lost  bool // the connection is unusable
@@ -95,8 +95,9 @@ func (t *tx) insert(r *row, debtor, creditor *account) error {
 	return nil
 }
 
-// insertFee moves a part of a charge from its provider to the operator, or back.
-// It takes the balance (live or test) and the time from the charge or refund.
+// insertFee moves a part of a charge from its provider to the operator, or back. It
+// takes the time, and the kind of credits (live or test), from the given row, which is
+// the charge or the refund.
 func (t *tx) insertFee(charge int64, amount ledger.Amount, from, to *account, of *row) error {
 	r := row{
 		id: newUUID(), kind: rowFee, debtor: from.n, creditor: to.n, amount: amount,
@@ -105,7 +106,7 @@ func (t *tx) insertFee(charge int64, amount ledger.Amount, from, to *account, of
 	err := t.insert(&r, from, to)
 	if errors.Is(err, ledger.ErrOverflow) || errors.Is(err, errDuplicate) {
 		// The charge or refund is already written. Only the whole transaction can be
-		// undone, so this must not look like an error of one row.
+		// undone, so the error must not look as if only one row had failed.
 		return failure(fmt.Errorf("fee of transaction %d: %v", charge, err))
 	}
 	return err

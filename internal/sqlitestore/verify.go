@@ -52,8 +52,8 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 	return v.found, nil
 }
 
-// catchUp replays until close to the end of the journal, even while the journal
-// grows. The rest, which blocks the writer, is then short.
+// catchUp replays the journal until close to its end, even while the journal grows.
+// The rest, which blocks the writer, is then short.
 func (v *verifier) catchUp(ctx context.Context, progress func(done, total int64)) error {
 	for total := v.to; ; {
 		for v.done < total {
@@ -81,9 +81,9 @@ func (v *verifier) catchUp(ctx context.Context, progress func(done, total int64)
 // verifier replays the journal on its own copy of the accounts.
 type verifier struct {
 	store    *Store
-	archived ledger.Archived // the replay begins after the archived transactions
-	accounts []*verified     // by account.n
-	strange  map[int64]*verified // accounts that only transactions name, by number
+	archived ledger.Archived     // the replay begins after the archived transactions
+	accounts []*verified         // by account.n
+	strange  map[int64]*verified // accounts that exist only in transactions, by account.n
 	refunds  map[int64]ledger.Amount
 	returned map[int64]*feeReturn // by seq of the refunded charge
 	owedFee  *row                 // the last charge, if its fee must be the next row
@@ -93,8 +93,8 @@ type verifier struct {
 	from     int64 // the transaction at which a replay at start would begin
 }
 
-// feeReturn is the part of the fee of a refunded charge that was returned: as
-// recorded, and as it should be.
+// feeReturn is the part of a charge's fee that was returned with refunds: is as
+// recorded, and want as it should be.
 type feeReturn struct{ is, want ledger.Amount }
 
 // verified is an account in the replay, and its snapshot.
@@ -115,8 +115,8 @@ func (v *verifier) differ(format string, args ...any) {
 	}
 }
 
-// snapshots reads, in one transaction, all snapshots and the number at which a
-// replay at start would begin.
+// snapshots reads, in one transaction, all snapshots and the number of the transaction
+// at which a replay at start would begin.
 func (v *verifier) snapshots(ctx context.Context) error {
 	read, err := v.store.readers.BeginTx(background(), nil)
 	if err != nil {
@@ -183,8 +183,9 @@ func (v *verifier) step(to int64) error {
 		return err
 	}
 	v.done = to
-	// Check the refunds only after the rows are closed: each check needs a second
-	// connection, and verifications that hold one while they wait could deadlock.
+	// Check the refunds only after the rows are closed. Each check needs a second
+	// connection, and verifications that hold one connection while they wait for
+	// another could deadlock.
 	for i := range refunds {
 		if err := v.refund(&refunds[i]); err != nil {
 			return err
@@ -219,8 +220,9 @@ func (v *verifier) replayTo(to int64) (refunds []row, err error) {
 	return refunds, failure(rows.Err())
 }
 
-// selectRowIndexed also reads the seq that the index of ids has for the row's id.
-// The index has one entry per id, so the seq reveals two rows with the same id.
+// selectRowIndexed also looks up the row's id in the index of ids, and reads the seq
+// found there. The index has one entry per id. If two rows have the same id, the seq
+// found there is therefore not the seq of both.
 const selectRowIndexed = `SELECT ` + rowColumns + `, ` + lineage + `, 0, coalesce((SELECT u.seq FROM txn u WHERE u.id = txn.id), 0) FROM txn `
 
 func (v *verifier) account(r *row, n int64) *verified {
@@ -269,8 +271,8 @@ func (v *verifier) replay(r *row) {
 }
 
 // feePaid reports whether the row pays the whole fee of the charge right before it,
-// from the provider to the operator. After a charge with a fee, the next row must
-// do so.
+// from the provider to the operator. After a charge with a fee, the next row must be
+// such a payment.
 func (v *verifier) feePaid(r *row) bool {
 	c := v.owedFee
 	v.owedFee = nil
@@ -348,8 +350,8 @@ func (v *verifier) feeOf(charge int64) *feeReturn {
 	return f
 }
 
-// fee adds up the returned fees of a charge, which go from the operator to the
-// provider.
+// fee adds the returned fee r to the sum for the charge c. A returned fee goes from
+// the operator to the provider.
 func (v *verifier) fee(r, c *row) {
 	if c.kind != rowCharge || c.seq >= r.seq || r.test != c.test || r.debtor != c.feeTo || r.creditor != c.creditor {
 		v.differ("transaction %d is not a part of the fee of charge %d", r.seq, r.ref)

@@ -38,7 +38,7 @@ func (s *Store) Void(ctx context.Context, id string) error {
 // that the collected ids share the next transaction.
 type voidBatcher struct {
 	mu   sync.Mutex
-	open *voidBatch // still accepting ids; may be nil
+	open *voidBatch // the batch that still accepts ids; may be nil
 }
 
 // voidBatch has the ids of one transaction.
@@ -87,8 +87,8 @@ func (g *voidBatcher) close(b *voidBatch) {
 	}
 }
 
-// writeVoids voids the ids that are not captured, and notes in settled those that
-// are.
+// writeVoids voids the ids that are not captured. For each captured id it sets
+// settled.
 func (t *tx) writeVoids(b *voidBatch, now time.Time) error {
 	b.settled = make([]bool, len(b.ids))
 	until := micros(now.Add(ledger.SettleTime))

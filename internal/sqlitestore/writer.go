@@ -32,7 +32,7 @@ type job struct {
 // changeJob is a change to run in its own transaction.
 type changeJob struct {
 	do   func(*tx) error
-	bare bool // without a transaction: do only reads, and nothing is written meanwhile
+	bare bool // do runs without a transaction and only reads; nothing is written meanwhile
 	done chan error
 }
 
@@ -50,7 +50,7 @@ type writer struct {
 	closed bool         // guarded by gate
 	ending chan struct{}
 	ended  chan struct{}
-	err    error // result of the last flush; read once ended is closed
+	err    error // the result of the last flush; it may be read once ended is closed
 
 	nearCap          func(ledger.Cap)
 	maxResponseBytes int64
@@ -70,14 +70,14 @@ type writer struct {
 	near           []ledger.Cap // caps to warn about
 	responseBytes  int64        // size of the stored responses
 	evictedTo      int64        // all responses up to this transaction are evicted
-	settlers       settlers     // the committed numbers
+	settlers       settlers     // the numbers of settlers in committed transactions
 	batch          []*hold
 	rows           []row
 	outcomes       []outcome
 	stale          bool            // the file was reopened, and memory is not reconciled with it yet
 	inDoubt        []*hold         // captures with an unknown outcome
 	pendingRefunds []pendingRefund // for captures that turned out to be durable after their release
-	attempts       int             // to repair the store since it went down
+	attempts       int             // attempts to repair the store since it went down
 	retry          *time.Timer
 }
 
@@ -197,8 +197,8 @@ drain:
 	}
 }
 
-// idle writes snapshots, expires reservations and sweeps when the store is not
-// busy.
+// idle expires reservations, writes snapshots, posts pending refunds and deletes
+// expired rows. The writer calls it when it is not busy.
 func (w *writer) idle() {
 	w.books.mu.Lock()
 	w.books.expire(w.now())
@@ -328,12 +328,12 @@ func (w *writer) captureRows(t *tx) error {
 	if err := t.flush(len(w.batch)/16+4, false); err != nil {
 		return err
 	}
-	return t.evictResponses(2*len(w.batch) + 16) // more responses than this batch added
+	return t.evictResponses(2*len(w.batch) + 16) // the limit is greater than the number of responses that this batch added
 }
 
-// captureRow inserts the row of a capture. If only this capture is refused, the
-// outcome has the reason. An error ends the whole transaction. Otherwise, the
-// returned row is the one that this capture or an earlier one wrote.
+// captureRow inserts the row of a capture, and returns it or the row of an earlier
+// capture with the same id. If only this capture is refused, the outcome has the
+// reason. An error ends the whole transaction.
 func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
 	r, ownsKey, made := rowOf(h, at), true, true
 	if err := t.refuseArchived(h.id); err != nil {
@@ -399,7 +399,7 @@ func rowOf(h *hold, at int64) row {
 // the stored response.
 func (t *tx) insertCharge(h *hold, r *row) error {
 	fee := h.feeTo != nil && !h.waived
-	if fee && h.feeTo != h.payer { // a payer that earns the fee has paid more than the fee
+	if fee && h.feeTo != h.payer { // a payer that earns the fee cannot overflow, because it pays more than the fee
 		if err := t.canEarn(h.feeTo, r.fee, r.test); err != nil {
 			return err
 		}
@@ -416,8 +416,8 @@ func (t *tx) insertCharge(h *hold, r *row) error {
 	return t.storeResponse(h, r)
 }
 
-// finishCapture ends a hold according to its outcome and wakes its waiters. The
-// caller holds the mutex, and has applied the row to memory.
+// finishCapture ends a hold according to the outcome out and wakes the hold's
+// waiters. The caller holds the mutex, and has applied the row to memory.
 func (w *writer) finishCapture(h *hold, r *row, out *outcome) {
 	if out.err != nil {
 		if (errors.Is(out.err, ledger.ErrConflict) || errors.Is(out.err, ledger.ErrSettled)) && h.onFailure == reopenHold {

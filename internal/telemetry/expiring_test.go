@@ -49,8 +49,8 @@ func (a *asked) ExpiringKeys(within []time.Duration) ([]int64, bool) {
 	return make([]int64, len(within)), true
 }
 
-// TestExpiringWindows checks that each label belongs to the period that was
-// queried.
+// TestExpiringWindows checks that a store is queried for exactly the periods that
+// the labels name.
 func TestExpiringWindows(t *testing.T) {
 	m, r, a := New(func() int64 { return 0 }), prometheus.NewRegistry(), new(asked)
 	if err := m.Register(r); err != nil {

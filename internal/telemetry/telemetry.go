@@ -29,7 +29,7 @@ type Source interface {
 	CacheEntries() int
 	StoreUp() bool
 	// RevocationLag returns the time since the store last looked for changes of
-	// keys by other processes, or 0 if no other process makes any.
+	// keys by other processes, or 0 if no other process changes keys.
 	RevocationLag() time.Duration
 	// ExpiringKeys returns, for each duration, the number of usable keys that
 	// expire within it, or false if they cannot be counted. It must be cheap, and

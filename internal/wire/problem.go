@@ -72,15 +72,15 @@ func (p *Problem) Error() string {
 // GetStatus returns the HTTP status.
 func (p *Problem) GetStatus() int { return p.Status }
 
-// sentinels maps errors of package ledger to codes. In both directions, the first
-// match counts.
+// sentinels maps errors of package ledger to codes. Both ProblemOf and Problem.Err use
+// the first entry that matches.
 var sentinels = []struct {
 	err  error
 	code Code
 }{
 	{ledger.ErrNotFound, NotFound}, {ledger.ErrExists, Exists}, {ledger.ErrConflict, Conflict}, {ledger.ErrSettled, Settled},
 	{ledger.ErrInFlight, InFlight}, {ledger.ErrReused, KeyReused}, {ledger.ErrGone, ResultGone}, {ledger.ErrInvalid, Invalid},
-	{ledger.ErrInsufficient, InsufficientBalance}, // for a refund: more than is left of the charge
+	{ledger.ErrInsufficient, InsufficientBalance}, // for a refund, the amount is higher than the rest of the charge
 	{ledger.ErrOverflow, Overflow},
 }
 

@@ -25,8 +25,9 @@ type Lookup struct {
 	Digest string `json:"digest" doc:"SHA-256 of the token, in hex digits" minLength:"64" maxLength:"64"`
 }
 
-// ProofLife is how long a proof of a key is valid. It covers a key that was cached
-// for MaxBelief, a call of at most one hour, and half an hour to settle the call.
+// ProofLife is how long a proof of a key is valid. It is the sum of three times:
+// MaxBelief, for which a gateway may cache the key, one hour for the longest call, and
+// half an hour to settle that call.
 const ProofLife = 2 * time.Hour
 
 // MaxBelief bounds how long a gateway caches a key.
@@ -104,8 +105,8 @@ type Used struct {
 	Keys map[string]time.Time `json:"keys" maxProperties:"10000"`
 }
 
-// Follow renews a gateway's lease on its cached keys, and asks for the changes since
-// Seen.
+// Follow renews a gateway's lease on its cached keys, and asks for the changes of keys
+// since the position Seen.
 type Follow struct {
 	Node    string `json:"node" doc:"An id that the gateway has made up for as long as it runs" minLength:"1" maxLength:"64"`
 	Seen    int64  `json:"seen" doc:"The position up to which it has read; -1 at the beginning"`
@@ -218,7 +219,8 @@ func (w *Order) Terms() (t ledger.Terms, err error) {
 	return t, nil
 }
 
-// Balance is a balance, and the part of it that open reservations hold.
+// Balance is the balance of an account, with the part of it that open reservations
+// hold.
 type Balance struct {
 	Posted   ledger.Amount `json:"posted"`
 	Reserved ledger.Amount `json:"reserved"`
@@ -262,7 +264,7 @@ func (c *Charge) Charge() ledger.Charge {
 	}
 }
 
-// Answer is the stored response of a call that is sent again.
+// Answer is the stored response to a call that the caller has sent again.
 type Answer struct {
 	Charge  Charge  `json:"charge"`
 	Balance Balance `json:"balance"`
@@ -279,9 +281,9 @@ type Reserved struct {
 // Capture asks for the payment of a reservation.
 type Capture struct {
 	Answer []byte `json:"answer,omitempty" doc:"The answer, to be kept for a caller that sends its call again, in base64"`
-	// Order is the reservation's order. With it, the platform makes the charge under
-	// the same id even if it does not know the reservation any more, and then checks
-	// balance and caps again.
+	// Order is the reservation's order. If the platform does not know the reservation
+	// any more, it uses the order to make the charge under the same id, and then
+	// checks balance and caps again.
 	Order *Order `json:"order,omitempty"`
 }
 

@@ -61,7 +61,7 @@ func fill(v reflect.Value) {
 	}
 }
 
-// TestEverythingArrives checks that all fields of keys, charges, bindings, changes
+// TestEverythingArrives checks that all fields of keys, charges, bindings, revocations
 // and terms arrive as they were sent.
 func TestEverythingArrives(t *testing.T) {
 	var key keys.Key

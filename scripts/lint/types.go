@@ -8,8 +8,8 @@ import (
 )
 
 // checkTypes type-checks the packages that the patterns name, with their tests and
-// dependencies, for the system in GOOS, and returns the exit status. It compiles
-// nothing, and so takes a fraction of the time that go vet needs for a foreign
+// dependencies, for the system in GOOS. It returns the exit status. Because it
+// compiles nothing, it takes a fraction of the time that go vet needs for a foreign
 // system with an empty cache.
 func checkTypes(patterns []string) int {
 	found, err := packages.Load(&packages.Config{

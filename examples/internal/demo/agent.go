@@ -109,7 +109,8 @@ func textOf(result *mcp.CallToolResult) string {
 	return strings.Join(texts, "\n")
 }
 
-// readMeta returns the call with the charge and the receipt in the result's _meta.
+// readMeta returns a PaidCall with the text, and with the charge and the receipt
+// that meta contains.
 func readMeta(text string, meta mcp.Meta) (*PaidCall, error) {
 	call := &PaidCall{Result: text}
 	raw, err := json.Marshal(meta[metaCharge])

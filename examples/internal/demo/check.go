@@ -50,9 +50,9 @@ func CheckPort(variable, host, port, example, target string) error {
 // the user that runs the server can connect to the socket.
 func Socket(dir, name string) string { return "unix/" + filepath.Join(dir, name) + "|0600" }
 
-// maxSocket bounds the length of a socket's path in bytes on all systems. The
-// bound of the system includes a zero byte at the end: 104 on macOS and BSD, 108
-// on Linux.
+// maxSocket is the length in bytes of the longest socket path that all systems
+// accept. macOS and BSD limit a path to 104 bytes, and Linux to 108. The limits
+// include a zero byte at the end.
 const maxSocket = 103
 
 // CheckAddress is like CheckPort for Caddy's admin address. If the address is a

@@ -71,7 +71,7 @@ func (o Operator) EnsureAccount(ctx context.Context, name string) error {
 }
 
 // EnsureCredits tops up the account's test balance if it is low, and returns the
-// account after that. reason is the reason for the audit record.
+// account after that. The audit record of the top-up contains reason.
 func (o Operator) EnsureCredits(ctx context.Context, name, reason string) (*Account, error) {
 	a, err := o.Account(ctx, name)
 	if err != nil {
@@ -90,8 +90,8 @@ func (o Operator) EnsureCredits(ctx context.Context, name, reason string) (*Acco
 	return o.Account(ctx, name)
 }
 
-// NewKey makes a key of the test environment for the account. It adds flags to the
-// command.
+// NewKey makes a key of the test environment for the account. flags are further
+// flags of the command "key create".
 func (o Operator) NewKey(ctx context.Context, account string, flags ...string) (*Key, error) {
 	k := &Key{}
 	return k, o.Run(ctx, k, append([]string{"key", "create", "--account", account, "--test"}, flags...)...)

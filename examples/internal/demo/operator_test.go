@@ -16,8 +16,8 @@ func file(t *testing.T, text string) string {
 	return name
 }
 
-// TestBalancesCompareExactly checks that decimals are compared exactly, as numbers
-// and not as texts or floats.
+// TestBalancesCompareExactly checks that decimals are compared as exact numbers, and
+// not as texts or floats.
 func TestBalancesCompareExactly(t *testing.T) {
 	for _, c := range []struct {
 		a, b string

@@ -39,7 +39,7 @@ func Spawn(name, log string, environment []string, binary string, args ...string
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close() // the process has its own copy
+	defer file.Close() // the process has its own descriptor
 	cmd := exec.Command(binary, args...)
 	cmd.Env = append(os.Environ(), environment...)
 	cmd.Stdout, cmd.Stderr = file, file
@@ -49,7 +49,7 @@ func Spawn(name, log string, environment []string, binary string, args ...string
 	}
 	p := &Process{name: name, log: log, term: termTimeout, cmd: cmd, done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // ProcessState has the reason
+		_ = cmd.Wait() // cmd.ProcessState has the reason
 		close(p.done)
 	}()
 	return p, nil
@@ -60,7 +60,9 @@ func Spawn(name, log string, environment []string, binary string, args ...string
 func (p *Process) Await(ctx context.Context, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	go func() { // end a call of ready that hangs, because another program has the port and does not answer
+	// A call of ready may hang, because another program has the port and does not
+	// answer. So cancel the call when the process ends.
+	go func() {
 		select {
 		case <-p.done:
 			cancel()

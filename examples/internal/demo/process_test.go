@@ -70,7 +70,7 @@ func TestEarlyEndIsExplained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = p.Await(t.Context(), func(ctx context.Context) error { // as if another program had the port and did not answer
+	err = p.Await(t.Context(), func(ctx context.Context) error { // hangs, as if another program had the port and did not answer
 		<-ctx.Done()
 		return ctx.Err()
 	})

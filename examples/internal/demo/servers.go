@@ -38,7 +38,7 @@ func (s *Servers) StartWeather(ctx context.Context, port string, flags ...string
 }
 
 // StartCaddy starts Farebox with a Caddyfile and waits until it answers at the URL,
-// with any status. Its store may open a moment later.
+// with any status. Farebox may open its store a moment later.
 func (s *Servers) StartCaddy(ctx context.Context, name, log, config, url string, environment []string) (*Process, error) {
 	return s.start(ctx, name, log, url, environment, s.Binaries.Farebox, "run", "--config", config, "--adapter", "caddyfile")
 }

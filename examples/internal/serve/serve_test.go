@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestStopIsClean checks that when its context ends the server stops without an
-// error, even if an idle event stream is open, and that its port is free again.
+// TestStopIsClean checks that the server stops without an error when its context
+// ends, even if an idle event stream is open. Afterwards its port is free again.
 func TestStopIsClean(t *testing.T) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
