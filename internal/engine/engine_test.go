@@ -20,7 +20,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/telemetry"
 )
 
-// closing is a store that records when it is closed.
+// closing is a store that records whether it was closed.
 type closing struct {
 	*sqlitestore.Store
 	closed atomic.Bool

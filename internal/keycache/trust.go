@@ -16,10 +16,10 @@ type trust struct {
 // Clock returns the time since New, for ExtendTrust.
 func (c *Cache) Clock() time.Duration { return c.clock() }
 
-// ExtendTrust allows the use of cached answers until ttl after a given instant.
-// After that, lookups ask the origin until the next call of ExtendTrust. The instant
-// is given twice: from is its time by Clock, and wall its time by the wall clock.
-// Both are needed because Clock may stop while the machine sleeps, and the wall
+// ExtendTrust allows the use of cached answers for ttl, counted from an instant that
+// the caller gives by two clocks: the parameter from is the reading of Clock at that
+// instant, and the parameter wall is the time of day. After ttl, lookups ask the
+// origin until the next call of ExtendTrust. Both clocks are needed because Clock may stop while the machine sleeps, and the wall
 // clock may be set. Before the first call, only Options.TTL limits the use of cached
 // answers.
 //

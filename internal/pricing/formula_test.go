@@ -140,8 +140,8 @@ func TestExpressionIsBoundedInTime(t *testing.T) {
 	}
 }
 
-// TestExpressionMayReadTheWholeBody checks that an expression may search a text of the
-// default max_body once.
+// TestExpressionMayReadTheWholeBody checks that an expression may search through a
+// text that is as long as the default max_body allows.
 func TestExpressionMayReadTheWholeBody(t *testing.T) {
 	b := byExpression(t, `args.text.contains("needle") ? 2 : 1`, 10)
 	arguments := `{"text":"` + strings.Repeat("x", 4<<20-100) + `"}`

@@ -50,7 +50,7 @@ type writer struct {
 	closed bool         // guarded by gate
 	ending chan struct{}
 	ended  chan struct{}
-	err    error // the result of the last flush; it may be read once ended is closed
+	err    error // the result of the last flush; must not be read before the channel ended is closed
 
 	nearCap          func(ledger.Cap)
 	maxResponseBytes int64
