@@ -92,7 +92,7 @@ type App struct {
 	ctx      caddy.Context
 	logger   *slog.Logger
 	source   *stores.Source
-	settings *admin.Settings // never changed once it is complete
+	settings *admin.Settings // never changed after it is complete
 
 	operations func() http.Handler // the admin endpoint, built when it is first needed
 

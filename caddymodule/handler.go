@@ -38,7 +38,7 @@ func init() {
 // for each tool call. The handlers behind it in the route, usually
 // `reverse_proxy`, reach the server.
 //
-// Placeholders it sets, once the token is known to be good:
+// Placeholders it sets, as soon as the token is known to be good:
 //
 // Placeholder | Description
 // ------------|------------

@@ -200,7 +200,7 @@ const startPatience = 5 * time.Second
 // running is the runtime of a config. Requests can wait for it until App.Start sets
 // it.
 type running struct {
-	ready   chan struct{} // closed once runtime is set
+	ready   chan struct{} // closed when the field runtime is set
 	runtime *engine.Runtime
 }
 
@@ -267,7 +267,7 @@ func (t *translated) Unwrap() []error { return []error{t.error, t.as} }
 // RulesOf returns the access rules of a server in the newest config.
 func (s *running) RulesOf(server string) string { return s.runtime.RulesOf(server) }
 
-// AccountName returns the name of an account, "" if it is unknown.
+// AccountName returns the name of an account, or "" if the name is unknown.
 func (s *running) AccountName(ctx context.Context, id string) string {
 	return s.runtime.AccountName(ctx, id)
 }

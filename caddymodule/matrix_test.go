@@ -43,8 +43,9 @@ type matrixRequest struct {
 	method string
 	params string // JSON, without the outer braces
 	needs  string // a scope, or ""
-	// other is the code of a refusal that does not depend on the rights of the key,
-	// and otherRPC is its JSON-RPC code. paid says that the request has a price.
+	// The field other is the code of a refusal that does not depend on the rights of
+	// the key, and the field otherRPC is the JSON-RPC code of that refusal. The
+	// field paid says that the request has a price.
 	other    string
 	otherRPC int
 	paid     bool

@@ -56,8 +56,8 @@ func refused(t *testing.T, h *Handler, refusal *gate.Refusal, original http.Requ
 }
 
 // fetchMetadata sends a request to the metadata handler of an app. As in Caddy, an
-// error of the handler becomes the status. passed reports whether the request went
-// on to the next handler.
+// error of the handler becomes the status. The result passed reports whether the
+// request went on to the next handler.
 func fetchMetadata(app *App, method, url string) (w *httptest.ResponseRecorder, passed bool) {
 	w = httptest.NewRecorder()
 	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {

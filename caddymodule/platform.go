@@ -44,7 +44,7 @@ type Platform struct {
 	app    *App
 
 	running *running
-	api     *platform.Platform // set before running is
+	api     *platform.Platform // set before the field running is
 }
 
 // PlatformServer is a server that charges through the API.

@@ -17,7 +17,8 @@ import (
 
 const registering = `{"redirect_uris":["http://localhost:1/callback"],"token_endpoint_auth_method":"none"}`
 
-// register asks a site to register a client; next is the rest of the site.
+// register asks a site to register a client; the handler next is the rest of the
+// site.
 func register(t *testing.T, app *App, url, contentType string, next caddyhttp.HandlerFunc) (*httptest.ResponseRecorder, error) {
 	t.Helper()
 	app.settings = &admin.Settings{Secrets: &keys.DefaultFormat}

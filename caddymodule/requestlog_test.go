@@ -128,7 +128,7 @@ func (s *loggedSite) call(ctx context.Context, tool string) {
 	_, _, _ = s.post(ctx, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`"}}`, http.Header{"Authorization": {"Bearer " + s.secret}})
 }
 
-// line waits for a record with that message for which ok returns true.
+// line waits for a record with that message for which the function ok returns true.
 func (s *loggedSite) line(t *testing.T, message string, ok func(map[string]any) bool) map[string]any {
 	t.Helper()
 	for deadline := clock.Now().Add(20 * time.Second); ; {

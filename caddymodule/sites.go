@@ -11,8 +11,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/exchange"
 )
 
-// checkSites checks once, for all sites of a config, that farebox guards its
-// servers. It returns an error that names a handler without effect, or a handler
+// checkSites checks a single time, for all sites of a config, that farebox guards
+// its servers. It returns an error that names a handler without effect, or a handler
 // with keys that the access log would contain. It logs a warning for each proxy that
 // bypasses a handler. It runs when the first handler is provisioned, because "caddy
 // validate" runs no later hook.

@@ -26,23 +26,23 @@ import (
 
 const (
 	// sessionVersion is the protocol version that an attack uses in a session,
-	// unless it sets another.
+	// unless the attack sets another version.
 	sessionVersion = "2025-06-18"
-	// attackPatience bounds an attack through the gateway, which answers each one
-	// immediately.
+	// attackPatience is the time limit for an attack through the gateway. The
+	// gateway answers each attack immediately.
 	attackPatience = 5 * time.Second
-	// directPatience bounds an attack sent directly to a server. It can be short,
-	// because the servers run a tool immediately.
+	// directPatience is the time limit for an attack sent directly to a server. This
+	// limit can be short, because the servers run a tool immediately.
 	directPatience = time.Second
 	attackPrice    = ledger.Amount(10_000)
 )
 
 // TestAttackBodies checks promises 1, 7 and 8 against every known way to make the
 // gateway judge a different message than the server runs. Each row of
-// testdata/attacks goes through the gateway to each real server, once for a priced
-// tool and once for a tool without a price. No server receives a body that is not
-// canonical. The priced tool runs only if the call is charged, and the other tool
-// never runs. The gateway answers every attack and keeps serving.
+// testdata/attacks goes through the gateway to each real server, one time for a
+// priced tool and one time for a tool without a price. No server receives a body
+// that is not canonical. The priced tool runs only if the call is charged, and the
+// other tool never runs. The gateway answers every attack and keeps serving.
 func TestAttackBodies(t *testing.T) {
 	t.Parallel()
 	attacks, servers := readAttacks(t), startAttacked(t)
@@ -106,14 +106,14 @@ func TestAttackBodiesBite(t *testing.T) {
 				base := strings.TrimPrefix(server.url, "http://")
 				r := &assault{server: server, address: base, host: base, path: "/mcp", secret: "none", patience: directPatience}
 				var names []string
-				of, ran := make(map[string]int), make(map[string]int) // by file: rows that were sent, and rows for which the server ran the tool
+				of, ran := make(map[string]int), make(map[string]int) // by file: the number of rows that were sent, and the number of rows for which the server ran the tool
 				session := r.begin(t)
 				for i := range attacks {
 					a := &attacks[i]
 					if a.want != attackRefused || a.strange {
 						continue
 					}
-					if session != "" { // the previous attack may have ended it
+					if session != "" { // the previous attack may have ended the session
 						session = r.begin(t)
 					}
 					file, _, _ := strings.Cut(a.where, ":")
@@ -168,7 +168,7 @@ type assault struct {
 	address, host, path, secret string
 	misplaced                   string
 	patience                    time.Duration
-	charges                     map[string]bool // reported in answers
+	charges                     map[string]bool // charges reported in answers
 }
 
 func (r *assault) aim(tool, session string) aim {

@@ -19,8 +19,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// The tools of each attacked server: one free, one priced, and one missing from
-// the price book.
+// The tools of each attacked server. One tool is free, one has a price, and one is
+// missing from the price book.
 const (
 	cheapTool     = "cheap"
 	expensiveTool = "expensive"

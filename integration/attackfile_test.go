@@ -292,8 +292,8 @@ func (at *aim) value(name, argument string) (string, error) {
 	return "", fmt.Errorf("not known")
 }
 
-// encodeBody applies encodings to the body, one after another. encodings are
-// separated by spaces.
+// encodeBody applies encodings to the body, one after another. The parameter
+// encodings names them, separated by spaces.
 func encodeBody(encodings string, body []byte) ([]byte, error) {
 	for _, encoding := range strings.Fields(encodings) {
 		var b bytes.Buffer

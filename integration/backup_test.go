@@ -21,8 +21,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// payers are concurrent callers of a paid tool, which call it repeatedly until they
-// are stopped.
+// payers are concurrent callers of a paid tool. Each caller calls the tool again and
+// again until the test stops the callers.
 type payers struct {
 	mu      sync.Mutex
 	charges []string // charges in the received results
@@ -173,7 +173,7 @@ func onTerminal(t *testing.T, g *harness.Gateway, args ...string) (shown, printe
 	}
 	_ = end.Close() // the command has its own copy
 	var text bytes.Buffer
-	_, _ = io.Copy(&text, terminal) // fails once the command has closed the terminal
+	_, _ = io.Copy(&text, terminal) // fails after the command has closed the terminal
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, text.String())
 	}
@@ -196,8 +196,8 @@ func longBooks(t *testing.T, g *harness.Gateway, n int) {
 }
 
 // TestProgress: long-running commands show their progress on a terminal, both
-// through the running server and directly on the store. With --json, or without
-// a terminal on standard error, they show none.
+// through the running server and directly on the store. With --json, or without a
+// terminal on standard error, they show no progress.
 func TestProgress(t *testing.T) {
 	g := binaries.StartGateway(t, harness.Site("http://127.0.0.1:1", "server weather", "provider acme", "free list_cities"))
 	g.CLI(t, nil, "account", "create", "alice")

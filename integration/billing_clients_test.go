@@ -156,8 +156,8 @@ func (r *refusedClient) converse(t *testing.T) {
 	r.expires(t)
 }
 
-// expires makes calls with a key that expires soon, until one is refused. Then it
-// extends the key's expiry.
+// expires makes calls with a key that expires soon, until a call is refused. Then
+// the method extends the key's expiry.
 func (r *refusedClient) expires(t *testing.T) {
 	t.Helper()
 	short := r.gateway.NewKey(t, "alice", "--kind", "personal", "--name", "short", "--scope", "billing.read", "--expires", "3s")

@@ -17,8 +17,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// billingCaddyfile returns the Caddyfile of examples/billing with the server at
-// the given base URL. edit, unless nil, makes further changes.
+// billingCaddyfile returns the Caddyfile of examples/billing with the server at the
+// given base URL. The parameter edit, unless nil, makes further changes.
 func billingCaddyfile(t *testing.T, upstream string, edit *strings.Replacer) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(binaries.Root, "examples", "billing", "Caddyfile"))
@@ -92,7 +92,7 @@ func (h holder) String() string { return h.kind + " with " + strings.Join(h.scop
 // pays reports whether the key may be charged.
 func (h holder) pays() bool { return h.kind == "agent" || slices.Contains(h.scopes, "agent:connect") }
 
-// lacks returns the scopes that x needs and the key lacks.
+// lacks returns the scopes that the thing x needs and the key lacks.
 func (h holder) lacks(x thing) (lacking []string) {
 	carried := slices.Clone(h.scopes)
 	for _, s := range h.scopes {
@@ -249,8 +249,8 @@ func (w *walk) prompts(t *testing.T) {
 }
 
 // notified subscribes to changes of an invoice, which needs the same scopes as
-// reading it. It does nothing in the protocol version without sessions, which has
-// another request for that.
+// reading it. In the protocol version without sessions it does nothing, because that
+// version uses another request for subscriptions.
 func (w *walk) notified(t *testing.T) {
 	if w.session.InitializeResult().ProtocolVersion == "2026-07-28" {
 		return
@@ -263,8 +263,8 @@ func (w *walk) notified(t *testing.T) {
 	w.outcome(t, "resource:"+billingInvoice.name, billingInvoice, err)
 }
 
-// sees checks the entries of a list that the gateway returned. They must be exactly
-// those things in all that the key may use.
+// sees checks the entries of a list that the gateway returned. The list must show
+// each thing in the parameter all that the key may use, and no other thing.
 func (w *walk) sees(t *testing.T, list string, listed []string, all ...thing) {
 	t.Helper()
 	var want []string
@@ -280,9 +280,9 @@ func (w *walk) sees(t *testing.T, list string, listed []string, all ...thing) {
 	}
 }
 
-// outcome checks err, the outcome of a request for x that is not a tool call. The
-// request must succeed if the key has all scopes that x needs, and be refused
-// otherwise.
+// outcome checks the error err, which is the outcome of a request for the thing x.
+// The request is not a tool call. It must succeed if the key has all scopes that the
+// thing needs, and be refused otherwise.
 func (w *walk) outcome(t *testing.T, name string, x thing, err error) {
 	t.Helper()
 	lacking := w.holder.lacks(x)

@@ -14,7 +14,7 @@ import (
 
 // TestCaddyfiles checks every Caddyfile in the repository, and every block of a
 // document that is marked as a Caddyfile. Each is valid, adapts to JSON without a
-// warning, and is formatted like the output of "caddy fmt". Validating it writes no
+// warning, and is formatted like the output of "caddy fmt". The validation writes no
 // files. A block with only a fragment of a Caddyfile has another mark (see frames).
 // The files in config/scopes are fragments for the scopes block.
 func TestCaddyfiles(t *testing.T) {

@@ -178,8 +178,8 @@ func (b *bench) freeCall(t *testing.T) {
 }
 
 // paidCall checks promises 1 and 4. The result has a receipt, the balance falls by
-// the price, the provider earns it, and exactly one charge is listed. The server ran
-// the call once.
+// the price, the provider earns the price, and exactly one charge is listed. The
+// server ran the call one time.
 func (b *bench) paidCall(t *testing.T) {
 	account, key := b.gateway.NewAgent(t, "buyer", "5.00")
 	earned := b.gateway.Account(t, "acme").Balance

@@ -85,8 +85,8 @@ func converse(t *testing.T, g *harness.Gateway, account string, call caller) {
 	expect("echo", echo, false, "0.00", "Echo: hello")
 	expect("echo", echo, true, "0.00", `The tool "echo" was not called and nothing was charged`, "one call costs 0.01 USD", "has only 0.00 USD available", "top the account up")
 	// The list of tools does not show get-env, because the tool has no price. The
-	// inspector looks for a tool in the list before it calls it, so the text may be
-	// the inspector's own.
+	// inspector looks for a tool in the list before calling the tool, so the text
+	// may be the inspector's own.
 	expect("get-env", map[string]any{}, true, "0.00", "get-env")
 	expect("get-annotated-message", free, false, "0.00", "Operation completed successfully")
 	g.CLI(t, nil, "credit", account, "0.02", "--reason", "the user has read it")
@@ -225,8 +225,8 @@ func mcpRemote(t *testing.T, g *harness.Gateway, secret string) caller {
 	return inSession(session)
 }
 
-// inspector runs the inspector's command line once per call, as its users do.
-// The inspector prints errors to stderr.
+// inspector runs the inspector's command line one time for each call, as the
+// inspector's users do. The inspector prints errors to stderr.
 func inspector(t *testing.T, g *harness.Gateway, secret string) caller {
 	launcher := binaries.Module(t, "@modelcontextprotocol", "inspector", "clients", "launcher", "build", "index.js")
 	return func(t *testing.T, tool string, args map[string]any) told {

@@ -10,9 +10,9 @@ import (
 )
 
 // TestClusterCommands: the commands also work directly on the database while
-// gateways have it open. Their changes take effect everywhere at once, and every
-// gateway refuses a deleted key once the command has returned. The error of a
-// command that works only on store files names the alternative.
+// gateways have it open. Their changes take effect immediately at every gateway, and
+// every gateway refuses a deleted key as soon as the command has returned. A command
+// that works only on store files fails with an error that names the alternative.
 func TestClusterCommands(t *testing.T) {
 	cluster := startCluster(t, &postgres, harness.OnPostgres(harness.Site("http://127.0.0.1:1", "server nowhere", "provider acme", "free *")))
 	g := cluster.Nodes[0]

@@ -31,9 +31,9 @@ const (
 	frozenCalls    = workerJSON // the path of the site for calls; sessions use /mcp
 	// frozenSlack is the delay a busy machine may add to the lease.
 	frozenSlack = 1500 * time.Millisecond
-	// frozenLongest bounds a call at a healthy node while the other node is frozen.
-	// It is far below the time after which the database gives up on the locks of a
-	// silent client.
+	// frozenLongest is the time limit for a call at a healthy node while the other
+	// node is frozen. It is far below the time after which the database gives up on
+	// the locks of a silent client.
 	frozenLongest = 3 * time.Second
 )
 
@@ -95,8 +95,8 @@ type queued struct {
 	conn               net.Conn
 }
 
-// queue connects q to the node that freezes. If warm is set, it also makes a call on
-// the connection.
+// queue connects the request q to the node that freezes. If the parameter warm is
+// set, queue also makes a call on the connection.
 func (f *frozen) queue(q *queued, warm bool) {
 	f.t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+f.sick().Port)

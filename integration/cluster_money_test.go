@@ -49,7 +49,7 @@ func hotSite(w *worker) string {
 	return harness.OnPostgres(withHandle(site, free, hotQuota))
 }
 
-// hotGame lets many callers spend one account's funds at all nodes at once.
+// hotGame lets many callers spend one account's funds at all nodes at the same time.
 type hotGame struct {
 	cluster *harness.Cluster
 	client  *http.Client
@@ -107,10 +107,10 @@ func (game *hotGame) play(t *testing.T, r hotRound, secrets []string) (o hotOutc
 }
 
 // TestClusterHotAccount checks promise 3 across nodes. With several keys of one
-// account, 64 callers call at once through three gateways. The account has a balance
-// for ten calls, a balance that calls with several prices share, a cap for ten
-// calls, or a quota that makes ten calls free. Together the callers spend exactly
-// the available funds, and the server runs exactly the paid calls.
+// account, 64 callers call at the same time through three gateways. The account has
+// a balance for ten calls, a balance that calls with several prices share, a cap for
+// ten calls, or a quota that makes ten calls free. Together the callers spend
+// exactly the available funds, and the server runs exactly the paid calls.
 func TestClusterHotAccount(t *testing.T) {
 	random := seeded(t)
 	w := startWorker(t)

@@ -29,8 +29,8 @@ const (
 // outage is a disturbance of a cluster under load.
 type outage struct {
 	name string
-	// strike causes the outage and returns when it is over. The nodes may still have
-	// to recover from it by themselves.
+	// strike causes the outage and returns when the outage is over. The nodes may
+	// still have to recover from the outage by themselves.
 	strike func(o *outages)
 	node   bool // the outage breaks clients' connections to a gateway
 }

@@ -23,7 +23,7 @@ const (
 	crowdLive    = 12                    // working keys in use
 	crowdDead    = 6                     // revoked keys still in use
 	crowdCallers = 3                     // number of callers at each node
-	crowdPace    = 15 * time.Millisecond // between two calls of one caller
+	crowdPace    = 15 * time.Millisecond // the time between two calls of one caller
 	crowdChanges = 100                   // key changes in a round
 	// revokeAim is the target for the 99th percentile of the durations of changes.
 	// Because the test may run on a busy machine, it only requires that the median
@@ -117,7 +117,7 @@ func (c *crowd) load(ctx context.Context, g *harness.Gateway, random *rand.Rand)
 	}
 }
 
-// everywhere makes calls with the key at all nodes at once.
+// everywhere makes calls with the key at all nodes at the same time.
 func (c *crowd) everywhere(v *victim) {
 	var calls sync.WaitGroup
 	for _, g := range c.cluster.Nodes {
@@ -214,7 +214,7 @@ func TestClusterRevocation(t *testing.T) {
 	cluster.Nodes[1].VerifyLedger(t)
 }
 
-// percentile returns the n-th percentile.
+// percentile returns the n-th percentile of the durations.
 func percentile(of []time.Duration, n int) time.Duration {
 	if len(of) == 0 {
 		return 0

@@ -24,7 +24,8 @@ func pollingCluster(t *testing.T) (*polling, *harness.Cluster) {
 		"price polled 0.01", "price held 0.01", "price failing 0.01", "price direct 0.01", "free free")))
 }
 
-// at returns a copy of the visitor, with its session, that talks to another node.
+// at returns a copy of the visitor that uses the same session but sends its requests
+// to another node.
 func (v *visitor) at(g *harness.Gateway) *visitor {
 	other := *v
 	other.g = g
@@ -33,9 +34,9 @@ func (v *visitor) at(g *harness.Gateway) *visitor {
 
 // TestClusterSessions checks promise 1 across nodes. A session that began at one
 // node continues at all others, and only its owner can end it. After a paid call's
-// stream breaks off at one node, the call can be resumed at another, at several at
-// once, and after the first node is gone. The server runs it once, and it is charged
-// once.
+// stream breaks off at one node, the call can be resumed at another node, at several
+// nodes at the same time, and after the first node is gone. The server runs the call
+// one time, and the call is charged one time.
 func TestClusterSessions(t *testing.T) {
 	p, cluster := pollingCluster(t)
 	a, b, c := cluster.Nodes[0], cluster.Nodes[1], cluster.Nodes[2]
@@ -111,9 +112,9 @@ func TestClusterSessions(t *testing.T) {
 }
 
 // TestClusterRepeats checks promise 2 across nodes. The same call with one
-// idempotency key arrives at all nodes at once. The server runs it once, it is
-// charged once, and each caller gets that result, at once or when the first call has
-// ended.
+// idempotency key arrives at all nodes at the same time. The server runs the call
+// one time, the call is charged one time, and each caller gets that result,
+// immediately or when the first call has ended.
 func TestClusterRepeats(t *testing.T) {
 	server, upstream := newCounted(t)
 	cluster := startCluster(t, &postgres, harness.OnPostgres(harness.Site(upstream, "server counted", "provider acme", "unpriced 0.01")))

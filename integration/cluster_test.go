@@ -20,7 +20,7 @@ var clusterRounds = flag.Int("cluster-rounds", 1, "by how many times the tests o
 const clusterNodes = 3
 
 // workerSite returns the Caddyfile for a cluster in front of a worker. The tool dig
-// is free, weave and mill cost 0.01 each, and mill needs a scope.
+// is free. The tools weave and mill cost 0.01 each, and the tool mill needs a scope.
 func workerSite(w *worker, directives ...string) string {
 	return harness.OnPostgres(harness.Site(w.url, append([]string{"server worker", "provider acme",
 		"free dig", "price weave 0.01", "price mill 0.01", "scope mill trade"}, directives...)...), "scopes {", "trade", "}")
@@ -34,7 +34,9 @@ func startCluster(t *testing.T, server *pgtest.Cluster, caddyfile string) *harne
 	return binaries.StartCluster(t, clusterNodes, dsn, caddyfile)
 }
 
-// withHandle returns site with the /mcp handler of other added under path.
+// withHandle copies the /mcp handler of the Caddyfile in the parameter other into
+// the Caddyfile in the parameter site, under the given path. It returns the combined
+// Caddyfile.
 func withHandle(site, other, path string) string {
 	const begin, end = "\thandle /mcp* {", "\thandle {"
 	block := other[strings.Index(other, begin):strings.Index(other, end)]

@@ -31,7 +31,7 @@ const (
 	oddTable = "docs/compatibility-table.md"
 	oddPrice = ledger.Amount(10_000)
 	// oddPatience is how long a client waits for an answer that may never come. The
-	// gateway's handler at /mcp/brief gives up on the server earlier, after
+	// gateway's handler at /mcp/brief gives up on the server earlier, after the time
 	// oddMaxCall.
 	oddPatience = 12 * time.Second
 	oddMaxCall  = "3s"
@@ -60,7 +60,7 @@ type oddCell struct {
 	outcome  outcome
 	ran      int           // number of requests that reached the server
 	charges  int           // number of charges for the request
-	charged  ledger.Amount // net of refunds
+	charged  ledger.Amount // the charged amount minus refunds
 }
 
 // oddRow is a row of the compatibility table: an oddity in one form (JSON or
@@ -86,16 +86,16 @@ type oddBench struct {
 
 // TestCompatibilityTable checks promises 1, 2 and 9 for servers that deviate from
 // the protocol. A client gets the same answer through the gateway as directly from
-// the server, and pays for it if it is a result. Where the two answers differ, the
-// table in docs gives the reason. The test compares its outcomes with that table.
-// With the flag -update it writes the table.
+// the server, and pays for the answer if it is a result. Where the two answers
+// differ, the table in docs gives the reason. The test compares its outcomes with
+// that table. With the flag -update, the test writes the table.
 func TestCompatibilityTable(t *testing.T) {
 	t.Parallel()
 	b := newOddBench(t)
 	old := readTable(t)
 	// Rows that the table in docs records as hanging get many concurrent callers,
-	// because those callers only wait. All other rows get few, so that no call is
-	// slow because the CPU is busy.
+	// because those callers only wait. All other rows get few concurrent callers, so
+	// that no call is slow because the CPU is busy.
 	var quick, hanging []*oddRow
 	for _, row := range b.rows {
 		if strings.Contains(old[row.title()], "hangs") {
@@ -240,8 +240,8 @@ func (o *oddity) concerns(client string, stateless bool, w way) bool {
 	return w != wayPaid || o.ask == calls
 }
 
-// ask makes the requests of all cells of the rows. Each client makes hands requests
-// at a time.
+// ask makes the requests of all cells of the rows. Each client makes several
+// requests at the same time, and the parameter hands is their number.
 func (b *oddBench) ask(t *testing.T, rows []*oddRow, hands int, patience time.Duration) {
 	t.Helper()
 	queues := map[string][]*oddCell{}

@@ -26,10 +26,10 @@ const (
 )
 
 // TestExactlyTen checks promise 3. 64 callers with several keys of one account call
-// at once, with a balance for ten calls. Ten get a result, 54 are refused because
-// the balance is too low, and the server runs ten calls. The tools answer at once,
-// answer slowly, or wait until ten calls are running. They answer in JSON and in
-// event streams.
+// at the same time, with a balance for ten calls. Ten get a result, 54 are refused
+// because the balance is too low, and the server runs ten calls. The tools answer
+// immediately, answer slowly, or wait until ten calls are running. They answer in
+// JSON and in event streams.
 func TestExactlyTen(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -84,8 +84,8 @@ func takeTime(seed uint64) func(context.Context, int64) {
 	}
 }
 
-// rendezvous returns a function for worker.work that returns once ten calls are
-// running, so that all their reservations are open at the same time.
+// rendezvous returns a function for worker.work that returns as soon as ten calls
+// are running, so that all their reservations are open at the same time.
 func rendezvous() func(context.Context, int64) {
 	var here atomic.Int64
 	all := make(chan struct{})
@@ -149,8 +149,9 @@ func (game *tenGame) play(t *testing.T, round int) {
 	}
 }
 
-// call makes one call. ok is true if the call got a result, and false if it was
-// refused because the balance is too low. Any other outcome is an error.
+// call makes one call. The result ok is true if the call got an answer that is a
+// result, and false if the call was refused because the balance is too low. Any
+// other outcome is an error.
 func (game *tenGame) call(ctx context.Context, n int) (ok bool, err error) {
 	url := game.gateway.Endpoint() + strings.TrimPrefix([]string{workerStreams, workerJSON}[n%2], "/mcp")
 	body := harness.ToolCall(n, pick(workerTools, n), `{}`)

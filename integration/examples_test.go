@@ -28,8 +28,8 @@ type example struct {
 	output      string
 }
 
-// startExample starts the program and returns once it has printed its report.
-// Variables ending in ADMIN hold addresses, the others ports.
+// startExample starts the program and returns as soon as the program has printed its
+// report. Variables ending in ADMIN hold addresses, the others ports.
 func startExample(t *testing.T, name string, variables ...string) *example {
 	t.Helper()
 	e := &example{dir: t.TempDir(), ports: map[string]string{}}
@@ -83,8 +83,8 @@ func pay(t *testing.T, session *mcp.ClientSession, tool string) *harness.Paid {
 	return charge
 }
 
-// charges returns the number of charges of the demo account. admin is the variable
-// that names the admin address of the server to ask.
+// charges returns the number of charges of the demo account. The parameter admin is
+// the name of the variable with the admin address of the server to ask.
 func (e *example) charges(t *testing.T, admin string) int {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binaries.Farebox, "farebox", "charge", "list", "--account", "demo", "--json", "--address", e.address(admin))

@@ -34,10 +34,10 @@ func startGatewayOnly(t *testing.T, upstream string) (platform, gateway *harness
 	return platform, gateway
 }
 
-// TestGatewayWithoutAStore: a gateway without a store of its own charges
-// through a platform. The platform decides which provider earns. A deleted key
-// stops working once the platform's command has returned. Paid calls are
-// refused while the platform is down, and they succeed again when it is back.
+// TestGatewayWithoutAStore: a gateway without a store of its own charges through a
+// platform. The platform decides which provider earns. A deleted key stops working
+// as soon as the platform's command has returned. Paid calls are refused while the
+// platform is down, and they succeed again when the platform is back.
 func TestGatewayWithoutAStore(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -107,8 +107,8 @@ func TestGatewayWithoutAStore(t *testing.T) {
 }
 
 // TestCallOutlivesItsPlatform: if the platform crashes and loses a call's
-// reservation, the call is still charged when its answer comes, once and under
-// its own id.
+// reservation, the call is still charged when its answer comes. The gateway charges
+// the call one time and under the call's own id.
 func TestCallOutlivesItsPlatform(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t))

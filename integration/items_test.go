@@ -275,9 +275,9 @@ func (l *library) lists(t *testing.T) {
 	}
 }
 
-// TestItemsAreReplayed: a prompt, a resource and a method that are requested
-// twice with one idempotency key reach the server once and cost once. The key is
-// refused for other parameters.
+// TestItemsAreReplayed: a prompt, a resource and a method that are requested twice
+// with one idempotency key reach the server one time and are charged one time. The
+// key is refused for other parameters.
 func TestItemsAreReplayed(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, startLibrary(t, true))

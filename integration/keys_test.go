@@ -164,9 +164,9 @@ func TestDispatchedCallOutlivesItsKey(t *testing.T) {
 	}
 }
 
-// TestKeyThatEndsWhileItsBodyComes: promise 6. A client controls how fast the
-// body of its request arrives. The gateway therefore checks the key when the
-// body is complete, not when it begins.
+// TestKeyThatEndsWhileItsBodyComes: promise 6. A client controls how fast its
+// request's body arrives. The gateway therefore checks the key when the body is
+// complete, not when the body begins.
 func TestKeyThatEndsWhileItsBodyComes(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01"))

@@ -13,7 +13,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgtest"
 )
 
-// binaries are built once and shared by all tests.
+// binaries are built a single time and shared by all tests.
 var binaries *harness.Binaries
 
 // postgres is the server shared by all tests that leave it intact. The first

@@ -23,9 +23,10 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// oauthSites returns a Caddyfile with four servers in one site: weather in
-// handle_path, slash in handle with a URL that ends with a slash, plain in
-// handle_path without oauth, and root for all other paths.
+// oauthSites returns a Caddyfile with four servers in one site. The server named
+// weather is in handle_path. The server named slash is in handle, and its URL ends
+// with a slash. The server named plain is in handle_path and has no oauth. The
+// server named root serves all other paths.
 func oauthSites(upstream, issuer string) string {
 	site := strings.TrimPrefix(upstream, "http://")
 	farebox := func(server, resource string) string {
@@ -46,8 +47,8 @@ func oauthSites(upstream, issuer string) string {
 		"handle {\n" + farebox("root", "") + "\n}\n}\n"
 }
 
-// issuer starts an authorization server that serves only its metadata, and
-// returns its URL.
+// issuer starts an authorization server that serves only its own metadata. The
+// function issuer returns the URL of this server.
 func issuer(t *testing.T) string {
 	t.Helper()
 	var server *httptest.Server

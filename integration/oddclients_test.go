@@ -60,8 +60,8 @@ func (p place) version() string {
 
 // oddClient is an MCP client.
 type oddClient interface {
-	// ask sends the question once in an open session and waits for the answer, but
-	// no longer than patience.
+	// ask sends the question one time in an open session. It waits for the answer,
+	// but no longer than the duration in the parameter patience.
 	ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error)
 }
 
@@ -144,8 +144,8 @@ func plainJSON(raw []byte) string {
 	return string(out)
 }
 
-// withoutOwn removes the values Farebox adds or sets: its own members of _meta,
-// and the cacheScope of a list.
+// withoutOwn removes the values that Farebox adds or sets: Farebox's own members of
+// _meta, and the cacheScope of a list.
 func withoutOwn(value any) any {
 	switch v := value.(type) {
 	case []any:

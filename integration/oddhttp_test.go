@@ -33,8 +33,8 @@ var bigZip = sync.OnceValue(func() string { return zipped(strings.Repeat("x", 2<
 
 func asItIs(text string) string { return text }
 
-// encoded returns a server that encodes its answers with encode and labels them
-// with encoding.
+// encoded returns a server that encodes its answers with the function encode. The
+// server labels the answers with the name in the parameter encoding.
 func encoded(name, encoding string, encode func(string) string) oddity {
 	return oddity{name: name, forms: inBoth, play: func(o *odd) {
 		// The encoders store a short text uncompressed, so a client without a

@@ -106,8 +106,8 @@ func (p *lineProgram) read(out *bufio.Reader, number func([]byte) (int64, bool))
 	}
 }
 
-// do takes a new question number, sends the message that write returns for it,
-// and waits for the answer with this number.
+// do takes a new question number, sends the message that the function write returns
+// for this number, and waits for the answer with this number.
 func (p *lineProgram) do(ctx context.Context, write func(n int64) any) ([]byte, error) {
 	n := p.n.Add(1)
 	line, err := json.Marshal(write(n))
@@ -197,8 +197,8 @@ func (c *tsOddClient) ask(ctx context.Context, patience time.Duration, p place, 
 	return o.settle(q), nil
 }
 
-// remoteOddClient runs mcp-remote, a bridge for programs that support only
-// servers on stdin and stdout. It has one process for each place.
+// remoteOddClient runs mcp-remote, a bridge for programs that support only servers
+// on stdin and stdout. The client has one process for each place.
 type remoteOddClient struct {
 	t  *testing.T
 	mu sync.Mutex
@@ -214,7 +214,7 @@ func newRemoteOddClient(t *testing.T) *remoteOddClient {
 // The callers share them.
 const remoteBridges = 2
 
-// bridge returns a process for the place with an open session.
+// bridge returns a process that has an open session with the given place.
 func (c *remoteOddClient) bridge(p place) (*lineProgram, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

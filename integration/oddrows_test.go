@@ -84,7 +84,8 @@ func called(name, tool string) oddity {
 	return o
 }
 
-// oddText returns a good answer with add appended to its text.
+// oddText returns a good answer with the parameter add appended to the text of the
+// answer.
 func oddText(add string) string { return strings.Replace(oddGood, "the answer", "the answer"+add, 1) }
 
 // oddWith returns a good answer with another member in its result.

@@ -13,17 +13,18 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// oddServer is an MCP server with a behaviour that each request selects: a call
-// by the argument "odd", a list by its cursor, and a notification by the
-// parameter "odd". It answers all other requests correctly, under /mcp/session
-// for the versions up to 2025-11-25 and under /mcp/stateless for 2026-07-28.
+// oddServer is an MCP server with a behaviour that each request selects. A call
+// selects it by the argument "odd". A request for a list selects it by the cursor,
+// and a notification selects it by the parameter "odd". The server answers all other
+// requests correctly, under /mcp/session for the versions up to 2025-11-25 and under
+// /mcp/stateless for 2026-07-28.
 type oddServer struct {
 	raw       *harness.RawServer
 	oddities  []oddity
 	elsewhere string // URL of another server, the target of redirects
 
 	mu       sync.Mutex
-	ran      map[string]int // requests by token
+	ran      map[string]int // number of requests, by token
 	sessions int
 }
 

@@ -14,8 +14,8 @@ import (
 )
 
 // platformSite is a Caddyfile with an MCP server that the gateway sells, and with
-// the platform's API. The API is under /api, and under /under with the prefix
-// stripped.
+// the platform's API. The API is under the path /api. It is also under the path
+// /under, where the site strips the prefix.
 const platformSite = `{
 	admin {$CADDY_ADMIN}
 	grace_period 1s

@@ -21,19 +21,19 @@ import (
 // resumability).
 //
 //	polled      closes the stream before the answer
-//	held        leaves the stream open, and answers on the next one
-//	failing     as polled, but the answer is a JSON-RPC error
-//	free        as polled, but the call is free
-//	direct      answers at once
+//	held        leaves the stream open, and answers on the next stream
+//	failing     works like polled, but the answer is a JSON-RPC error
+//	free        works like polled, but the call is free
+//	direct      answers immediately
 //	hidden      has no price, so the gateway hides it from clients
 type polling struct {
 	url string
 
 	mu     sync.Mutex
-	runs   map[string]int // by tool
-	seen   []string       // session ids and event ids
+	runs   map[string]int // number of runs, by tool
+	seen   []string       // session ids and event ids in the received requests
 	ids    map[string]json.RawMessage
-	broken chan string // gets the tool's name when the client leaves the stream
+	broken chan string // receives the tool's name when the client leaves the stream
 
 	session string // id of the session that the next client begins
 	refused int    // the server refuses this number of further requests to resume a stream

@@ -26,7 +26,7 @@ var forecast = harness.ToolCall(7, "get_forecast", `{"city":"Oslo"}`)
 // that newStub got.
 type stub struct {
 	url  string
-	seen chan *http.Request // each with its trailer
+	seen chan *http.Request // the requests, each with its trailer
 }
 
 func newStub(t *testing.T, answer http.HandlerFunc) *stub {
@@ -117,8 +117,8 @@ func TestIdentityIsTheGatewaysOwn(t *testing.T) {
 }
 
 // TestRetryKeyInHeader: a call that is sent again with the same Idempotency-Key
-// header runs once, is charged once, and gets the first answer. The gateway does not
-// forward the header, because transports retry requests that have it.
+// header runs one time, is charged one time, and gets the first answer. The gateway
+// does not forward the header, because transports retry requests that have it.
 func TestRetryKeyInHeader(t *testing.T) {
 	t.Parallel()
 	var breaks atomic.Bool
@@ -154,7 +154,7 @@ func TestRetryKeyInHeader(t *testing.T) {
 	if answer := send("k2"); answer.Code() != "UPSTREAM_FAILED" {
 		t.Errorf("the server broke off: %d %s", answer.Status, answer.Body)
 	}
-	for _, want := range []string{"k1", "k2"} { // the server got one request for each, without the header
+	for _, want := range []string{"k1", "k2"} { // the server got one request for each key, without the header
 		r := <-server.seen
 		if r.Header.Get("Idempotency-Key") != "" {
 			t.Errorf("%s: the header reached the server", want)

@@ -222,7 +222,8 @@ func noSecretsIn(t *testing.T, dir, printed string) {
 	}
 }
 
-// childrenOf lists the child processes of parent (proc(5)).
+// childrenOf lists the child processes of the process with the id in the parameter
+// parent (see proc(5)).
 func childrenOf(t *testing.T, parent int) []int {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")

@@ -56,8 +56,8 @@ func TestTooOftenHoldsNothing(t *testing.T) {
 	}
 }
 
-// endless returns a body that has only this text and then stays open until its
-// request ends.
+// endless returns a body that consists of the given text and then stays open until
+// the request ends.
 func endless(text string) io.Reader {
 	r, w := io.Pipe()
 	go func() {

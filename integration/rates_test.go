@@ -34,8 +34,8 @@ type limited struct {
 	body                    string
 }
 
-// fresh is a client that keeps no connections, because a reload could close a
-// kept one.
+// fresh is a client that keeps no connections, because a reload could close a kept
+// connection.
 var fresh = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 // ask posts a body and reads an answer in either style of errors. At a reload,
@@ -141,7 +141,8 @@ func split(t *testing.T, answers []limited, limit int) (served []int, refused []
 	return served, refused
 }
 
-// countdown returns the integers from from-1 down to to.
+// countdown returns a descending list of integers. The first is the parameter from
+// minus 1, and the last is the parameter to.
 func countdown(from, to int) (all []int) {
 	for i := from - 1; i >= to; i-- {
 		all = append(all, i)
@@ -150,9 +151,9 @@ func countdown(from, to int) (all []int) {
 }
 
 // TestRateLimit: 64 concurrent callers share a burst of 20 calls. Exactly 20 calls
-// get answers, each with a different Remaining. The refusals give the time to wait,
-// in both styles of errors. Neither a reload nor a rotation of the key resets the
-// limit. Another key has its own limit.
+// get answers, and each answer has a different value of Remaining. The refusals give
+// the time to wait, in both styles of errors. Neither a reload nor a rotation of the
+// key resets the limit. Another key has its own limit.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
 	for _, style := range []string{"mcp", "http"} {
@@ -345,7 +346,7 @@ func TestHandshakesCountApart(t *testing.T) {
 		t.Errorf("%d calls were served, and the server ran %d; want one", served, n)
 	}
 
-	// The limit of handshakes is 60 at once and one more each second.
+	// The limit of handshakes allows a burst of 60, and one more each second.
 	began, pinged := clock.Now(), 0
 	var refused limited
 	for refused.code == "" {

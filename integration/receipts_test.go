@@ -71,7 +71,7 @@ func TestReceiptsAreCheckedOffline(t *testing.T) {
 	}
 }
 
-// takeKeys writes the public keys that an operator publishes to a file.
+// takeKeys makes a file with the public keys that an operator publishes.
 func takeKeys(t *testing.T, gateway *harness.Gateway) (file string) {
 	t.Helper()
 	set, err := gateway.Command("receipt", "keys")

@@ -139,8 +139,9 @@ func TestOutsideOfMCP(t *testing.T) {
 }
 
 // TestForeignPagesAreKeptOut: a request from a web page of another origin gets a 403
-// before the gateway looks at its token. So does a request for a foreign host name,
-// as a page sends it if its domain name was pointed at this machine.
+// before the gateway looks at its token. A request for a foreign host name gets the
+// same answer. A page sends such a request if the page's domain name was pointed at
+// this machine.
 func TestForeignPagesAreKeptOut(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -237,8 +238,8 @@ func TestCaptureFails(t *testing.T) {
 	}
 }
 
-// spoil overwrites a database and its companion files in place, so that the
-// process that has it open reads garbage.
+// spoil overwrites a database and its companion files in place, so that the process
+// that has the database open reads garbage.
 func spoil(t *testing.T, database string) {
 	t.Helper()
 	for _, suffix := range []string{"", "-wal", "-shm"} {

@@ -29,7 +29,8 @@ const (
 	fareboxPath = "github.com/fareboxhq/farebox"
 	caddyPath   = "github.com/caddyserver/caddy/v2"
 
-	// releasePatience bounds a build of all of Caddy with an empty cache.
+	// releasePatience is the time limit for a build of all of Caddy with an empty
+	// cache.
 	releasePatience = 8 * time.Minute
 )
 
@@ -197,8 +198,8 @@ func trackedFiles(t *testing.T) []modzip.File {
 	return files
 }
 
-// buildRelease runs xcaddy as users do, except that this module comes from
-// proxy.
+// buildRelease runs xcaddy as users do, except that this module comes from the
+// module proxy at the URL in the parameter proxy.
 func buildRelease(t *testing.T, dir, proxy, caddyVersion, version, output string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), releasePatience)
@@ -228,7 +229,8 @@ func goEnv(t *testing.T, name string) string {
 	return strings.TrimSpace(string(value))
 }
 
-// runRelease runs the binary in a writable directory, and returns its output.
+// runRelease runs the binary in a writable directory, and returns the output of the
+// binary.
 func runRelease(t *testing.T, binary string, args ...string) string {
 	t.Helper()
 	home := t.TempDir()

@@ -82,7 +82,7 @@ func TestReload(t *testing.T) {
 
 	end := g.Metrics(t)
 	// The cache keeps the key for a minute. So a cache that survives the reloads
-	// loads the key from the store at most once a minute.
+	// loads the key from the store at most one time a minute.
 	if n := end[`farebox_key_lookups_total{result="found",source="store"}`] - loads; n > 3 {
 		t.Errorf("the key was loaded %v times: the cache was lost", n)
 	}
@@ -258,8 +258,8 @@ func TestOneRuntimeForAllSpellings(t *testing.T) {
 }
 
 // TestAnotherStoreAndBack: a config with another store takes over. A reload can
-// return to the first store at once, while the old config may still be closing
-// it.
+// return to the first store immediately, while the old config may still be closing
+// that store.
 func TestAnotherStoreAndBack(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	site := harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01")

@@ -23,8 +23,8 @@ import (
 type counted struct {
 	mu      sync.Mutex
 	runs    map[string]int
-	ids     map[string]int // requests by id
-	started chan struct{}  // receives when a slow call begins
+	ids     map[string]int // number of requests, by id
+	started chan struct{}  // receives a value when a slow call begins
 	finish  chan struct{}  // closed to let slow calls end
 }
 
@@ -126,10 +126,10 @@ func withKey(t *testing.T, g *harness.Gateway, secret, key, body string) *harnes
 	return answer
 }
 
-// TestRepeatedCall: promise 2. A call that is sent again with its idempotency
-// key gets the first result and the first charge, under the new request's id.
-// The server runs the tool once. The promise holds for servers that answer in
-// JSON and in events, for keys in the header and in _meta, and after a crash.
+// TestRepeatedCall: promise 2. A call that is sent again with its idempotency key
+// gets the first result and the first charge, under the new request's id. The server
+// runs the tool one time. The promise holds for servers that answer in JSON and in
+// events, for keys in the header and in _meta, and after a crash.
 func TestRepeatedCall(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -338,8 +338,8 @@ func TestResultGone(t *testing.T) {
 
 // TestKeysOfCallsAreTheirOwners: an idempotency key belongs to the lineage of the
 // agent key that used it, and to one server. It survives a rotation of the agent
-// key. Other callers learn nothing by using it. No result is replayed to a caller
-// without authorisation.
+// key. Other callers learn nothing by using the idempotency key. No result is
+// replayed to a caller without authorisation.
 func TestKeysOfCallsAreTheirOwners(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -391,10 +391,10 @@ func TestKeysOfCallsAreTheirOwners(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestRepeatAfterAKill: promises 1, 2 and 4 for callers that send their calls
-// again. The gateway is killed during many calls, each with its own idempotency
-// key, and started again. Each caller that repeats its call gets its result, and
-// each call was charged exactly once.
+// TestRepeatAfterAKill: promises 1, 2 and 4 for callers that send their calls again.
+// The gateway is killed during many calls, each with its own idempotency key, and
+// started again. Each caller that repeats its call gets its result, and each call
+// was charged exactly one time.
 func TestRepeatAfterAKill(t *testing.T) {
 	const callers = 100
 	_, upstream := newCounted(t)
@@ -475,8 +475,8 @@ func TestRepeatAfterAKill(t *testing.T) {
 
 // TestPostIsNeverSentTwice: an HTTP transport repeats a POST by itself if the POST
 // has an Idempotency-Key and a kept connection breaks. The gateway prevents such a
-// second run: whatever headers the caller sends, the server gets each call once. The
-// broken call is not charged, and its idempotency key stays free.
+// second run: whatever headers the caller sends, the server gets each call one time.
+// The broken call is not charged, and its idempotency key stays free.
 func TestPostIsNeverSentTwice(t *testing.T) {
 	t.Parallel()
 	server := &counted{runs: map[string]int{}, ids: map[string]int{}}

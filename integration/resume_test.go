@@ -19,8 +19,9 @@ const cent = ledger.Unit / 100
 
 // TestResumedCallIsChargedOnce: if the server closes the stream of a paid call
 // before the answer, the call is not charged until the client has resumed the
-// stream. Then it is charged once, however often the client resumes. In place of the
-// gateway's event ids, the server gets the event ids that it made itself.
+// stream. Then the call is charged one time, however often the client resumes. In
+// place of the gateway's event ids, the server gets the event ids that the server
+// itself made.
 func TestResumedCallIsChargedOnce(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -50,9 +51,9 @@ func TestResumedCallIsChargedOnce(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestBrokenCallIsResumed: a client can resume a paid call after its connection
-// broke, and get the answer. The gateway closes the server's stream when the
-// client's connection breaks, because a server answers on one stream only.
+// TestBrokenCallIsResumed: a client can resume a paid call after the client's
+// connection broke, and get the answer. The gateway closes the server's stream when
+// the client's connection breaks, because a server answers on one stream only.
 func TestBrokenCallIsResumed(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -189,10 +190,10 @@ func TestSessionsBelongToTheirAccount(t *testing.T) {
 	}
 }
 
-// TestRequestIDsOfResumableStreams: some servers find the stream of an answer by
-// the request id, for as long as the session lives. A request id is therefore
-// valid only once where streams can be resumed. The stream of a free call never
-// delivers a paid result.
+// TestRequestIDsOfResumableStreams: some servers find the stream of an answer by the
+// request id, for as long as the session lives. Where streams can be resumed, a
+// request id is therefore valid for one request only. The stream of a free call
+// never delivers a paid result.
 func TestRequestIDsOfResumableStreams(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)

@@ -32,10 +32,10 @@ import (
 
 const scripts = "testdata/script"
 
-// TestScript runs the commands as operators do, each script with its own gateway.
-// Besides the scripts' own checks, it checks that a command prints a secret only
-// if it makes one, that a refused command prints nothing to standard output, that
-// --json prints JSON, and that no file written by a gateway contains a secret.
+// TestScript runs the commands as operators do. Each script has its own gateway.
+// Besides the scripts' own checks, the test checks that a command prints a secret
+// only if it makes one, that a refused command prints nothing to standard output,
+// that --json prints JSON, and that no file written by a gateway contains a secret.
 //
 // The scripts have testscript's commands and those of scriptCommands.
 func TestScript(t *testing.T) {
@@ -259,8 +259,8 @@ func (d *desk) prints(ts *testscript.TestScript, args []string) {
 }
 
 // lives checks the time between the creation and the expiry of a key. It accepts a
-// time up to harness.Patience longer than DURATION, because the expiry may have been
-// set by a change a while after the creation.
+// time that is up to harness.Patience longer than its argument DURATION, because the
+// expiry may have been set by a change a while after the creation.
 func (d *desk) lives(ts *testscript.TestScript, args []string) {
 	var key admin.KeyView
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &key))
@@ -436,8 +436,8 @@ func TestScriptsCoverEveryCommand(t *testing.T) {
 	}
 }
 
-// leaves returns the commands that have no subcommands themselves. It starts at the
-// command that args name below "caddy farebox".
+// leaves returns the commands that have no subcommands themselves. The function
+// starts at the command that the parameter args names below "caddy farebox".
 func leaves(t *testing.T, args ...string) []string {
 	t.Helper()
 	cmd := exec.Command(binaries.Farebox, append(append([]string{"farebox"}, args...), "--help")...)
@@ -478,8 +478,8 @@ var placeholder = regexp.MustCompile(`<(uuid|time|stamp|random|last4|kid|public|
 // matchTemplate compares a text with a template, line by line and with every space.
 // <uuid> and the other placeholders match any text of their form. A named
 // placeholder such as <uuid:NAME> matches the same text wherever the name appears.
-// If known returns a text for the name, the placeholder matches only this text.
-// matchTemplate returns the texts of the named placeholders, by name.
+// If the function known returns a text for the name, the placeholder matches only
+// this text. matchTemplate returns the texts of the named placeholders, by name.
 func matchTemplate(template, text string, known func(string) string) (map[string]string, error) {
 	found := map[string]string{}
 	want, got := strings.Split(template, "\n"), strings.Split(text, "\n")

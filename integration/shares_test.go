@@ -58,7 +58,7 @@ func besiege(t *testing.T, credits ledger.Amount, limits string) *besieged {
 	return b
 }
 
-// server returns an MCP server with tools that answer at once, that wait, and
+// server returns an MCP server with tools that answer immediately, that wait, and
 // that wait in the middle of a long answer.
 func (b *besieged) server(release <-chan struct{}) http.Handler {
 	var sessions atomic.Int64
@@ -171,10 +171,10 @@ func TestBodiesWithoutTheirEnd(t *testing.T) {
 	}
 }
 
-// TestSlowBodies: the gateway gives up a body that arrives a byte at a time. It
-// requires a minimum rate, measured over each window of bytes (share.Window), and
-// gives up when the time for the first window is over, whatever the announced
-// length.
+// TestSlowBodies: the gateway gives up a body that arrives a byte at a time. The
+// gateway requires a minimum rate, measured over each window of bytes
+// (share.Window), and gives up when the time for the first window is over, whatever
+// the announced length.
 func TestSlowBodies(t *testing.T) {
 	t.Parallel()
 	b := besiege(t, 0, "")

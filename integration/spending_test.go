@@ -85,7 +85,7 @@ func capped(t *testing.T, g *harness.Gateway, recorder *harness.Recorder, secret
 	}
 }
 
-// resetsBetween returns the ends of the periods that contain these times. They
+// resetsBetween returns the ends of the periods that contain these times. These ends
 // can differ, because a test may run at midnight.
 func resetsBetween(period string, times ...time.Time) map[time.Time]bool {
 	ends := map[time.Time]bool{}
@@ -214,9 +214,9 @@ func TestCapOfALineage(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestConcurrentCallersMeetACap: promise 3. If sixty-four callers share a daily
-// cap of ten calls, exactly ten calls succeed, whatever the cap's holder. The
-// operator is warned once.
+// TestConcurrentCallersMeetACap: promise 3. If 64 callers share a daily cap of ten
+// calls, exactly ten calls succeed, whatever the cap's holder. The operator is
+// warned one time.
 func TestConcurrentCallersMeetACap(t *testing.T) {
 	const callers, calls = 64, 10
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))

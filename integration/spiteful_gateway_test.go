@@ -103,8 +103,8 @@ func newLawless(t *testing.T) *lawless {
 	places := strings.NewReplacer("SERVER", strings.TrimPrefix(b.server.URL, "http://"), "CLOSED", "127.0.0.1:"+harness.FreePort(t), "SLAMMED", slam(t))
 	site = strings.Replace(site, "\n\thandle /mcp* {", places.Replace(lawlessSite), 1)
 	// The server may close a kept connection at any time. A call on that connection
-	// would fail, because a call is sent only once. So the proxy keeps no
-	// connections.
+	// would fail, because the gateway sends a call only one time. So the proxy keeps
+	// no connections.
 	site = strings.ReplaceAll(site, "header_up Host {upstream_hostport}", "transport http {\n\t\t\t\tkeepalive off\n\t\t\t}")
 	b.gateway = binaries.StartGateway(t, site)
 	const balances = 64
@@ -118,7 +118,7 @@ func newLawless(t *testing.T) *lawless {
 // plan sets how the server answers requests to this path.
 func (b *lawless) plan(path string, play func(*harness.RawExchange)) { b.plays.Store(path, play) }
 
-// slam starts a server that closes each connection at once.
+// slam starts a server that closes each connection immediately.
 func slam(t *testing.T) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -33,9 +33,9 @@ const (
 var (
 	failed = ending{code: "UPSTREAM_FAILED"}
 	late   = ending{code: "UPSTREAM_TIMEOUT"}
-	// lateInside is for a time limit that ends an answer after its head. The proxy
-	// breaks off such an answer without a reason, but the refusal must still give
-	// the reason.
+	// lateInside is the ending for a time limit that stops an answer after its head
+	// has left. The proxy breaks off such an answer without a reason, but the
+	// refusal must still give the reason.
 	lateInside = late
 	paid       = ending{charge: captured}
 	failedLate = ending{code: "UPSTREAM_FAILED", events: true}
@@ -57,7 +57,8 @@ func jsonHead(length int) string {
 	return head("200 OK", jsonType, fmt.Sprintf("Content-Length: %d\r\n", length))
 }
 
-// respond reads the request and answers with these pieces, one at a time.
+// respond returns a function that reads the request and answers with the given
+// pieces, one piece at a time.
 func respond(pieces ...string) func(*harness.RawExchange) {
 	return func(e *harness.RawExchange) {
 		_, _ = io.Copy(io.Discard, e.Request.Body)
@@ -69,7 +70,7 @@ func respond(pieces ...string) func(*harness.RawExchange) {
 	}
 }
 
-// then runs the parts one after the other.
+// then returns a function that runs the given functions one after the other.
 func then(parts ...func(*harness.RawExchange)) func(*harness.RawExchange) {
 	return func(e *harness.RawExchange) {
 		for _, part := range parts {
@@ -81,7 +82,8 @@ func then(parts ...func(*harness.RawExchange)) func(*harness.RawExchange) {
 // hang waits until the gateway gives up.
 func hang(e *harness.RawExchange) { _, _ = io.Copy(io.Discard, e) }
 
-// drip sends the text again and again, until the gateway gives up.
+// drip returns a function that sends the text again and again, until the gateway
+// gives up.
 func drip(text string) func(*harness.RawExchange) {
 	return func(e *harness.RawExchange) {
 		pace := time.NewTicker(time.Millisecond)
@@ -94,7 +96,7 @@ func drip(text string) func(*harness.RawExchange) {
 	}
 }
 
-// slowly sends the text a byte at a time.
+// slowly returns a function that sends the text one byte at a time.
 func slowly(text string) func(*harness.RawExchange) {
 	return func(e *harness.RawExchange) {
 		pace := time.NewTicker(time.Millisecond)

@@ -60,7 +60,7 @@ const (
 	// spitePrice is the price of each call, in the directives and in the books.
 	spitePrice  = ledger.Amount(10_000)
 	spiteCredit = 100 * spitePrice
-	// spitePatience is the max_call of the route "slow" in lawlessSite.
+	// spitePatience is the time limit max_call of the route "slow" in lawlessSite.
 	spitePatience = "5s"
 )
 
@@ -85,7 +85,7 @@ func TestSpitefulServer(t *testing.T) {
 	hands := make(chan bool, 8)
 	for i, c := range cases {
 		go func() {
-			if c.where != "slow" { // the slow cases only wait, so they are not limited
+			if c.where != "slow" { // the slow cases only wait, so their number is not limited
 				hands <- true
 				defer func() { <-hands }()
 			}
@@ -147,7 +147,7 @@ type reply struct {
 	hints  []http.Header // the heads of 1xx responses
 	header http.Header
 	body   []byte
-	err    error // from reading the body
+	err    error // the error from reading the body
 	late   http.Header
 }
 
@@ -247,7 +247,7 @@ func (b *lawless) call(ctx context.Context, c spiteCase) *end {
 	return e
 }
 
-// await reads the books. After a streamed answer, it waits until they are
+// await reads the books. After a streamed answer, it waits until the books are
 // settled, because the last byte of a stream may arrive before the refund.
 func (e *end) await(ctx context.Context, p *balance, c *spiteCase) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -388,8 +388,8 @@ func (c *spiteCase) checkRefusal(t *testing.T, got *reply) {
 	}
 }
 
-// checkReceipt checks that a held answer has the receipt of its charge, and that
-// the server cannot forge one.
+// checkReceipt checks that a held answer has the receipt of its charge, and that the
+// server cannot forge a receipt.
 func (c *spiteCase) checkReceipt(t *testing.T, got *reply) {
 	t.Helper()
 	if c.want.streamed {

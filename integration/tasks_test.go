@@ -109,7 +109,8 @@ func (c taskClient) accept(tool string) string {
 
 func about(task string) string { return fmt.Sprintf(`"taskId":%q`, task) }
 
-// result asks for the result of a task by the method of the protocol version.
+// result asks for the result of a task by the method that the protocol version has
+// for it.
 func (c taskClient) result(task string) *harness.Answer {
 	c.Helper()
 	if c.stateless {
@@ -221,8 +222,9 @@ func TestTaskThatFails(t *testing.T) {
 	})
 }
 
-// TestTaskCharging: a tool with charge_on started is charged when its task is
-// accepted. A free tool is never charged, whatever the requests for its task.
+// TestTaskCharging: a tool with the setting "charge_on started" is charged when its
+// task is accepted. A free tool is never charged, whatever the requests for its
+// task.
 func TestTaskCharging(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, bob taskClient) {
@@ -286,8 +288,8 @@ func TestForeignTasks(t *testing.T) {
 	})
 }
 
-// TestTaskSurvives: after a kill and a restart, the gateway still knows the
-// account and the price of a task, and charges the task once.
+// TestTaskSurvives: after a kill and a restart, the gateway still knows the account
+// and the price of a task, and charges the task one time.
 func TestTaskSurvives(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, bob taskClient) {
@@ -330,9 +332,9 @@ func TestTaskCannotBePaid(t *testing.T) {
 	})
 }
 
-// TestRequestState: the state of a request for input is valid only for the
-// account that received it, whatever the method and the price. If a call takes
-// several requests, it is charged once.
+// TestRequestState: the state of a request for input is valid only for the account
+// that received it, whatever the method and the price. If a call takes several
+// requests, the call is charged one time.
 func TestRequestState(t *testing.T) {
 	t.Parallel()
 	s := startTaskServer(t)
@@ -426,9 +428,9 @@ func TestTaskNotifications(t *testing.T) {
 	})
 }
 
-// TestTasksOfEverything: a tool of the official everything server, which is
-// built with the official TypeScript SDK, runs as a task. The task is accepted,
-// polled, waited for, listed and paid once.
+// TestTasksOfEverything: a tool of the official everything server, which is built
+// with the official TypeScript SDK, runs as a task. The task is accepted, polled,
+// waited for and listed, and it is paid one time.
 func TestTasksOfEverything(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, harness.Site(binaries.StartEverything(t), "server everything", "provider acme", "price simulate-research-query 0.01", "free *"))
@@ -443,7 +445,7 @@ func TestTasksOfEverything(t *testing.T) {
 			return r
 		}
 		c.notify(inSession(c.message(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)))
-		id := 100 // this server can resume streams, so each request id is valid only once
+		id := 100 // this server can resume streams, so each request id is valid for one request only
 		return func(method, params string) *harness.Answer {
 			t.Helper()
 			id++

@@ -20,7 +20,7 @@ type taskServer struct {
 	mu        sync.Mutex
 	tasks     map[string]*serverTask
 	order     []string
-	seen      map[string]int // requests by method
+	seen      map[string]int // number of requests, by method
 	listeners map[chan string]bool
 }
 
@@ -156,8 +156,8 @@ func (t *serverTask) result() string {
 	return fmt.Sprintf(`{"content":[{"type":"text","text":"the result of %s"}],"isError":%v}`, t.tool, t.status == "failed")
 }
 
-// task returns the description of a task. If detailed is set and the task has a
-// result, the description contains it.
+// task returns the description of a task. If the parameter detailed is set and the
+// task has a result, the description contains it.
 func (s *taskServer) task(id string, stateless, detailed bool) string {
 	task := s.tasks[id]
 	const at = `"createdAt":"2026-11-22T00:00:00Z","lastUpdatedAt":"2026-11-22T00:00:00Z"`

@@ -25,7 +25,7 @@ type moved struct {
 	url string
 
 	mu    sync.Mutex
-	asked map[string]int // by method and path
+	asked map[string]int // number of requests, by method and path
 	wrong []string
 }
 
@@ -65,10 +65,11 @@ func (m *moved) note(r *http.Request) {
 }
 
 // TestMovedServer: if a server redirects to another path, a client can still begin a
-// session, open its stream and end it, as it could directly. The gateway follows
-// each redirect once, with the headers meant for the server, even behind a stripped
-// prefix and through routes of a group. A paid call is charged once, and no response
-// header reveals the server's address.
+// session, open the stream of the session and end the session, as it could without
+// the gateway. The gateway follows each redirect one time, with the headers meant
+// for the server, even behind a stripped prefix and through routes of a group. A
+// paid call is charged one time, and no response header reveals the server's
+// address.
 func TestMovedServer(t *testing.T) {
 	t.Parallel()
 	m := serveMoved(t, binaries.StartWeather(t))

@@ -166,8 +166,8 @@ func (a *Record) Keep(fields []zap.Field) {
 }
 
 // Write writes the record in Caddy's format. The parameter bodyLen is the number of
-// body bytes that were read, and account is the caller's account id, or empty if it
-// is unknown.
+// body bytes that were read, and the parameter account is the caller's account id,
+// which is empty if the caller is unknown.
 func (a *Record) Write(bodyLen int, account string) {
 	if len(a.loggers) == 0 {
 		return

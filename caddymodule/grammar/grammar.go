@@ -21,9 +21,9 @@ type Parser = func(d *caddyfile.Dispenser) error
 // Subdirectives maps the names of subdirectives to their parsers.
 type Subdirectives map[string]Parser
 
-// Block reads a block of subdirectives. Those in repeatable may appear any number of
-// times, and all others once. The parameter of is the name of the directive, with
-// which the errors of Block begin.
+// Block reads a block of subdirectives. Those in the list repeatable may appear any
+// number of times, and all others only one time. The parameter of is the name of the
+// directive, with which the errors of Block begin.
 func Block(d *caddyfile.Dispenser, of string, allowed Subdirectives, repeatable ...string) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -56,8 +56,8 @@ func unknown(d *caddyfile.Dispenser, of, name string, known []string) error {
 	return d.Errf("%s has no subdirective %q; it has: %s", of, name, strings.Join(known, ", "))
 }
 
-// distance returns how many bytes must be inserted, deleted or replaced to turn a
-// into b (Levenshtein).
+// distance returns how many bytes must be inserted, deleted or replaced to turn the
+// text a into the text b (Levenshtein).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -104,7 +104,8 @@ func Checked(into *string, check func(string) error) Parser {
 	}
 }
 
-// Args reads one or more arguments of a subdirective and appends them to into.
+// Args reads one or more arguments of a subdirective and appends them to the slice
+// into.
 func Args(d *caddyfile.Dispenser, into *[]string) error {
 	name := d.Val()
 	args := d.RemainingArgs()
@@ -115,7 +116,8 @@ func Args(d *caddyfile.Dispenser, into *[]string) error {
 	return nil
 }
 
-// Texts returns a parser for one or more arguments, which it appends to into.
+// Texts returns a parser for one or more arguments, which it appends to the slice
+// into.
 func Texts(into *[]string) Parser {
 	return func(d *caddyfile.Dispenser) error { return Args(d, into) }
 }

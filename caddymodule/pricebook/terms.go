@@ -89,5 +89,5 @@ func (t *Terms) Subdirectives() grammar.Subdirectives {
 	}
 }
 
-// Repeatable has the subdirectives of Terms that may appear more than once.
+// Repeatable has the subdirectives of Terms that may appear more than one time.
 var Repeatable = []string{"price", "free", "method"}

@@ -46,10 +46,10 @@ func (r *Resource) WriteMetadata(w http.ResponseWriter, slash bool) error {
 type List []*Resource
 
 // Find returns the resource for a metadata request, or nil if there is no match. The
-// parameter host is the request's host, and below is its path after WellKnown. The
-// result slash reports whether the client used the identifier that ends with a
-// slash. If no resource has the host, the path alone decides, because a proxy may
-// have changed the host.
+// parameter host is the request's host, and the parameter below is the part of the
+// request's path after WellKnown. The result slash reports whether the client used
+// the identifier that ends with a slash. If no resource has the host, the path alone
+// decides, because a proxy may have changed the host.
 func (all List) Find(host, below string) (found *Resource, slash bool) {
 	at := slices.DeleteFunc(slices.Clone(all), func(r *Resource) bool { return !r.IsAt(host) })
 	if len(at) == 0 {

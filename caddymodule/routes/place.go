@@ -19,8 +19,8 @@ type Place struct {
 	Upstreams []string
 
 	server *caddyhttp.Server
-	depth  int               // how deeply the routes in which find searches are nested
-	hosts  []string          // that the routes around farebox match
+	depth  int               // how deeply the routes in which the method find searches are nested
+	hosts  []string          // hosts that the routes around farebox match
 	paths  []string          // patterns that the routes around farebox match
 	next   caddyhttp.Handler // the handlers behind farebox
 }
@@ -44,8 +44,8 @@ func nothing(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// find looks for h in the routes and reports whether it is there. Requests that pass
-// all of the routes go on to after.
+// find looks for h in the routes and reports whether h is there. Requests that pass
+// all of the routes go on to the handler after.
 func (p *Place) find(routes caddyhttp.RouteList, h Guarding, after caddyhttp.Handler) bool {
 	if p.depth == maxDepth {
 		return false
@@ -93,7 +93,7 @@ func (p *Place) find(routes caddyhttp.RouteList, h Guarding, after caddyhttp.Han
 	return false
 }
 
-// chain joins the handlers, followed by next, into one handler.
+// chain joins the handlers, followed by the handler next, into one handler.
 func chain(handlers []caddyhttp.MiddlewareHandler, next caddyhttp.Handler) caddyhttp.Handler {
 	for _, handler := range slices.Backward(handlers) {
 		after := next

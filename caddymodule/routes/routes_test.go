@@ -20,7 +20,7 @@ func init() { caddy.RegisterModule(new(guarding)) }
 // guarding is a farebox handler that passes every request on.
 type guarding struct{ guard Guard }
 
-// last is the handler that was provisioned last.
+// The variable last is the handler that was provisioned most recently.
 var last *guarding
 
 func (*guarding) CaddyModule() caddy.ModuleInfo {

@@ -97,8 +97,8 @@ type Source struct {
 	// after. It is nil for a platform.
 	Migrate func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error)
 
-	// Schema returns the version of the schema that the store has once it is open.
-	// It is nil for a platform.
+	// Schema returns the version of the schema that the store has after it was
+	// opened. It is nil for a platform.
 	Schema func() (int64, error)
 }
 

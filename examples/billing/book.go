@@ -13,7 +13,7 @@ type invoice struct {
 	ID       string `json:"id"`
 	Customer string `json:"customer"`
 	Cents    int64  `json:"cents"`
-	Due      string `json:"due"` // a day, as in 2026-11-30
+	Due      string `json:"due"` // the day by which to pay, as in 2026-11-30
 	Paid     bool   `json:"paid"`
 	Reminded int    `json:"reminded"` // number of reminders that were sent
 }
@@ -24,7 +24,8 @@ func (i *invoice) uri() string { return "invoice://" + i.ID }
 // today is the fixed date of the demonstration, so that every run is the same.
 const today = "2026-11-20"
 
-// overdue reports whether the invoice should have been paid by today.
+// overdue reports whether the invoice is unpaid although its due day is before
+// today.
 func (i *invoice) overdue() bool { return !i.Paid && i.Due < today }
 
 // maxInvoices bounds the number of invoices that the server keeps.
@@ -54,7 +55,7 @@ func newBook() *book {
 	return b
 }
 
-// list returns copies of the invoices that keep accepts.
+// list returns copies of the invoices for which the function keep returns true.
 func (b *book) list(keep func(*invoice) bool) []invoice {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -21,7 +21,7 @@ const (
 // with a provider key, as a server does that accepts agents' tokens and charges them
 // by itself. A real server would also send an idempotency key derived from the
 // charged item, such as an order number, so that it can retry after a broken
-// connection. The single call here does not need one.
+// connection. The single call here does not need such a key.
 func postCharge(ctx context.Context, platform, providerKey, token string) (*demo.Charge, error) {
 	body, err := json.Marshal(map[string]string{"token": token, "server": billing, "tool": billingTool, "amount": billingPrice})
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	callTimeout = 30 * time.Second // bounds the demonstration
+	callTimeout = 30 * time.Second // the time limit for the demonstration
 
 	name        = "gateway-only"
 	accountName = "demo"    // the account of the agent

@@ -50,8 +50,8 @@ func (o *options) operator() demo.Operator {
 }
 
 // environment returns the environment variables that the platform or the gateway
-// gets in addition to those of this process. admin is the admin address of that
-// server.
+// gets in addition to those of this process. The parameter admin is the admin
+// address of that server.
 func (o *options) environment(admin string) []string {
 	return []string{
 		"FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + o.port, "PLATFORM_PORT=" + o.platformPort,

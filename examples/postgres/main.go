@@ -24,7 +24,7 @@ import (
 
 const (
 	startTimeout = time.Minute
-	callTimeout  = 30 * time.Second // bounds the demonstration
+	callTimeout  = 30 * time.Second // the time limit for the demonstration
 
 	name        = "postgres"
 	accountName = "demo"
@@ -65,7 +65,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 }
 
 // startDatabase starts a PostgreSQL server and creates a database on it. The
-// function remove ends the server and removes its files.
+// returned function remove ends the server and removes its files.
 func startDatabase(ctx context.Context) (dsn string, remove func() error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -108,7 +108,7 @@ func start(ctx context.Context, o options, servers *demo.Servers, dsn string) er
 
 // demonstrate makes calls through the balancer, so that both gateways serve some of
 // them. Then it deletes the key of these calls through one gateway, and tries to use
-// it at the other.
+// the key at the other gateway.
 func demonstrate(ctx context.Context, o options) (*demonstration, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

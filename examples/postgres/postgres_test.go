@@ -11,8 +11,8 @@ import (
 )
 
 // TestDefaults checks that the program's default addresses are those in the
-// Caddyfiles. Those of the second gateway are in the comment at the head of the
-// Caddyfile.
+// Caddyfiles. The addresses of the second gateway are in the comment at the head of
+// the Caddyfile.
 func TestDefaults(t *testing.T) {
 	o := options{}
 	o.fromEnvironment(func(string) string { return "" })

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	callTimeout = 30 * time.Second // bounds the demonstration
+	callTimeout = 30 * time.Second // the time limit for the demonstration
 
 	name        = "quickstart"
 	accountName = "demo"

@@ -134,7 +134,7 @@ func TestProgressIsStreamed(t *testing.T) {
 	}
 }
 
-// TestWatchEndsWithItsCaller checks that a cancelled watch returns at once, no
+// TestWatchEndsWithItsCaller checks that a cancelled watch returns immediately, no
 // matter how long its observations take.
 func TestWatchEndsWithItsCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

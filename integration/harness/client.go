@@ -33,8 +33,9 @@ func (b Bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// Connect opens a session through the gateway with the official Go client. If
-// progress is not nil, it is called for the progress notifications of all calls.
+// Connect opens a session through the gateway with the official Go client. If the
+// function progress is not nil, it is called for the progress notifications of all
+// calls.
 func (g *Gateway) Connect(t testing.TB, secret string, progress func(*mcp.ProgressNotificationParams)) *mcp.ClientSession {
 	t.Helper()
 	opts := &mcp.ClientOptions{}

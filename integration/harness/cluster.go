@@ -16,8 +16,8 @@ type Cluster struct {
 }
 
 // OnPostgres changes a Caddyfile that Site returned into one for the nodes of a
-// cluster. The nodes log less, because tests send a cluster many requests. options
-// are further lines for the global option farebox.
+// cluster. The nodes log less, because tests send a cluster many requests. The
+// parameter options holds further lines for the global option farebox.
 func OnPostgres(caddyfile string, options ...string) string {
 	shared := strings.Join(append([]string{
 		"store postgres {env.FAREBOX_DSN}",

@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	// suitePatience bounds a run of the suite, which usually takes a few seconds.
+	// suitePatience is the time limit for a run of the suite, which usually takes a
+	// few seconds.
 	suitePatience = 3 * time.Minute
 	// scenarioTimeout is the suite's own time limit for a scenario, in milliseconds.
 	scenarioTimeout = "20000"
@@ -48,9 +49,9 @@ func Scenario(name, revision string) []string {
 	return []string{"--scenario", name, "--spec-version", revision}
 }
 
-// ConformServer runs the suite against the server at the URL. selection comes from
-// Requirements or Scenario. If secret is not "", each request carries it as its
-// bearer token.
+// ConformServer runs the suite against the server at the URL. The parameter
+// selection comes from Requirements or Scenario. If secret is not "", each request
+// carries the secret as its bearer token.
 func (b *Binaries) ConformServer(t testing.TB, selection []string, url, secret string) Conformance {
 	t.Helper()
 	var preload, environment []string
@@ -61,10 +62,10 @@ func (b *Binaries) ConformServer(t testing.TB, selection []string, url, secret s
 	return b.conform(t, preload, environment, append([]string{"server", "--url", url}, selection...)...)
 }
 
-// ConformClient runs the suite against a client program. selection comes from
-// Requirements or Scenario. The program gets the URL of the suite's server as its
-// last argument. No element of command may contain a space, because the suite gets
-// the command as one string.
+// ConformClient runs the suite against a client program. The parameter selection
+// comes from Requirements or Scenario. The program gets the URL of the suite's
+// server as its last argument. No element of the parameter command may contain a
+// space, because the suite gets the command as one string.
 func (b *Binaries) ConformClient(t testing.TB, selection, environment []string, command ...string) Conformance {
 	t.Helper()
 	return b.conform(t, nil, environment, append([]string{"client", "--command", strings.Join(command, " ")}, selection...)...)

@@ -27,13 +27,13 @@ type Gateway struct {
 	environment []string // variables in addition to the common ones
 
 	mu      sync.Mutex
-	secrets []string // secrets of its keys, which must not appear in its output
+	secrets []string // secrets of the gateway's keys, which must not appear in the gateway's output
 	answers []byte   // output of commands, except of those that show a new secret
 }
 
 // Site returns a Caddyfile with one site, which puts a gateway in front of the MCP
-// server at the base URL upstream. directives are the lines inside the farebox
-// block.
+// server at the base URL upstream. The parameter directives holds the lines inside
+// the farebox block.
 func Site(upstream string, directives ...string) string {
 	u, err := url.Parse(upstream)
 	if err != nil {
@@ -139,7 +139,7 @@ func (g *Gateway) Stop(t testing.TB) {
 	g.process.Stop(t)
 }
 
-// Kill ends the process at once (SIGKILL).
+// Kill ends the process immediately (SIGKILL).
 func (g *Gateway) Kill() { g.process.Kill() }
 
 // Process returns the running process.

@@ -84,8 +84,9 @@ func TestRecorder(t *testing.T) {
 	}
 }
 
-// TestAnswersAreRead checks that Code finds the code of a refusal in an error and in
-// a result, and that the last message of an event stream is taken as the answer.
+// TestAnswersAreRead checks that the method Code finds the code of a refusal in an
+// error and in a result, and that the last message of an event stream is taken as
+// the answer.
 func TestAnswersAreRead(t *testing.T) {
 	for _, body := range []string{
 		`{"id":1,"error":{"code":401,"message":"no","data":{"_meta":{"dev.farebox/error":{"code":"TOKEN_INVALID"}}}}}`,
@@ -109,8 +110,8 @@ func TestAnswersAreRead(t *testing.T) {
 
 // TestDifferences checks that a check is reported as different if its outcome or
 // message differs, or if only one of the runs has it. The order of checks and the
-// address of the server do not matter. Better accepts a difference only if a failure
-// became a success.
+// address of the server do not matter. The method Better accepts a difference only
+// if a failure became a success.
 func TestDifferences(t *testing.T) {
 	run := func(checks ...Check) Conformance { return Conformance{Checks: checks} }
 	good, bad := Check{"s", "c", "SUCCESS", ""}, Check{"s", "c", "FAILURE", "no answer from localhost:1234"}

@@ -41,8 +41,8 @@ func (b *Binaries) Node(t testing.TB) string {
 }
 
 // BuildModule builds the program in the package pkg and returns its path. The
-// package belongs to this module, or to a module that go.mod requires. It is then
-// built in the required version.
+// package belongs to this module, or to a module that go.mod requires. A package of
+// another module is built in the required version.
 func (b *Binaries) BuildModule(t testing.TB, pkg string) string {
 	t.Helper()
 	output := filepath.Join(t.TempDir(), filepath.Base(pkg))

@@ -19,26 +19,26 @@ import (
 )
 
 const (
-	// Patience bounds every wait of the harness. It is long, so that no test fails
-	// because the machine is busy.
+	// Patience is the time limit for every wait of the harness. This limit is long,
+	// so that no test fails because the machine is busy.
 	Patience = 60 * time.Second
 
-	stopTimeout  = 20 * time.Second // from SIGTERM to SIGKILL
+	stopTimeout  = 20 * time.Second // the time from SIGTERM to SIGKILL
 	pollInterval = 20 * time.Millisecond
 )
 
 // Process is a child process of the test.
 type Process struct {
 	Name string
-	Log  string // the file to which its output is written
+	Log  string // the file with the output of the process
 
 	cmd  *exec.Cmd
 	done chan struct{}
 }
 
 // Start starts a program in the log file's directory, and appends the program's
-// output to the log file. The process has a process group of its own. It is killed
-// when the test ends if it is still running.
+// output to the log file. The process has a process group of its own. If the process
+// is still running when the test ends, it is killed.
 func Start(t testing.TB, name, log string, environment []string, binary string, args ...string) *Process {
 	t.Helper()
 	p := launch(t, name, log, environment, binary, args...)
@@ -77,7 +77,7 @@ func launch(t testing.TB, name, log string, environment []string, binary string,
 	return p
 }
 
-// Kill ends the process at once (SIGKILL) and waits until it is gone.
+// Kill ends the process immediately (SIGKILL) and waits until it is gone.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Signal(syscall.SIGKILL) // fails if the process has already ended
 	<-p.done
@@ -91,8 +91,8 @@ func (p *Process) Signal(t testing.TB, signal os.Signal) {
 	}
 }
 
-// Freeze suspends the process (SIGSTOP), and returns once all its threads have
-// stopped. SIGCONT resumes the process.
+// Freeze suspends the process (SIGSTOP), and returns as soon as all threads of the
+// process have stopped. SIGCONT resumes the process.
 func (p *Process) Freeze(t testing.TB) {
 	t.Helper()
 	p.Signal(t, syscall.SIGSTOP)
@@ -128,8 +128,8 @@ func (p *Process) Wait(t testing.TB) int {
 	return p.WaitFor(t, Patience)
 }
 
-// WaitFor is like Wait, with the limit patience instead of Patience. It exists for
-// programs that are slow by design.
+// WaitFor is like Wait, but its time limit is the parameter patience instead of the
+// constant Patience. It exists for programs that are slow by design.
 func (p *Process) WaitFor(t testing.TB, patience time.Duration) int {
 	t.Helper()
 	select {
@@ -165,8 +165,8 @@ func (p *Process) Tail() string {
 	return string(bytes.TrimSpace(text))
 }
 
-// Await polls until ready returns nil. It fails the test if the process ends before
-// that, or after Patience.
+// Await calls the function ready again and again until it returns nil. The test
+// fails if the process ends before that, or if that takes longer than Patience.
 func (p *Process) Await(t testing.TB, what string, ready func() error) {
 	t.Helper()
 	err := poll(t.Context(), p.done, ready)
@@ -181,7 +181,8 @@ func (p *Process) AwaitHTTP(t testing.TB, url string) {
 	p.Await(t, "an answer", answering(url))
 }
 
-// Eventually polls until condition returns nil. It fails the test after Patience.
+// Eventually calls the function condition again and again until it returns nil. The
+// test fails if that takes longer than Patience.
 func Eventually(t testing.TB, what string, condition func() error) {
 	t.Helper()
 	if err := poll(t.Context(), nil, condition); err != nil {

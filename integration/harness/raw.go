@@ -33,8 +33,9 @@ type RawExchange struct {
 	reader *bufio.Reader
 }
 
-// ServeRaw starts a server that calls play for the first request on each connection.
-// The connection is closed when play returns, or at the end of the test.
+// ServeRaw starts a server that calls the function play for the first request on
+// each connection. The connection is closed when play returns, or at the end of the
+// test.
 func ServeRaw(t testing.TB, play func(*RawExchange)) *RawServer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

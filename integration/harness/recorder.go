@@ -22,7 +22,7 @@ type Recorder struct {
 
 	mu       sync.Mutex
 	requests []Recorded
-	hold     chan struct{} // if not nil, answers wait until it is closed
+	hold     chan struct{} // if not nil, answers wait until this channel is closed
 }
 
 // Recorded is a request that the gateway sent.
@@ -100,8 +100,9 @@ func (r *Recorder) Calls(tool string) int {
 	return n
 }
 
-// HoldAnswers holds answers back until the returned function is called. It applies
-// to event streams that begin from now on. Notifications still pass.
+// HoldAnswers holds answers back until the returned function is called. The hold
+// applies to event streams that begin after the call of HoldAnswers. Notifications
+// still pass.
 func (r *Recorder) HoldAnswers() (release func()) {
 	hold := make(chan struct{})
 	r.mu.Lock()
@@ -128,7 +129,7 @@ func (r *Recorder) keepBack(resp *http.Response) error {
 }
 
 // relayEvents copies an event stream, one event at a time. An event with an answer
-// waits until hold is closed.
+// waits until the channel hold is closed.
 func relayEvents(w io.Writer, r *bufio.Reader, hold, gone <-chan struct{}) error {
 	var event []byte
 	for {

@@ -38,8 +38,8 @@ type Store interface {
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
 }
 
-// Revoker makes caches forget a key. Once Revoke has returned, no new lookup uses an
-// older state of the key.
+// Revoker makes caches forget a key. After Revoke has returned, no new lookup uses
+// an older state of the key.
 type Revoker interface {
 	Revoke(digest keys.Digest)
 }

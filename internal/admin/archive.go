@@ -33,8 +33,8 @@ type ArchiveAsk struct {
 }
 
 // ArchiveFile describes a file of the archive. In a response, the content of the
-// file follows it. If no transactions are old enough, Transactions is zero and no
-// file follows.
+// file follows the description. If no transactions are old enough, Transactions is
+// zero and no file follows.
 type ArchiveFile struct {
 	Name         string    `json:"name,omitempty"`
 	Number       int64     `json:"number"`
@@ -83,7 +83,7 @@ func (s *Service) archiver() (Archiver, error) {
 }
 
 // ArchivePart writes the next file of the archive to w. The transactions stay in the
-// store until Archive removes them, once the file is on disk.
+// store until Archive removes them, after the file is on disk.
 func (s *Service) ArchivePart(ctx context.Context, ask ArchiveAsk, w io.Writer) (f ArchiveFile, err error) {
 	a, err := s.archiver()
 	if err != nil {
@@ -124,8 +124,8 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 
 // Archive removes the transactions of an archive file from the store and returns the
 // new state of the archive. Before it removes anything, it computes the file's sum
-// from the store once more and compares it with take.Sum. Calling it again with the
-// same file changes nothing.
+// from the store again and compares the result with take.Sum. Calling Archive again
+// with the same file changes nothing.
 func (s *Service) Archive(ctx context.Context, actor Actor, take ArchiveTake) (ledger.Archived, error) {
 	a, err := s.archiver()
 	if err != nil {

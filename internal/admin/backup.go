@@ -11,12 +11,12 @@ import (
 )
 
 // Backer is a Store that can be copied while it is in use. Backup passes the copy to
-// deliver. The copy is valid until deliver returns.
+// the function deliver. The copy is valid until that function returns.
 type Backer interface {
 	Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) error
 }
 
-// BackupView describes a backup in JSON. The content of the backup follows it.
+// BackupView describes a backup in JSON. The content of the backup follows the view.
 type BackupView struct {
 	At           time.Time `json:"at"`
 	Size         int64     `json:"size"`   // bytes
@@ -25,7 +25,7 @@ type BackupView struct {
 	Transactions int64     `json:"transactions"`
 }
 
-// Backup passes a copy of the current store to deliver.
+// Backup passes a copy of the current store to the function deliver.
 func (s *Service) Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) error {
 	backer, ok := s.store.(Backer)
 	if !ok {

@@ -17,8 +17,8 @@ type ChargeQuery struct {
 	Key      string // id
 	Server   string
 	Tool     string
-	// Since and Until are a duration before now, such as 36h or 7d, a day in UTC, or an
-	// RFC 3339 time. Until is exclusive.
+	// Since and Until each hold a duration before now, such as 36h or 7d, a day in
+	// UTC, or an RFC 3339 time. Until is exclusive.
 	Since, Until string
 }
 

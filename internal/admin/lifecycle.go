@@ -20,7 +20,7 @@ func (s *Service) Key(ctx context.Context, id string) (keys.Key, error) {
 
 // ViewKey returns the view of a key, with the secret unless it is "".
 func (s *Service) ViewKey(ctx context.Context, k keys.Key, secret string) KeyView {
-	names, _ := s.names(ctx, k.Account) // a view without names is better than no view, because the secret is shown only once
+	names, _ := s.names(ctx, k.Account) // a view without names is better than no view, because the secret is shown only this one time
 	return viewKey(k, names, secret, s.now())
 }
 
@@ -93,8 +93,8 @@ type KeyChange struct {
 // Never is the value of ExpiresIn for a key that does not expire.
 const Never = "never"
 
-// UpdateKey changes a key. Once it has returned, no new lookup accepts more than the
-// changed key allows.
+// UpdateKey changes a key. After UpdateKey has returned, no new lookup accepts more
+// than the changed key allows.
 func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyChange) (keys.Key, error) {
 	asked := c
 	asked.Force = false
@@ -172,8 +172,9 @@ func (s *Service) EnableKey(ctx context.Context, actor Actor, id string) (keys.K
 	})
 }
 
-// DeleteKey deletes a key permanently. Once it has returned without an error, no new
-// lookup accepts the key. Deleting a deleted key is not an error and changes nothing.
+// DeleteKey deletes a key permanently. After DeleteKey has returned without an
+// error, no new lookup accepts the key. Deleting a deleted key is not an error and
+// changes nothing.
 func (s *Service) DeleteKey(ctx context.Context, actor Actor, id string) (keys.Key, error) {
 	return s.change(ctx, actor, "key.delete", id, nothing, func(k *keys.Key) error {
 		if !k.DeletedAt.IsZero() {
@@ -184,7 +185,7 @@ func (s *Service) DeleteKey(ctx context.Context, actor Actor, id string) (keys.K
 	})
 }
 
-// nothing is the audit detail of an action without parameters.
+// The variable nothing is the audit detail of an action without parameters.
 var nothing = struct{}{}
 
 // errUnchanged cancels a change that would have no effect, together with its audit
@@ -266,9 +267,9 @@ func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotat
 
 var errChanged = errors.New("the key was changed meanwhile")
 
-// retire makes the old key k expire after the grace period. It fails if k has changed
-// since read, from which the successor was derived. Otherwise the successor could
-// keep rights that were just revoked.
+// retire makes the old key k expire after the grace period. The parameter read is
+// the state of k from which the successor was derived. If k has changed since then,
+// retire fails. Otherwise the successor could keep rights that were just revoked.
 func (s *Service) retire(k, read, successor *keys.Key, grace time.Duration) error {
 	switch err := k.Check(s.now(), keys.Use{}); {
 	case k.Successor != "":

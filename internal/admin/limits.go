@@ -36,8 +36,9 @@ func (c *Caps) apply(to *ledger.Caps) error {
 	return nil
 }
 
-// limitKey changes the limits of a key. Nil arguments leave limits unchanged. It
-// replaces k.Limits instead of altering it, because other keys may share the value.
+// limitKey changes the limits of a key. Nil arguments leave limits unchanged.
+// limitKey replaces k.Limits by a new value instead of altering the old one, because
+// other keys may share the old one.
 func limitKey(k *keys.Key, c *Caps, rate *string) error {
 	caps := ledger.CapsOf(k.Limits.Spending())
 	if err := c.apply(&caps); err != nil {
@@ -116,8 +117,8 @@ func (c *AccountChange) apply(a *ledger.Account) error {
 	return c.Caps.apply(&a.Caps)
 }
 
-// UpdateAccount changes the limits of the account with the given name or id. Once it
-// has returned, the limits apply to every new reservation.
+// UpdateAccount changes the limits of the account with the given name or id. After
+// UpdateAccount has returned, the limits apply to every new reservation.
 func (s *Service) UpdateAccount(ctx context.Context, actor Actor, ref string, c AccountChange) (ledger.Account, error) {
 	if c == (AccountChange{}) || c.CreditLimit == nil && *c.Caps == (Caps{}) {
 		return ledger.Account{}, refuse(Invalid, "nothing to change: give credit_limit or caps, and not null")

@@ -148,8 +148,8 @@ func (s *Service) JournalPage(ctx context.Context, p ledger.Page) (view JournalV
 	return view, err
 }
 
-// Verify replays the books; see ledger.Verification. From time to time it calls
-// progress, unless progress is nil.
+// Verify replays the books; see ledger.Verification. From time to time it calls the
+// function progress, unless that is nil.
 func (s *Service) Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error) {
 	return s.store.Verify(ctx, progress)
 }

@@ -90,8 +90,8 @@ func TestChain(t *testing.T) {
 	}
 }
 
-// altered returns the file with one occurrence of from replaced with to, and with its
-// old seal.
+// altered returns the file with one occurrence of the text from replaced with the
+// text to, and with its old seal.
 func altered(t *testing.T, data []byte, from, to string) []byte {
 	t.Helper()
 	zip, err := gzip.NewReader(bytes.NewReader(data))

@@ -50,7 +50,7 @@ func Verify(dir fs.FS, files int64, keys ledger.ReceiptKeys, progress func(done,
 type chain struct {
 	Chain
 	balances map[string]*ledger.RunningBalance // by account
-	charges  map[int64]*ledger.Carried         // by sequence number: the charges in the current file, and those charges in earlier files that are in wanted
+	charges  map[int64]*ledger.Carried         // by sequence number: the charges in the current file, and those charges in earlier files that are in the map wanted
 	wanted   map[int64]bool                    // sequence numbers of the charges that some file carries
 	seq      int64                             // sequence number of the last transaction
 	closed   int64                             // number of closing balances in the current file
@@ -62,9 +62,9 @@ func (c *chain) differ(format string, args ...any) {
 	}
 }
 
-// want records in c.wanted the charges that file n carries over from earlier files, so
-// that the replay of those files keeps them. It ignores errors, because chain.file
-// reads the file again and reports them.
+// want adds to the map c.wanted the charges that file n carries over from earlier
+// files, so that the replay of those files keeps them. It ignores errors, because
+// chain.file reads the file again and reports them.
 func (c *chain) want(dir fs.FS, n int64, keys ledger.ReceiptKeys) {
 	f, err := dir.Open(ledger.ArchiveName(n))
 	if err != nil {

@@ -130,8 +130,8 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// only lists packages that only certain packages of this module may import. A path
-// stands for all packages that begin with it.
+// The variable only lists packages that only certain packages of this module may
+// import. A path stands for all packages that begin with it.
 var only = []struct {
 	path   string
 	may    []string

@@ -18,7 +18,8 @@ var (
 	link        = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 )
 
-// files calls do with the path and text of each file in the tree that has the suffix.
+// files calls the function do with the path and text of each file in the tree that
+// has the suffix.
 func files(t *testing.T, suffix string, do func(path, text string)) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {

@@ -191,7 +191,7 @@ func follows(dir string, f *admin.ArchiveFile, keys ledger.ReceiptKeys) error {
 }
 
 // sealedAs checks that the named archive file has a valid seal, content that matches
-// the seal, and this sum.
+// the seal, and the given sum.
 func sealedAs(dir, name, sum string, keys ledger.ReceiptKeys) error {
 	file, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
@@ -251,8 +251,8 @@ func verifyArchive(c *connection, cmd *cobra.Command, dir string, v *admin.Verif
 	return &verifiedArchive{chain.Files, chain.Transactions}, nil
 }
 
-// printArchived prints the number of transactions in the archive. read is nil if the
-// archive itself was not verified.
+// printArchived prints the number of transactions in the archive. The parameter read
+// is nil if the archive itself was not verified.
 func printArchived(w io.Writer, v *admin.VerificationView, read *verifiedArchive) {
 	switch {
 	case v.Archived == nil:

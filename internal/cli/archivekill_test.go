@@ -161,7 +161,7 @@ func TestArchiveChild(t *testing.T) {
 
 // TestArchiveKilled checks that promises 4 and 5 hold when archiving is killed
 // (SIGKILL) at any step: the store and the archive together hold each transaction
-// exactly once, both right after the kill and after the command has run again.
+// exactly one time, both right after the kill and after the command has run again.
 func TestArchiveKilled(t *testing.T) {
 	for step, files := range map[string]int64{"begun": 1, "writing": 1, "written": 1, "checked": 1, "taken": 2} {
 		t.Run(step, func(t *testing.T) {

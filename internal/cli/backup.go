@@ -91,8 +91,8 @@ func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // mayWrite returns an error if the backup must not be written to file: it exists and
-// force is not set, it is not a regular file, it is a store, or its directory is
-// missing.
+// the parameter force is false, it is not a regular file, it is a store, or its
+// directory is missing.
 func mayWrite(file string, force bool) error {
 	info, err := os.Lstat(file)
 	switch {
@@ -118,8 +118,8 @@ func errExists(file string) error {
 	return fmt.Errorf("%s exists already: choose another name, or overwrite it with --force", file)
 }
 
-// receive copies content to w. It returns an error unless content has the size and
-// SHA-256 that head announces.
+// receive copies the content to w. It returns an error unless the content has the
+// size and SHA-256 that the parameter head announces.
 func receive(w io.Writer, content io.Reader, head *admin.BackupView, progress func(done, total int64)) error {
 	sum := sha256.New()
 	n, err := io.Copy(io.MultiWriter(w, &counter{sum, 0, head.Size, progress}), io.LimitReader(content, head.Size))
@@ -147,9 +147,9 @@ func (c *counter) Write(p []byte) (int, error) {
 	return c.Hash.Write(p)
 }
 
-// writeWhole creates a file of mode 0600 with the content that write produces. The
-// file appears under its name only once its content is on disk. After an error no
-// partial file is left.
+// writeWhole creates a file of mode 0600 with the content that the function write
+// produces. The file appears under its name only after its content is on disk. After
+// an error no partial file is left.
 func writeWhole(file string, force bool, write func(io.Writer) error) (err error) {
 	dir := filepath.Dir(file)
 	temp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".partial-*") // CreateTemp uses mode 0600
@@ -173,10 +173,10 @@ func writeWhole(file string, force bool, write func(io.Writer) error) (err error
 	return durable.SyncDir(dir)
 }
 
-// appear renames temp to file. Without force it does not overwrite a file that
-// another process created in the meantime. On file systems without hard links, the
-// check and the rename are two steps, and a file created between them is
-// overwritten.
+// appear renames the file temp to the name file. If the parameter force is false,
+// appear does not overwrite a file that another process created in the meantime. On
+// file systems without hard links, the check and the rename are two steps, and a
+// file created between them is overwritten.
 func appear(temp, file string, force bool) error {
 	if !force {
 		err := os.Link(temp, file)

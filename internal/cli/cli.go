@@ -46,14 +46,15 @@ Every command prints text for people, or with --json JSON for programs.
 // Host connects the commands to the program that contains them.
 type Host struct {
 	// ReadConfig returns a config file as JSON, converted by the named adapter. If
-	// file is empty, it reads the Caddyfile in the working directory. If adapter is
-	// empty, it chooses one by the file's name.
+	// the parameter file is empty, ReadConfig reads the Caddyfile in the working
+	// directory. If the parameter adapter is empty, ReadConfig chooses an adapter by
+	// the file's name.
 	ReadConfig func(file, adapter string) ([]byte, error)
 	// Installation returns the installation that a config in JSON describes. The
 	// error is ErrNoConfig if the config describes no installation.
 	Installation func(config []byte) (*Installation, error)
-	// AdminAddress returns the admin address that a config in JSON names. If config
-	// is nil or names no address, it returns the default address.
+	// AdminAddress returns the admin address that a config in JSON names. If the
+	// config is nil or names no address, AdminAddress returns the default address.
 	AdminAddress func(config []byte) (string, error)
 	// SplitAddress parses an admin address. It returns the network and address to
 	// dial, and the Host header that the endpoint accepts.

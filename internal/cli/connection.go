@@ -30,8 +30,8 @@ type connection struct {
 }
 
 // do performs an operation. It prints the output as JSON with --json, and otherwise
-// decodes the output into a T and calls print with it. parameters are the values of
-// the path's parameters.
+// decodes the output into a T and passes that to the function print. The argument
+// parameters has the values of the path's parameters.
 func do[T any](c *connection, cmd *cobra.Command, o *ops.Operation, body any, print func(w io.Writer, output T), parameters ...string) error {
 	raw, err := c.call(cmd.Context(), o.Method, pathOf(o, parameters...), body)
 	if err != nil {
@@ -65,9 +65,9 @@ func (c *connection) call(ctx context.Context, method, path string, body any) (r
 	return raw, err
 }
 
-// reach calls use with a client for the running server or, with --offline, for a
-// store in this process. If the offline store does not exist, reach fails if method
-// is GET and creates the store for other methods.
+// reach calls the function use with a client for the running server or, with
+// --offline, for a store in this process. If the offline store does not exist, reach
+// fails if the method is GET, and creates the store for other methods.
 func (c *connection) reach(ctx context.Context, method string, use func(context.Context, *ops.Client) error) error {
 	if ctx == nil {
 		ctx = context.Background()

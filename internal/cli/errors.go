@@ -45,8 +45,8 @@ type unreachableError struct{ message error }
 func (e *unreachableError) Error() string { return e.message.Error() }
 func (e *unreachableError) Unwrap() error { return e.message }
 
-// classify returns the exit code and the stable code of err. begun is true if the
-// command line was accepted.
+// classify returns the exit code and the stable code of err. The parameter begun is
+// true if the command line was accepted.
 func classify(err error, begun bool) (exit int, code admin.Code) {
 	var refused *admin.Error
 	var unreachable *unreachableError

@@ -13,8 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// addCapFlag adds the flag --cap for spending caps. holder is the subject and
-// verb of its help text, such as "it and its successors spend".
+// addCapFlag adds the flag --cap for spending caps. The parameter holder is the
+// subject and verb of its help text, such as "it and its successors spend".
 func addCapFlag(cmd *cobra.Command, caps *[]string, holder string) {
 	cmd.Flags().StringArrayVar(caps, "cap", nil, "The most that "+holder+capsHint)
 }

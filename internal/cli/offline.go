@@ -36,9 +36,10 @@ func (c *connection) installation() (*Installation, error) {
 	return c.host.Installation(config)
 }
 
-// reachStore opens the store and calls use with a client of it. In between is the
-// same handler that a server uses, called in this process. If the store does not
-// exist and method is GET, reachStore fails instead of creating it.
+// reachStore opens the store and calls the function use with a client of the store.
+// In between is the same handler that a server uses, called in this process. If the
+// store does not exist and the method is GET, reachStore fails instead of creating
+// it.
 func (c *connection) reachStore(ctx context.Context, method string, use func(*ops.Client) error) (err error) {
 	in, err := c.installation()
 	if err != nil {
@@ -95,7 +96,7 @@ func makeDir(dir string) error {
 }
 
 // knownKeys returns the public receipt keys that a server has published, and the
-// signer's own public key. file is the path of the private key.
+// signer's own public key. The parameter file is the path of the private key.
 func knownKeys(file string, signer *ledger.Signer) ledger.ReceiptKeys {
 	keys, err := readReceiptKeys(engine.ReceiptKeysFile(file))
 	if err != nil || !keys.Has(signer.Public()) {

@@ -266,7 +266,7 @@ func (x *operation) list() error {
 }
 
 // collect reads pages until it has as many items as the limit, or all items if the
-// limit is 0. more reports whether the listing has further items.
+// limit is 0. The result more reports whether the listing has further items.
 func (x *operation) collect() (items []json.RawMessage, more bool, err error) {
 	items = []json.RawMessage{}
 	path, query, _ := strings.Cut(x.path(), "?")

@@ -107,8 +107,8 @@ func plain(text string) string {
 // maxReceiptInput bounds a receipt and the white space around it, in bytes.
 const maxReceiptInput = 2 * ledger.MaxReceipt
 
-// givenReceipt returns the receipt that the first argument gives. If that is missing
-// or "-", it reads the receipt from input.
+// givenReceipt returns the receipt that the first argument gives. If that argument
+// is missing or "-", it reads the receipt from input.
 func givenReceipt(input io.Reader, args []string) (string, error) {
 	text := "-"
 	if len(args) > 0 {

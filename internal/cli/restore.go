@@ -159,7 +159,8 @@ func migrateStore(c *connection, cmd *cobra.Command) error {
 	return nil
 }
 
-// stopFirst adds a hint to err if it reports that a server has the store open.
+// stopFirst adds a hint to err if that error reports that a server has the store
+// open.
 func stopFirst(err error) error {
 	if errors.Is(err, sqlitestore.ErrLocked) {
 		return fmt.Errorf("%w\nstop the server first", err)

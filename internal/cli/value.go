@@ -10,11 +10,12 @@ import (
 	"time"
 )
 
-// printer prints an operation's output as text. raw is its JSON: the output itself
-// or, for a listing, the array of all items.
+// printer prints an operation's output as text. The parameter raw is the output in
+// JSON or, for a listing, the JSON array of all items.
 type printer func(w io.Writer, raw []byte) error
 
-// object returns a printer that decodes the output into a T and calls print.
+// object returns a printer that decodes the output into a T and calls the function
+// print.
 func object[T any](print func(io.Writer, T)) printer {
 	return func(w io.Writer, raw []byte) error {
 		value, err := decode[T](raw)

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// shift is set by the linker. Empty means no shift.
+// shift is set by the linker. An empty string means no shift.
 var shift string
 
 var ahead = parse(shift)
@@ -50,8 +50,8 @@ func Deadline(d time.Duration) time.Time { return time.Now().Add(d) }
 // Sleep pauses for d. If ctx ends first, Sleep returns the error of ctx at once.
 func Sleep(ctx context.Context, d time.Duration) error { return SleepOr(ctx, d, nil) }
 
-// SleepOr is like Sleep, but also returns nil early when wake is closed or has a
-// value. A nil wake has no effect.
+// SleepOr is like Sleep, but also returns nil early when the channel wake is closed
+// or has a value. A nil channel has no effect.
 func SleepOr(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -20,8 +20,8 @@ import (
 
 // The bounds of a decoded text.
 const (
-	// MaxRatio bounds the length of the text as a multiple of the bytes received,
-	// once the text is longer than Allowance.
+	// MaxRatio bounds the length of the text as a multiple of the bytes received, as
+	// soon as the text is longer than Allowance.
 	MaxRatio = 100
 	// Allowance is the length in bytes that a text may have, however short the body
 	// is.
@@ -102,8 +102,8 @@ func openDeflate(s source) (io.Reader, error) {
 	return flate.NewReader(whole), nil
 }
 
-// headed is a source that first returns the bytes of head, which were already read from
-// the source.
+// headed is a source that first returns the bytes in its field head, which were already
+// read from the source.
 type headed struct {
 	head []byte
 	source
@@ -140,11 +140,11 @@ type Decoder struct {
 	limit int64
 
 	resume func() (struct{}, bool) // runs the reader until it needs more bytes; nil before the first byte
-	stop   func()                  // makes wait return false, which ends the reader
+	stop   func()                  // makes the function wait return false, which ends the reader
 	wait   func(struct{}) bool     // the reader calls it to return control to the caller of resume
 	in     []byte                  // received bytes that the reader has not consumed
 	ended  bool                    // the body is complete
-	done   bool                    // the reader has ended, with err
+	done   bool                    // the reader has ended; err is its error, if any
 	err    error
 
 	read, wrote int64
@@ -199,8 +199,8 @@ func (d *Decoder) End() error {
 	return d.err
 }
 
-// Stop releases the decoder's resources. It may be called at any time, and more than
-// once.
+// Stop releases the decoder's resources. Stop may be called at any time, and any
+// number of times.
 func (d *Decoder) Stop() {
 	if d.stop != nil {
 		d.stop()

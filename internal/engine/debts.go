@@ -48,7 +48,7 @@ type debts struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	warned map[string]time.Time // last warning about a debt, by charge; only run uses it
+	warned map[string]time.Time // last warning about a debt, by charge; only the method run uses it
 
 	mu     sync.Mutex
 	owed   map[string]bool      // charges of the known debts
@@ -132,8 +132,9 @@ func (d *debts) run(ctx context.Context) {
 	}
 }
 
-// payAll tries to pay each debt once and returns the number of remaining debts. Once
-// the store cannot be reached, it stops trying and reports that the store is down.
+// payAll tries to pay each debt a single time and returns the number of remaining
+// debts. As soon as the store cannot be reached, it stops trying and reports that
+// the store is down.
 func (d *debts) payAll() (left int, down bool) {
 	all := d.all()
 	for i, debt := range all {

@@ -89,8 +89,8 @@ func debtOf(n int) gate.Debt {
 }
 
 // TestDebtsOutliveTheProcess (promise 2): a refund that falls due while the store is
-// down is made exactly once when the store is back, even if the process that owed it
-// has died.
+// down is made exactly one time, when the store is back, even if the process that
+// owed it has died.
 func TestDebtsOutliveTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, log := filepath.Join(t.TempDir(), "refunds"), slog.New(slog.DiscardHandler)
@@ -186,7 +186,7 @@ func TestDebtWithoutADisk(t *testing.T) {
 // TestDebtsThatAreRefusedStay checks that a debt is never dropped because of its age
 // if the store refuses the refund. The store refuses it for an archived charge, and
 // for a captured charge that only the platform's operator may still refund. Such
-// debts do not block others, and end once the operator has refunded the charge.
+// debts do not block others, and end when the operator has refunded the charge.
 func TestDebtsThatAreRefusedStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &payee{

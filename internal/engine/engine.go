@@ -71,8 +71,9 @@ type Options struct {
 	// 0700 when the first refund is owed. Each store needs its own directory.
 	DebtDir string
 	// DebtBy identifies this process to a store that refunds a charge only to the
-	// caller that captured it, and reports the charges of others as unknown. For other
-	// stores it is "". Processes that share DebtDir may have different values.
+	// caller that captured the charge, and reports the charges of others as unknown.
+	// For other stores it is "". Processes that share DebtDir may have different
+	// values.
 	DebtBy  string
 	Cache   keycache.Options
 	IDs     *share.Budget // bounds the ids of requests in sessions
@@ -346,7 +347,7 @@ func (r *Runtime) EndStreams() { r.streams.end() }
 
 // Destruct ends all streams, waits at most half a minute for the calls in flight, and
 // closes the runtime. Streams must be ended because they would not end by themselves.
-// Call it once.
+// Call Destruct a single time.
 func (r *Runtime) Destruct() error {
 	r.EndStreams()
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)

@@ -53,7 +53,7 @@ func open(t *testing.T, dir string) (*Runtime, *closing) {
 }
 
 // TestDestructWaitsForLeases checks that the store stays open while a call holds a
-// reference, and that no call can begin once closing has begun.
+// reference, and that no call can begin after closing has begun.
 func TestDestructWaitsForLeases(t *testing.T) {
 	r, store := open(t, t.TempDir())
 	if err := r.Acquire(); err != nil {
@@ -129,8 +129,9 @@ func TestDeleteReachesTheCache(t *testing.T) {
 	}
 }
 
-// TestReceiptKeyStays checks that the receipt key is created once, is readable only
-// by its owner, and is the same after a restart, so that old receipts stay valid.
+// TestReceiptKeyStays checks that the receipt key is created only one time, is
+// readable only by its owner, and is the same after a restart, so that old receipts
+// stay valid.
 func TestReceiptKeyStays(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "receipt-key")
 	first, err := LoadSigner(file)

@@ -33,7 +33,7 @@ func (c *counter) count(ctx context.Context, until []time.Time) ([]int64, error)
 	return make([]int64, len(until)), c.err
 }
 
-// TestExpiringIsAskedSeldom checks that scrapes query the store once in half a
+// TestExpiringIsAskedSeldom checks that scrapes query the store one time in half a
 // minute and wait at most two seconds, even if the store fails or hangs.
 func TestExpiringIsAskedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -79,8 +79,8 @@ func TestExpiringIsAskedSeldom(t *testing.T) {
 	})
 }
 
-// TestExpiringIsAskedOnce checks that concurrent scrapes query the store once and
-// share the result.
+// TestExpiringIsAskedOnce checks that concurrent scrapes query the store a single
+// time and share the result.
 func TestExpiringIsAskedOnce(t *testing.T) {
 	c := new(counter)
 	e := newExpiring(c.count, clock.Now, slog.New(slog.DiscardHandler))
@@ -99,7 +99,7 @@ func TestExpiringIsAskedOnce(t *testing.T) {
 }
 
 // TestRuntimeCountsExpiringKeys checks that a runtime counts the keys of its own
-// store, and counts no keys once it is closed.
+// store, and counts no keys after it is closed.
 func TestRuntimeCountsExpiringKeys(t *testing.T) {
 	ctx := context.Background()
 	one, _ := open(t, t.TempDir())

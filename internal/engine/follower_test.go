@@ -242,9 +242,9 @@ func (m *memory) ExtendTrust(from time.Duration, _ time.Time, ttl time.Duration)
 func (m *memory) Revoke(d keys.Digest) { m.revoked = append(m.revoked, d) }
 func (m *memory) RevokeAll()           { m.all++ }
 
-// TestNodeReadsTheLog checks that a node reads each change once and in order,
-// including changes during an interruption. If changes may have been lost, the node
-// invalidates its whole memory.
+// TestNodeReadsTheLog checks that a node reads each change exactly one time and in
+// order, including changes during an interruption. If changes may have been lost,
+// the node invalidates its whole memory.
 func TestNodeReadsTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newRevocationLog(clock.Now, 0)

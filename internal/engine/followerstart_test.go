@@ -98,7 +98,7 @@ func TestStubbornNodeHoldsNothingUp(t *testing.T) {
 }
 
 // TestStreamsAreDoubtedWithTheLog checks that while the log cannot be read, streams
-// check their keys again once per LeaseTime, since a key may have been deleted
+// check their keys again one time per LeaseTime, since a key may have been deleted
 // elsewhere. An interruption shorter than a lease has no effect.
 func TestStreamsAreDoubtedWithTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

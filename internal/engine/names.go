@@ -24,7 +24,7 @@ const (
 )
 
 // names caches the names of accounts for refusal texts, so that a flood of refusals
-// asks the store only once.
+// asks the store only a single time.
 type names struct {
 	store namer // nil if the store cannot look up names
 

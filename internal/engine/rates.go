@@ -17,7 +17,7 @@ type rates struct {
 
 	mu      sync.Mutex
 	full    map[rateBucket]time.Duration // time at which the bucket will be full again
-	sweepAt int                          // number of buckets at which sweep drops the full ones
+	sweepAt int                          // number of buckets at which the method sweep drops the full ones
 }
 
 type rateBucket struct {
@@ -104,7 +104,8 @@ func lesser(least, q gate.Quota) gate.Quota {
 	return least
 }
 
-// left returns the quota of a bucket that will be full again at the instant full.
+// left returns the quota of a bucket. The parameter full is the instant at which the
+// bucket will be full again.
 func left(rate keys.Rate, now, full time.Duration) gate.Quota {
 	every := rate.Every()
 	depth := time.Duration(rate.Burst) * every // the time in which an empty bucket fills
@@ -113,9 +114,10 @@ func left(rate keys.Rate, now, full time.Duration) gate.Quota {
 	return q
 }
 
-// take counts a request in a bucket that will be full again at the instant full, and
-// returns the new instant. If the quota has a Wait, the request was not counted. To
-// undo a counted request, subtract rate.Every() from the instant.
+// take counts a request in a bucket. The parameter full is the instant at which the
+// bucket will be full again; take also returns the new instant. If the quota has a
+// Wait, the request was not counted. To undo a counted request, subtract
+// rate.Every() from the instant.
 func take(rate keys.Rate, now, full time.Duration) (gate.Quota, time.Duration) {
 	every := rate.Every()
 	depth := time.Duration(rate.Burst) * every

@@ -65,7 +65,7 @@ func TestMovedRatesAreExact(t *testing.T) {
 		calls := keys.Rate{Requests: 5, Per: time.Minute, Burst: rapid.Int64Range(1, 5).Draw(t, "burst")}
 		upkeep := keys.Rate{Requests: 1, Per: time.Second, Burst: 3}
 		from, to := at("weather", calls), [2]gate.Bucket{{Server: "weather", Upkeep: true, Rate: upkeep}}
-		free, allowed := time.Duration(0), 0 // free is the instant at which the upkeep bucket is full again
+		free, allowed := time.Duration(0), 0 // the variable free is the instant at which the upkeep bucket is full again
 		for range 200 {
 			pause := time.Duration(rapid.Int64Range(0, int64(20*time.Second)).Draw(t, "pause"))
 			*now += pause

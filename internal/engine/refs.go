@@ -14,7 +14,7 @@ type refs struct {
 	mu      sync.Mutex
 	open    int
 	closing bool
-	drained chan struct{} // closed once closing is set and open is zero
+	drained chan struct{} // closed when the field closing is true and the field open is zero
 }
 
 func newRefs() *refs { return &refs{drained: make(chan struct{})} }

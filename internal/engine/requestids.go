@@ -13,11 +13,11 @@ import (
 // RequestLocks is implemented by stores that several processes share. A process that
 // locks a request id there excludes the other processes from using the id.
 type RequestLocks interface {
-	// LockRequestID takes the lock for at most ttl. It returns false if the lock is
-	// already held.
+	// LockRequestID takes the lock for at most the duration ttl. It returns false if
+	// the lock is already held.
 	LockRequestID(ctx context.Context, m ledger.HandleHash, ttl time.Duration) (bool, error)
-	// UnlockRequestID releases the lock, at once if keep is zero and otherwise after
-	// keep.
+	// UnlockRequestID releases the lock. It does so immediately if the parameter
+	// keep is zero, and otherwise after the duration keep.
 	UnlockRequestID(ctx context.Context, m ledger.HandleHash, keep time.Duration) error
 }
 
@@ -27,7 +27,7 @@ const unlockTime = 5 * time.Second
 // LockRequestID locks the id of a request to a server within a session, for all
 // processes that share the store. It fails with ErrIDTaken, ErrSessionFull or a
 // share.RefusedError, and with another error if the store cannot be asked. Call
-// UnlockRequestID once the server has ended its response.
+// UnlockRequestID after the server has ended its response.
 func (r *Runtime) LockRequestID(ctx context.Context, holder share.Holder, session, id string) error {
 	if err := r.requests.lock(holder, session, id); err != nil {
 		return err

@@ -16,8 +16,9 @@ import (
 // processes that keep keys in memory. It must be safe for concurrent use.
 type Revocations interface {
 	// Follow grants the node a lease that starts at the call. During the lease the node
-	// may trust the keys in its memory. Follow returns the changes after the position
-	// seen. A negative position means the end of the log.
+	// may trust the keys in its memory. Follow returns the changes after the
+	// position that the parameter seen gives. A negative position means the end of
+	// the log.
 	Follow(ctx context.Context, node string, seen int64, lease time.Duration) (keys.Revocations, error)
 	// Leave ends the node's lease, if it has one.
 	Leave(ctx context.Context, node string) error
@@ -58,10 +59,11 @@ type nodeLease struct {
 }
 
 // newRevocationLog returns an empty log. The previous process may have granted leases
-// that last for at most former from now. The positions differ from those of the
-// previous process, so that nodes which followed it find out that they have missed
-// changes. The first position is the time in microseconds plus a random number, since
-// the clock may have been set back.
+// that are still valid. The parameter former is the longest time for which they stay
+// valid from now on. The positions differ from those of the previous process, so
+// that nodes which followed it find out that they have missed changes. The first
+// position is the time in microseconds plus a random number, since the clock may
+// have been set back.
 func newRevocationLog(now func() time.Time, former time.Duration) *revocationLog {
 	began := now()
 	position := began.UnixMicro() + rand.Int64N(positionSpread)
@@ -130,9 +132,9 @@ func (l *revocationLog) Confirm(ctx context.Context, node string) error {
 }
 
 // behind returns for how long Confirm may still have to wait. It considers the
-// leases of the previous process, and the leases in pending if their nodes have not
-// seen the position yet, and returns the longest remaining time. It drops expired
-// leases from the log.
+// leases of the previous process, and the leases in the map pending if their nodes
+// have not seen the position yet, and returns the longest remaining time. It drops
+// expired leases from the log.
 func (l *revocationLog) behind(pending map[string]nodeLease, position int64) (longest time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -49,7 +49,7 @@ type session struct {
 	open  map[string]struct{} // ids of requests in flight
 	used  map[string]struct{} // ids with a stream that may be resumed
 	last  time.Time
-	ids   share.Allocation // one for each id in open and used
+	ids   share.Allocation // one for each id in the maps open and used
 	place *list.Element
 }
 
@@ -142,8 +142,9 @@ func (r *requests) forget(s *session) {
 	delete(r.sessions, s.name)
 }
 
-// forgetIdlest forgets the session that has been idle for longest, but neither the
-// session except nor one with requests in flight. It reports whether it forgot one.
+// forgetIdlest forgets the session that has been idle for longest. It spares the
+// session in the parameter except, and every session with requests in flight. It
+// reports whether it forgot one.
 func (r *requests) forgetIdlest(except *session) bool {
 	for e := r.idle.Front(); e != nil; e = e.Next() {
 		if s := e.Value.(*session); len(s.open) == 0 && s != except {

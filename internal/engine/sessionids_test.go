@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// TestRequestIDs checks that an id is in flight at most once in a session. An id with
-// a stream that may be resumed cannot be used again while the session lasts.
+// TestRequestIDs checks that an id is in flight at most one time in a session. An id
+// with a stream that may be resumed cannot be used again while the session lasts.
 // Different sessions can use the same ids.
 func TestRequestIDs(t *testing.T) {
 	now := time.Date(2026, 7, 28, 12, 0, 0, 0, time.UTC)

@@ -13,7 +13,7 @@ import (
 // changes and when the runtime is about to close.
 type streams struct {
 	closing chan struct{}
-	ended   sync.Once // makes end close the channel only once
+	ended   sync.Once // lets the method end close the channel only one time
 
 	mu   sync.Mutex
 	open map[keys.Half]map[*Stream]struct{} // by half digest, because a platform sends only half digests

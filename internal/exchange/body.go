@@ -24,9 +24,9 @@ const (
 	// bodyTime limits how long a client may take to send its body.
 	bodyTime = time.Minute
 
-	// The bounds of a body that is read only for the request's id. Its sender is
-	// unknown or over a rate, and could make the gateway hold much more memory than
-	// it sends.
+	// The bounds of a body that is read only for the request's id. The sender of
+	// such a body is unknown or over a rate. Without these bounds, the gateway could
+	// hold many more bytes for the sender than the sender has sent.
 	peekLimit = 64 << 10
 	peekTime  = 2 * time.Second
 )
@@ -35,9 +35,10 @@ const (
 var peek = reading{limit: peekLimit, time: peekTime}
 
 // readMessage reads and decodes the message. It checks the same bytes that will be
-// forwarded. If the request is over a rate, limited is its refusal, and the body is
-// read only for the request's id. Upkeep is counted separately, so an upkeep
-// request may still pass; stillLimited is nil if the request may pass.
+// forwarded. If the request is over a rate, the parameter limited is the refusal for
+// it, and the body is read only for the request's id. Upkeep is counted separately,
+// so an upkeep request may still pass; the result stillLimited is nil if the request
+// may pass.
 func (x *Exchange) readMessage(limited *gate.Refusal) (stillLimited, refusal *gate.Refusal) {
 	if x.r.ContentLength > x.site.MaxBody {
 		return nil, &gate.Refusal{Code: gate.MessageTooLarge}
@@ -72,7 +73,7 @@ func (x *Exchange) readMessage(limited *gate.Refusal) (stillLimited, refusal *ga
 	return limited, x.readIdempotencyKey()
 }
 
-// bodyRefusal returns the refusal for an error of read.
+// bodyRefusal returns the refusal for an error of the method read.
 func bodyRefusal(err error) *gate.Refusal {
 	var tooLarge *http.MaxBytesError
 	switch {

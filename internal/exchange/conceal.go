@@ -11,8 +11,8 @@ import (
 // MCP forbids such tokens (2025-11-25, authorization, "Access Token Usage").
 const accessTokenParam = "access_token="
 
-// ConcealURI returns a request's URI without secrets, and whether it had any.
-// Percent-encoded secrets are found, too.
+// ConcealURI returns a request's URI without secrets, and whether the URI had any
+// secrets. Percent-encoded secrets are found, too.
 func ConcealURI(secrets *keys.Format, uri string) (concealed string, found bool) {
 	if strings.IndexByte(uri, '_') < 0 && strings.IndexByte(uri, '%') < 0 { // the usual case
 		return uri, false

@@ -44,7 +44,7 @@ type Exchange struct {
 	body    []byte           // the request's body, as it was read and will be forwarded
 	call    *gate.Call       // nil until the message was admitted
 	base    http.Header      // response header before the upstream adds its own
-	memory  share.Allocation // counts the bytes of body and response
+	memory  share.Allocation // counts the bytes of the request's body and of the response
 	flight  share.Allocation // counts this request among the caller's calls in flight
 	quota   gate.Quota       // remainder of the key's rate; zero without a rate
 	origin  string           // allowed Origin of a web page; "" without one
@@ -121,8 +121,8 @@ func (x *Exchange) Serve() error {
 
 // admitRequest checks everything except the body: shape, origin and key. Then it
 // removes the client's credentials and claims about identity from the request. A
-// rate-limit refusal is returned separately, as limited: the request's id must be
-// read before the refusal can be sent, and upkeep may still pass.
+// rate-limit refusal is returned separately, as the result limited: the request's id
+// must be read before the refusal can be sent, and upkeep may still pass.
 func (x *Exchange) admitRequest() (limited, refusal *gate.Refusal) {
 	if refusal := x.checkShape(); refusal != nil {
 		return nil, refusal
@@ -170,7 +170,8 @@ func (x *Exchange) used() {
 	}
 }
 
-// post serves a message. limited is the rate-limit refusal of admitRequest, if any.
+// post serves a message. The parameter limited is the rate-limit refusal of
+// admitRequest, if any.
 func (x *Exchange) post(limited *gate.Refusal) {
 	limited, refusal := x.readMessage(limited)
 	if refusal != nil {

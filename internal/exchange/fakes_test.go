@@ -93,8 +93,8 @@ func callerOf(g *gate.Gate, key *keys.Key) gate.Caller {
 	return caller
 }
 
-// exchangeFor returns an exchange with that message, or without a message if body
-// is "".
+// exchangeFor returns an exchange with the message in the parameter body, or without
+// a message if the parameter is "".
 func exchangeFor(t *testing.T, body string) (*Exchange, *httptest.ResponseRecorder) {
 	t.Helper()
 	w := httptest.NewRecorder()

@@ -23,7 +23,7 @@ func (x *Exchange) pass(ctx context.Context, p *plan) {
 	x.passTo(intercept.NewRelay(x.w, x.head), x.r)
 }
 
-// passing is the response writer of pass.
+// passing is the response writer of the method pass.
 type passing interface {
 	http.ResponseWriter
 	Finish()
@@ -87,8 +87,8 @@ func (x *Exchange) forward(ctx context.Context, cancel context.CancelFunc, p *pl
 	client := x.r.Context()
 	t := intercept.New(x.w, x.options(cancel, p))
 	abandoned := sync.OnceFunc(func() { x.abandon(t, p) })
-	// Count at once, not at the end: a call may go on for long after its client has
-	// left.
+	// Count the call now, not at its end: a call may go on for long after its client
+	// has left.
 	stop := context.AfterFunc(client, func() {
 		if t.Unanswered() {
 			abandoned()
@@ -130,8 +130,8 @@ func (x *Exchange) abandon(i *intercept.Interceptor, p *plan) {
 	}
 }
 
-// attempt calls the next handler once. It returns the server's redirect, whether
-// the server was reached over TLS, and the failure as a refusal.
+// attempt calls the next handler a single time. It returns the server's redirect,
+// whether the server was reached over TLS, and the failure as a refusal.
 func (x *Exchange) attempt(w http.ResponseWriter, r *http.Request) (moved *intercept.Moved, secure bool, failure *gate.Refusal) {
 	in := intercept.NewIntake(w)
 	r, link := sendOnce(r)

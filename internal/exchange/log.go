@@ -70,7 +70,7 @@ func (x *Exchange) logCut(failure *gate.Refusal) {
 	x.logFailure(slog.LevelError, "a response was broken off", failure, 0)
 }
 
-// logAbandoned logs, once, that the client left before the answer.
+// logAbandoned logs, a single time, that the client left before the answer.
 func (x *Exchange) logAbandoned() {
 	x.abandoned.Do(func() {
 		x.logFailure(slog.LevelInfo, "a call was abandoned", &gate.Refusal{Reason: "the client left before the answer"}, 0)
@@ -78,8 +78,9 @@ func (x *Exchange) logAbandoned() {
 }
 
 // logFailure writes a line about a call that failed; every such line has the same
-// fields. status is the HTTP status that the client got; for a stream it is the one
-// in the stream's head. It is 0 if the client got no complete response.
+// fields. The parameter status is the HTTP status that the client got. For a stream,
+// this is the status in the stream's head. The status is 0 if the client got no
+// complete response.
 func (x *Exchange) logFailure(level slog.Level, message string, r *gate.Refusal, status int) {
 	ctx := context.Background() // with the request's context, Caddy would repeat all fields of the access log
 	if !x.site.Logger.Enabled(ctx, level) {

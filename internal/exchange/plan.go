@@ -33,7 +33,7 @@ const (
 	onKey                    // the key ends or lacks a scope, or the server's rules have changed
 )
 
-// A response is fresh, or the resumed rest of a response that broke off.
+// A response is either fresh, or resumed: the rest of a response that broke off.
 const (
 	fresh = iota
 	resumed

@@ -152,9 +152,9 @@ func pricedSite(t *testing.T, key *keys.Key) (*Site, *books) {
 	return site, money
 }
 
-// TestPlansAreCarriedOut checks that each fresh request is forwarded by the plan
-// for its kind. The plan decides whether the call limit applies, and whether the
-// request ends when the client leaves. The request is counted once, and a paid one
+// TestPlansAreCarriedOut checks that each fresh request is forwarded by the plan for
+// its kind. The plan decides whether the call limit applies, and whether the request
+// ends when the client leaves. The request is counted a single time, and a paid one
 // is settled.
 func TestPlansAreCarriedOut(t *testing.T) {
 	const answer = `{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`

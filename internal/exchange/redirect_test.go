@@ -111,8 +111,8 @@ func (m *moving) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// TestRedirectIsFollowedOnce checks that a redirect is followed once, by calling
-// the next handler again with the same body. All routes behind the gateway may then
+// TestRedirectIsFollowedOnce checks that one redirect is followed, by calling the
+// next handler again with the same body. All routes behind the gateway may then
 // match again. No field of the redirect's header is left. A second redirect is not
 // followed. An endless body of a redirect does no harm.
 func TestRedirectIsFollowedOnce(t *testing.T) {

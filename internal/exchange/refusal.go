@@ -32,8 +32,9 @@ type refusalForm struct {
 	challenge  bool   // with WWW-Authenticate (RFC 6750, 3)
 	tokenError string // error parameter of the challenge; "" if no token was sent
 	retryAfter int    // seconds
-	// http replaces status if error_style is http, or if the client does not wait
-	// for a JSON-RPC response. 0 keeps status.
+	// http is the HTTP status that is sent instead of the field status if the option
+	// error_style is "http", or if the client does not wait for a JSON-RPC response.
+	// If the field http is 0, the field status is sent in these cases, too.
 	http int
 }
 
@@ -134,8 +135,9 @@ type errorField struct {
 	Scopes       []string       `json:"scopes,omitempty"` // scopes that the request requires
 	Charge       string         `json:"charge,omitempty"` // id of the charge, if the call was charged in spite of the refusal
 
-	// The account, and where to get help, if credits are missing or a cap is
-	// reached. A missing scope sets Contact only.
+	// The next four fields name the caller's account and say where to get help. They
+	// are set if credits are missing or a cap is reached. If a scope is missing,
+	// only Contact is set.
 	Account     string `json:"account,omitempty"`
 	AccountName string `json:"account_name,omitempty"`
 	Contact     string `json:"contact,omitempty"`
@@ -160,8 +162,8 @@ func fieldOfCap(c *ledger.CapError) *capField {
 }
 
 // refusalBody returns a refusal as a JSON-RPC message. A refusal that models should
-// read is a tool result, unless classic is set: a classic response has an HTTP
-// status and a JSON-RPC error.
+// read is a tool result, unless the parameter classic is true: a classic response
+// has an HTTP status and a JSON-RPC error.
 func (x *Exchange) refusalBody(r *gate.Refusal, classic bool) []byte {
 	f := formOf(r)
 	field, text := x.describe(r)
@@ -337,8 +339,8 @@ func (x *Exchange) head(h http.Header) {
 	x.allowOrigin(h)
 }
 
-// noticeTime is the time before a key's expiry from which responses announce the
-// expiry.
+// noticeTime is the length of the period before a key's expiry. Responses in this
+// period announce the expiry.
 const noticeTime = 14 * 24 * time.Hour
 
 // setLimits sets the headers about the key's rate and expiry.

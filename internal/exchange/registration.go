@@ -36,9 +36,9 @@ type registrationRefusal struct {
 }
 
 // RefuseRegistration explains to a client's user that the gateway takes a key: in
-// the header Authorization or, if named is not "", in the header with that name.
-// The error code access_denied makes clients give up. After invalid_client some
-// would forget their state and begin anew.
+// the header Authorization or, if the parameter named is not "", in the header with
+// that name. The error code access_denied makes clients give up. After
+// invalid_client some would forget their state and begin anew.
 func RefuseRegistration(w http.ResponseWriter, secrets *keys.Format, named, contact string) {
 	ask := "whoever runs this gateway"
 	if contact != "" && !strings.ContainsFunc(contact, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {

@@ -199,8 +199,8 @@ var identitySpelling = strings.NewReplacer("_", "-", ".", "-")
 // servers treat '_' and '.' as '-'.
 func spelled(name string) string { return identitySpelling.Replace(strings.ToLower(name)) }
 
-// isIdentity reports whether a header, as spelled returns it, could be read as
-// one of our identity headers.
+// isIdentity reports whether a header's name, in the form that the function spelled
+// returns, could be read as one of our identity headers.
 func isIdentity(spelled string) bool { return strings.HasPrefix(spelled, "x-farebox-") }
 
 var errTwice = errors.New("the request had been sent once, and is not sent again")
@@ -211,12 +211,12 @@ type link struct {
 	secure atomic.Bool // the connection uses TLS
 }
 
-// sendOnce returns the request with a guard. Once the head of the request was sent
-// to an upstream, neither the transport nor the proxy's retries may send the
-// request again, because a tool would run twice. The guard panics with errTwice, on
-// the goroutine of the round trip. Only a POST is guarded. HTTP/2 itself retries
-// requests without a body, under a lock that a panic would leave locked, and
-// sending such a request twice does no harm.
+// sendOnce returns the request with a guard. After the head of the request was sent
+// to an upstream, neither the transport nor the proxy's retries may send the request
+// again, because a tool would run twice. The guard panics with errTwice, on the
+// goroutine of the round trip. Only a POST is guarded. HTTP/2 itself retries
+// requests without a body, under a lock that a panic would leave locked, and sending
+// such a request twice does no harm.
 func sendOnce(r *http.Request) (*http.Request, *link) {
 	l := new(link)
 	trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { l.secure.Store(isTLS(c.Conn)) }}

@@ -61,18 +61,18 @@ type Resource struct {
 // Engine is the running state behind all sites: the store, its cache, open
 // streams and request ids.
 type Engine interface {
-	// Acquire waits, for a bounded time, until the engine runs, and keeps it
-	// running until Release.
+	// Acquire waits, for a bounded time, until the engine runs, and keeps the engine
+	// running until Release is called.
 	Acquire(context.Context) error
 	Release()
 	// Used records that the key was used now.
 	Used(*keys.Key)
 	// LockRequestID takes the id of a request within a session, until
-	// UnlockRequestID. It returns ErrIDTaken, ErrSessionFull, a share.RefusedError,
-	// or another error if the store is down.
+	// UnlockRequestID is called. It returns ErrIDTaken, ErrSessionFull, a
+	// share.RefusedError, or another error if the store is down.
 	LockRequestID(ctx context.Context, holder share.Holder, session, id string) error
-	// UnlockRequestID ends a lock. If resumable is set, the id stays taken, because
-	// the answer may still come on another stream.
+	// UnlockRequestID ends a lock. If the parameter resumable is true, the id stays
+	// taken, because the answer may still come on another stream.
 	UnlockRequestID(session, id string, resumable bool)
 	// RulesOf returns the access rules of a server in the newest config.
 	RulesOf(server string) string

@@ -21,7 +21,8 @@ const (
 	refusedHeaders
 )
 
-// next returns the stage after a step, or false if the step cannot follow s.
+// next returns the stage to which the step e leads from the stage s, or false if the
+// step is not possible at that stage.
 func (s stage) next(e step) (stage, bool) {
 	switch {
 	case s == unread && e == readBody:

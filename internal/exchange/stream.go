@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// watch cancels ctx once the caller is refused, or lacks a scope that the ticket
-// needs. It watches until the returned function is called.
+// watch cancels ctx as soon as the caller is refused, or lacks a scope that the
+// ticket needs. It watches until the returned function is called.
 func (x *Exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate.Ticket) (unwatch func(), refusal *gate.Refusal) {
 	opened := new(share.Allocation)
 	x.site.Shares.Streams.Open(opened, x.holder())
@@ -21,7 +21,7 @@ func (x *Exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate
 	}
 	opened.Cuttable(cancel)
 	stream := x.caller.Changed()
-	// The watch reports later changes only, so check the caller once more.
+	// The watch reports later changes only, so check the caller again now.
 	if _, refusal := x.caller.AgainFor(ctx, t); refusal != nil {
 		stream.End()
 		opened.Close()

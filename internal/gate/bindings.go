@@ -15,7 +15,7 @@ import (
 // or the state of a request for input. The server cannot check the owner of a
 // handle itself, since all callers behind the gateway look alike to it.
 type Bindings interface {
-	// Bind stores a binding and returns once it is durable. It replaces the
+	// Bind stores a binding and returns when the binding is durable. It replaces the
 	// server's earlier binding with the same hash, if any.
 	Bind(ctx context.Context, b ledger.Binding) error
 	// Binding returns the server's binding of a handle hash, or
@@ -25,8 +25,8 @@ type Bindings interface {
 
 // The lifetimes of bindings.
 const (
-	// bindingLife is the life of a state's binding. It is also that of a task's
-	// binding, unless the server announces a longer one. A request about a task
+	// bindingLife is the life of a state's binding. It is also the life of a task's
+	// binding, unless the server announces a longer life. A request about a task
 	// extends the task's binding if less than half of bindingLife is left.
 	bindingLife = 24 * time.Hour
 	// maxBindingLife bounds the life that a server may announce.
@@ -137,10 +137,10 @@ func (g *Gate) checkTasks(ctx context.Context, caller *Caller, ids ...string) *R
 	return nil
 }
 
-// Bind binds the handle in a response to the caller's account: the id of an
-// accepted task, along with the ticket of its call, or the state of a request for
-// input. Bind returns once the binding is durable. A refusal means that the
-// response must be withheld.
+// Bind binds the handle in a response to the caller's account: the id of an accepted
+// task, along with the ticket of its call, or the state of a request for input. Bind
+// returns when the binding is durable. A refusal means that the response must be
+// withheld.
 func (g *Gate) Bind(ctx context.Context, caller *Caller, t *Ticket, outcome mcp.Outcome, response []byte) *Refusal {
 	handles, err := mcp.ReadHandles(response)
 	if err != nil {

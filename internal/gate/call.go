@@ -62,9 +62,9 @@ func (c *Call) Tool() string { return c.order.Tool }
 // Price returns the price of the call.
 func (c *Call) Price() ledger.Amount { return c.order.Amount }
 
-// Replay returns the stored response of a call that repeats a paid one. The
-// response carries this request's id and the receipt of the first call. A replayed
-// call must not be forwarded. For all other calls replayed is false.
+// Replay returns the stored response of a call that repeats a paid one. The response
+// carries this request's id and the receipt of the first call. A replayed call must
+// not be forwarded. For all other calls the result replayed is false.
 func (c *Call) Replay(id mcp.ID) (response []byte, replayed bool, err error) {
 	if c.current() != stateReplayed {
 		return nil, false, nil
@@ -109,9 +109,9 @@ func (c *Call) ChargesAbandoned() bool {
 
 // Abandoned counts the call against its lineage because the client disconnected
 // before the response. A call that was charged at its start does not count. A call
-// that is charged even without its client counts only if cut is true: the
-// disconnection has then ended the call, so no response will come that could be
-// charged. Any goroutine may call Abandoned, at most once.
+// that is charged even without its client counts only if the parameter cut is true:
+// the disconnection has then ended the call, so no response will come that could be
+// charged. Abandoned may be called at most one time, by any goroutine.
 func (c *Call) Abandoned(cut bool) {
 	if !c.Paid() || c.on.Has(pricing.Started) || c.on.Has(pricing.Abandoned) && !cut {
 		return
@@ -125,8 +125,8 @@ func (c *Call) noteAbandoned() {
 	}
 }
 
-// TicketOut records that the client was sent an event id with which it can
-// resume the stream. Any goroutine may call it.
+// TicketOut records that the client was sent an event id with which it can resume
+// the stream. Any goroutine may call TicketOut.
 func (c *Call) TicketOut() { c.ticketOut.Store(true) }
 
 // mayComeBack reports whether the client can resume the stream.
@@ -159,7 +159,7 @@ func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome, response []byte)
 	case !c.Charges(outcome):
 		c.Release(ctx)
 		return nil, nil
-	case c.Captured(): // if Start captured the call, due holds the receipt; otherwise an earlier Settle returned it
+	case c.Captured(): // if Start captured the call, the field due holds the receipt; otherwise an earlier Settle returned it
 		fields := c.due
 		c.due = nil
 		if outcome == mcp.OutcomeError { // an error has no _meta to carry a receipt
@@ -248,8 +248,8 @@ func (c *Call) Suspend() {
 	}
 }
 
-// Close releases a call that has not been settled. It must be called exactly once,
-// and cannot fail.
+// Close releases a call that has not been settled. Close must be called exactly one
+// time, and cannot fail.
 func (c *Call) Close(ctx context.Context) {
 	if c.current() == stateHeld {
 		c.Release(ctx)
@@ -267,8 +267,8 @@ func (c *Call) giveBack(ctx context.Context) {
 // captureFailed ends a call after a failed capture. If the client can resume the
 // stream, the reservation is not given back, because the capture may have happened,
 // now or on an earlier stream. If it has not happened, a later attempt can use the
-// reservation until it expires. stored says that the failed capture was given a
-// response to store.
+// reservation until it expires. The parameter stored says whether the failed capture
+// was given a response to store.
 func (c *Call) captureFailed(ctx context.Context, cause error, stored bool) {
 	c.move(eventFailed)
 	if c.mayComeBack() && !errors.Is(cause, errRefunded) {
@@ -285,7 +285,7 @@ func (c *Call) captureFailed(ctx context.Context, cause error, stored bool) {
 			return
 		}
 		c.charge = &ledger.Charge{ID: c.id, Order: c.order}
-		c.refund(ctx) // it counts the call
+		c.refund(ctx) // refund counts the call
 		return
 	case err != nil && inDoubt(cause) && !stored: // the call may have been captured, or may yet be
 		c.log(slog.LevelWarn, "a call was not delivered, and it is not known yet whether it was charged", err)

@@ -39,19 +39,19 @@ type Caller struct {
 // Authenticator recognizes one kind of credential.
 type Authenticator interface {
 	// Authenticate returns the caller that a bearer token identifies. The client is
-	// the address that sent the token. ErrOtherCredential passes the token on to
-	// the next Authenticator. Any other error refuses the token: keys.ErrUnknown as
+	// the address that sent the token. ErrOtherCredential passes the token on to the
+	// next Authenticator. Any other error refuses the token: keys.ErrUnknown as
 	// invalid, ErrFlood as rate-limited, and all others because the lookup failed.
-	// With an error, the returned caller is usually zero. It is not zero if it is
-	// known but may not be used: the error is then keys.ErrExpired if it has
-	// expired, or any other error if it is invalid.
+	// With an error, the returned caller is usually zero. The caller is not zero if
+	// it is known but may not be used. The error is then keys.ErrExpired for an
+	// expired caller, and any other error for an invalid one.
 	Authenticate(ctx context.Context, client netip.Addr, token string) (Caller, error)
 }
 
 // Rechecker is implemented by an Authenticator if its callers can change or become
 // invalid before they expire.
 type Rechecker interface {
-	// Again returns the caller as it is now, with the errors of Authenticate.
+	// Again returns the caller as it is now. Its errors are those of Authenticate.
 	Again(ctx context.Context, client netip.Addr, c *Caller) (Caller, error)
 }
 
@@ -71,7 +71,7 @@ type Watch struct {
 func (c *Caller) Known() bool { return c.Subject != "" }
 
 // HasScope reports whether the caller carries the scope itself. Another scope that
-// includes it does not count.
+// includes this scope does not count.
 func (c *Caller) HasScope(scope string) bool {
 	if scope == keys.ScopeConnect {
 		return c.Connect
@@ -114,8 +114,8 @@ func (c *Caller) proof() string {
 	return *c.Proof
 }
 
-// accept takes the result of auth, a caller or an error, and applies the rules that
-// are the same for all kinds of credentials.
+// accept takes the result of the Authenticator auth, which is a caller or an error,
+// and applies the rules that are the same for all kinds of credentials.
 func (g *Gate) accept(c Caller, err error, auth Authenticator, client netip.Addr) (Caller, *Refusal) {
 	if err == nil && c.Known() {
 		err = g.checkCaller(&c)
@@ -163,7 +163,7 @@ func (s *storedKeys) Authenticate(ctx context.Context, client netip.Addr, token 
 	return s.lookUp(ctx, client, digest)
 }
 
-// Again looks up the caller's key once more.
+// Again looks up the caller's key afresh.
 func (s *storedKeys) Again(ctx context.Context, client netip.Addr, c *Caller) (Caller, error) {
 	return s.lookUp(ctx, client, c.Handle)
 }

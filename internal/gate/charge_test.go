@@ -16,8 +16,9 @@ var outcomes = []mcp.Outcome{
 	mcp.OutcomeResult, mcp.OutcomeToolError, mcp.OutcomeError, mcp.OutcomeInputRequired, mcp.OutcomeTask, mcp.OutcomeUnknown,
 }
 
-// TestChargeOn checks that each rule charges the outcomes that it names, once, and
-// no others. A charge comes with a receipt wherever the response can carry one.
+// TestChargeOn checks that each rule charges each outcome that it names, a single
+// time, and no other outcome. A charge comes with a receipt wherever the response
+// can carry one.
 func TestChargeOn(t *testing.T) {
 	charged := map[string]map[mcp.Outcome]bool{
 		"success":      {mcp.OutcomeResult: true},

@@ -15,10 +15,11 @@ func (c *Call) Reads() bool { return c.when != nil }
 
 // exempt reports whether the operator's charge_if condition exempts a result from
 // the charge. Such a condition recognizes results that report a failure only in
-// their text or in a field of their own. If the condition cannot judge a result,
-// the result is charged, as it would be without a condition, and exempt logs a line
-// for the operator. response is the whole message, or nil if it is too long to
-// hold. embedded says that the response embeds the result of a task.
+// their text or in a field of their own. If the condition cannot judge a result, the
+// result is charged, as it would be without a condition, and exempt logs a line for
+// the operator. The parameter response is the whole message, or nil if the message
+// is too long to hold. The parameter embedded says whether the response embeds the
+// result of a task.
 func (c *Call) exempt(ctx context.Context, response []byte, embedded bool) bool {
 	if c.when == nil || c.on.Has(pricing.Started) {
 		return false

@@ -24,7 +24,7 @@ type Debt struct {
 	Refund string    `json:"refund"` // the id of the refund on every attempt
 	At     time.Time `json:"at"`
 	// By identifies the gateway that recorded the debt, if its store hides charges
-	// from other gateways; otherwise "". Owe fills it in.
+	// from other gateways; otherwise "". Owe sets the field By.
 	By string `json:"by,omitempty"`
 }
 

@@ -74,7 +74,7 @@ func TestUnmadeRefundsAreOwed(t *testing.T) {
 			if (len(b.owed) > 0) != c.owed || len(b.owed) > 1 || c.owed && b.owed[0].Charge != call.ID() {
 				t.Fatalf("owed %v, want any: %v", b.owed, c.owed)
 			}
-			// Posting a debt repeatedly refunds it once.
+			// Posting a debt repeatedly refunds it a single time.
 			o.posts = nil
 			for range 2 * len(b.owed) {
 				posting, audit := b.owed[0].Posting()

@@ -66,7 +66,7 @@ func TestKeyExpiresAtItsInstant(t *testing.T) {
 	}
 }
 
-// TestStreamNeedsItsScopes checks that AgainFor refuses a stream once its key has
+// TestStreamNeedsItsScopes checks that AgainFor refuses a stream after its key has
 // lost the scope that a rule requires for the stream's request. A scope that
 // includes the required one is enough. A stream that needs no scope goes on.
 func TestStreamNeedsItsScopes(t *testing.T) {

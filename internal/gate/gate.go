@@ -4,7 +4,7 @@
 // SQL.
 //
 // A Gate belongs to one server of one config and never changes; any number of
-// goroutines may use it at once. A Call belongs to one request.
+// goroutines may use a Gate at the same time. A Call belongs to one request.
 package gate
 
 import (
@@ -76,9 +76,10 @@ type Abandonments interface {
 // Metrics counts a gate's reservations and charges. Its methods must be fast
 // and safe for concurrent use.
 type Metrics interface {
-	// Reserved records the duration of a reservation, failed ones included.
+	// Reserved records the duration of a reservation, even of one that failed.
 	Reserved(took time.Duration)
-	// Captured records the duration of a durable capture, failed ones included.
+	// Captured records the time that a capture took until it was durable or had
+	// failed.
 	Captured(took time.Duration)
 	// Charge counts the end of a paid call. The entry is the price book's entry for
 	// the item.

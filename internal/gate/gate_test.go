@@ -67,8 +67,8 @@ type bench struct {
 // now is the time at which the clock of a gate and its store starts in these tests.
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
-// ticking returns a clock that starts at now and advances by a microsecond per
-// reading, so that each step of a call is later than the one before.
+// ticking returns a clock that starts at the time now and advances by a microsecond
+// per reading, so that each step of a call is later than the one before.
 func ticking() func() time.Time {
 	var reads atomic.Int64
 	return func() time.Time { return now.Add(time.Duration(reads.Add(1)) * time.Microsecond) }
@@ -338,7 +338,7 @@ func TestStatelessEraIgnoresTaskParameter(t *testing.T) {
 	call.Close(context.Background())
 }
 
-// TestSettleResult checks that a result is captured once, with a receipt.
+// TestSettleResult checks that a result is captured a single time, with a receipt.
 func TestSettleResult(t *testing.T) {
 	b := newBench(t)
 	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
@@ -397,8 +397,8 @@ func TestSettleOtherOutcomes(t *testing.T) {
 	}
 }
 
-// TestReleaseAfterCaptureRefunds checks that releasing a captured call refunds it,
-// once.
+// TestReleaseAfterCaptureRefunds checks that releasing a captured call refunds it a
+// single time.
 func TestReleaseAfterCaptureRefunds(t *testing.T) {
 	b := newBench(t)
 	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))

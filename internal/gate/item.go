@@ -20,10 +20,10 @@ func ItemOf(m *mcp.Message) items.Item {
 	return items.Item{Kind: items.Method, Name: m.Method}
 }
 
-// appraise returns the item that a request or notification asks for, and whether
-// the item may have a price. It returns a refusal if no caller may ask for the
-// item. known says that the protocol has the method; any other method may be called
-// only if the price book names it.
+// appraise returns the item that a request or notification asks for, and whether the
+// item may have a price. It returns a refusal if no caller may ask for the item. The
+// parameter known says whether the protocol has the method; any other method may be
+// called only if the price book names it.
 func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool, refusal *Refusal) {
 	if m.Kind == mcp.KindRequest {
 		item = ItemOf(m)

@@ -10,7 +10,7 @@ import (
 )
 
 // TestRefusalTellsAllScopes checks that a refusal for lack of scopes lists all
-// required scopes at once. They include agent:connect if the item always has a
+// required scopes together. They include agent:connect if the item always has a
 // price, but not if its price may turn out to be zero.
 func TestRefusalTellsAllScopes(t *testing.T) {
 	b := newLibrary(t, "base")

@@ -15,10 +15,11 @@ type Limiter interface {
 	// any of them is exhausted. Buckets without a rate are ignored.
 	Take(lineage string, buckets [2]Bucket) Quota
 
-	// Move counts a request in the new buckets (to) and not in the old ones (from).
-	// taken says that the request was already counted in the old buckets. Move then
-	// takes it out of them, even if the new ones are exhausted. Move returns the
-	// quota of the old buckets, or that of the new ones if the request has to wait.
+	// Move counts a request in new buckets, the parameter to, and not in the old
+	// buckets, the parameter from. The parameter taken says whether the request was
+	// already counted in the old buckets. If it was, Move removes the request from
+	// the old buckets, even if the new ones are exhausted. Move returns the quota of
+	// the old buckets, or the quota of the new buckets if the request has to wait.
 	Move(lineage string, from, to [2]Bucket, taken bool) Quota
 }
 
@@ -35,12 +36,13 @@ type Quota struct {
 	Rate      keys.Rate     // zero without a rate
 	Limit     int64         // burst size after a pause; 0 without a rate
 	Remaining int64         // requests left now
-	Reset     time.Duration // until Remaining is back to Limit
-	Wait      time.Duration // until a refused request may be repeated; 0 if it was counted
+	Reset     time.Duration // time until Remaining is back to Limit
+	Wait      time.Duration // time until a refused request may be repeated; 0 if it was counted
 }
 
 // Count counts a request of the caller against the caller's own rate and the
-// server's. Call it once per request. A refusal is returned along with the quota.
+// server's. Call Count a single time per request. A refusal is returned along with
+// the quota.
 func (g *Gate) Count(caller *Caller) (Quota, *Refusal) {
 	buckets, refusal := g.buckets(caller)
 	if refusal != nil || buckets[0].Rate.IsZero() && buckets[1].Rate.IsZero() {
@@ -50,10 +52,10 @@ func (g *Gate) Count(caller *Caller) (Quota, *Refusal) {
 }
 
 // CountUpkeep counts a request that turned out to be upkeep (see mcp.IsUpkeep)
-// separately, so that a client without calls left can still connect, list the
-// tools, and learn why its calls are refused. taken says that Count has counted the
-// request. The returned quota is that of the other requests, or that of upkeep if
-// the upkeep rate is exceeded.
+// separately, so that a client without calls left can still connect, list the tools,
+// and learn why its calls are refused. The parameter taken says whether Count has
+// counted the request. The returned quota is the quota of the other requests, or the
+// quota of upkeep if the upkeep rate is exceeded.
 func (g *Gate) CountUpkeep(caller *Caller, taken bool) (Quota, *Refusal) {
 	buckets, refusal := g.buckets(caller)
 	if refusal != nil || buckets[0].Rate.IsZero() && buckets[1].Rate.IsZero() {
@@ -71,8 +73,8 @@ func (g *Gate) CountUpkeep(caller *Caller, taken bool) (Quota, *Refusal) {
 // session.
 const upkeepTimes = 10
 
-// leastUpkeep is the lowest upkeep rate. It lets a few clients connect at once even
-// under a very small rate of calls.
+// leastUpkeep is the lowest upkeep rate. It lets a few clients connect at the same
+// time even under a very small rate of calls.
 var leastUpkeep = keys.Rate{Requests: 60, Per: time.Minute, Burst: 60}
 
 // upkeepRate returns the upkeep rate for a rate of calls. If the rate of calls is

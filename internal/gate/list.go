@@ -73,10 +73,10 @@ func (g *Gate) judge(caller *Caller, kind items.Kind, offerOf func(items.Item) (
 
 var errDenied = errors.New("no price names it, and unpriced denies such tools")
 
-// Hidden returns the reason for leaving an item out of every caller's list: the
-// item is denied, or nobody can call it by its name. It returns nil for an item
-// that stays. offer is the item's price, if named says that the price book names
-// the item.
+// Hidden returns the reason for leaving an item out of every caller's list: the item
+// is denied, or nobody can call it by its name. It returns nil for an item that
+// stays. The parameter named says whether the price book names the item. If it does,
+// the parameter offer is the item's price.
 func (g *Gate) Hidden(item items.Item, offer pricing.Offer, named bool) error {
 	if item.Kind == items.Tool && !named {
 		return errDenied
@@ -87,7 +87,8 @@ func (g *Gate) Hidden(item items.Item, offer pricing.Offer, named bool) error {
 // Currency returns the currency of prices.
 func (g *Gate) Currency() string { return g.policy.Currency }
 
-// priceFields returns the offer as a field for _meta, or nil if ok is false.
+// priceFields returns the offer as a field for _meta, or nil if the parameter ok is
+// false.
 func (g *Gate) priceFields(offer pricing.Offer, ok bool) []mcp.Field {
 	if !ok {
 		return nil
@@ -156,8 +157,8 @@ func (l *leftOutNames) first(item items.Item) bool {
 	return true
 }
 
-// leftOut logs, once, an item that the gateway leaves out of the server's lists. It
-// quotes and truncates the name, which may be malicious.
+// leftOut logs, a single time, an item that the gateway leaves out of the server's
+// lists. It quotes and truncates the name, which may be malicious.
 func (g *Gate) leftOut(item items.Item, reason error) {
 	const maxLogged = 2 * items.MaxToolName // bytes
 	item.Name = item.Name[:min(len(item.Name), maxLogged)]

@@ -121,8 +121,8 @@ func codeOf(r *Refusal) Code {
 }
 
 // TestLeftOutNamesAreLogged checks that each tool that is left out of the server's
-// list because of its name is logged once, with the reason. The rest of the list is
-// unaffected.
+// list because of its name is logged a single time, with the reason. The rest of the
+// list is unaffected.
 func TestLeftOutNamesAreLogged(t *testing.T) {
 	b := newMarket(t, pricing.Default{Allow: true}, pricing.Rule{Pattern: "delete", Amount: 1_000})
 	var log bytes.Buffer

@@ -12,7 +12,7 @@ import (
 // that belong to a protocol extension.
 type NotificationRule struct {
 	// Pattern is the name of a notification. If it ends with '*', it matches all
-	// names that begin with the rest.
+	// names that begin with the text before the '*'.
 	Pattern string
 	Deny    bool
 }

@@ -16,8 +16,8 @@ func (c *Call) startRenewal() {
 	c.timer = time.AfterFunc(ledger.ReservationLife/2, c.renew)
 }
 
-// renew renews the reservation once and sets the timer for the next time. Besides
-// Resume, the timer calls it, on a goroutine of its own.
+// renew renews the reservation a single time and sets the timer for the next
+// renewal. Resume calls renew, and so does the timer, on a goroutine of its own.
 func (c *Call) renew() {
 	if !c.gate.deps.Now().Before(c.deadline) {
 		return

@@ -23,15 +23,15 @@ type Rights struct {
 	scopes  *keys.Catalogue
 	rules   items.Table[[]string]
 	require []string // for items without a rule
-	plain   bool     // there are no rules, and require is usual
+	plain   bool     // there are no rules, and the list require equals the list usual
 }
 
 // usual lists the scopes that items require unless the operator sets others.
 var usual = []string{keys.ScopeConnect}
 
-// NewRights compiles the rules. The catalogue in scopes declares the scopes that
-// exist, and which scopes each of them includes. Items without a rule need the
-// scopes in require, or keys.ScopeConnect if require is empty. An undeclared scope
+// NewRights compiles the rules. The catalogue scopes declares the scopes that exist,
+// and which scopes each of them includes. Items without a rule need the scopes in
+// the list require, or keys.ScopeConnect if the list is empty. An undeclared scope
 // is an error that lists the declared ones.
 func NewRights(scopes *keys.Catalogue, rules []ScopeRule, require []string) (*Rights, error) {
 	r := &Rights{scopes: scopes, require: slices.Clone(require)}
@@ -188,7 +188,7 @@ func (g *Gate) permitTicket(caller *Caller, t *Ticket) *Refusal {
 }
 
 // lacks returns the refusal of an item because the caller lacks some of its scopes.
-// The refusal lists all required scopes at once, including keys.ScopeConnect if the
+// The refusal lists all required scopes together, including keys.ScopeConnect if the
 // item always has a price. A tool that no caller may call is reported as unknown
 // instead.
 func (g *Gate) lacks(caller *Caller, item items.Item, needs []string) *Refusal {
@@ -209,10 +209,10 @@ func (g *Gate) lacking(caller *Caller, needs []string) []string {
 // expression matches an expression of a URI template (RFC 6570, 2.2).
 var expression = regexp.MustCompile(`\{[^{}]+\}`)
 
-// ambiguous reports whether spelling a resource's URI differently could put it
-// under other scopes; see pricing.Book.Ambiguous. mayBeTemplate says that uri may
-// be a URI template, as in a completion. A template must be in normal form only
-// outside its expressions.
+// ambiguous reports whether spelling a resource's URI differently could put it under
+// other scopes; see pricing.Book.Ambiguous. The parameter mayBeTemplate says whether
+// the parameter uri may be a URI template, as in a completion. A template must be in
+// normal form only outside its expressions.
 func (r *Rights) ambiguous(uri string, mayBeTemplate bool) bool {
 	if r == nil || r.rules.Len(items.Resource) == 0 || r.names(items.Item{Kind: items.Resource, Name: uri}) {
 		return false

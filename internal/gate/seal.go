@@ -30,8 +30,8 @@ type SealKey struct {
 	Until time.Time // the key opens no ids from this instant on; zero for never
 }
 
-// NewSealer returns a sealer that seals with the first key and opens with all of
-// them, each until its end. It needs at least one key.
+// NewSealer returns a sealer that seals with the first key and opens with all of the
+// keys, with each key until its end. It needs at least one key.
 func NewSealer(now func() time.Time, keys ...SealKey) *Sealer { return &Sealer{now: now, keys: keys} }
 
 const tagSize = 16
@@ -52,7 +52,7 @@ func (s *Sealer) tag(key int, content []byte, parts ...string) []byte {
 	return h.Sum(nil)[:tagSize]
 }
 
-// opens reports whether the tag was made with one of the keys valid now.
+// opens reports whether the tag was made with one of the keys that are valid now.
 func (s *Sealer) opens(tag, content []byte, parts ...string) bool {
 	for key, k := range s.keys {
 		if !k.Until.IsZero() && !s.now().Before(k.Until) {
@@ -82,8 +82,8 @@ func (g *Gate) SealSession(caller *Caller, id string) string {
 	return id + "." + base64.RawURLEncoding.EncodeToString(tag)
 }
 
-// OpenSession returns the server's session id, or false unless SealSession sealed
-// it for the caller's account.
+// OpenSession returns the server's session id, or false if SealSession did not seal
+// this id for the caller's account.
 func (g *Gate) OpenSession(caller *Caller, sealed string) (string, bool) {
 	dot := strings.LastIndexByte(sealed, '.')
 	if dot < 0 {
@@ -95,8 +95,8 @@ func (g *Gate) OpenSession(caller *Caller, sealed string) (string, bool) {
 }
 
 // SealEvent seals an event id of the server, together with the ticket, for the
-// caller's lineage in the session. session is the server's id for the session, or
-// "" without a session.
+// caller's lineage in the session. The parameter session is the server's id for the
+// session, or "" without a session.
 func (g *Gate) SealEvent(caller *Caller, session string, t *Ticket, event []byte) []byte {
 	var w ticketWriter
 	w.text(string(event))
@@ -111,8 +111,8 @@ func (g *Gate) SealEvent(caller *Caller, session string, t *Ticket, event []byte
 	return base64.RawURLEncoding.AppendEncode(nil, w.b)
 }
 
-// OpenEvent returns the server's event id and the ticket, or false unless
-// SealEvent sealed it for the caller's lineage in that session.
+// OpenEvent returns the server's event id and the ticket, or false if SealEvent did
+// not seal them for the caller's lineage in that session.
 func (g *Gate) OpenEvent(caller *Caller, session, sealed string) (event string, t *Ticket, ok bool) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
 	if err != nil || len(raw) < tagSize {

@@ -13,8 +13,8 @@ import (
 // TestClocksDoNotDecideWhoCaptured checks that the store decides whether a resumed
 // call made the capture itself or found that an earlier stream had made it. No
 // matter how the clocks of store and gateway differ, a delivered response stays
-// charged and counts once. A call refunds only a capture that it made itself and
-// could not deliver. The same holds for tasks.
+// charged and counts a single time. A call refunds only a capture that it made
+// itself and could not deliver. The same holds for tasks.
 func TestClocksDoNotDecideWhoCaptured(t *testing.T) {
 	for _, ahead := range []time.Duration{-time.Minute, 0, time.Minute} {
 		t.Run(ahead.String(), func(t *testing.T) {

@@ -36,8 +36,8 @@ const (
 	callEvents = iota
 )
 
-// next returns the state that follows s on e. An event that is not expected in s
-// does not change the state.
+// next returns the state to which the event e leads from the state s. An event that
+// is not expected in the state s does not change the state.
 func next(s callState, e callEvent) callState {
 	switch {
 	case s == stateFree && e == eventReserved:

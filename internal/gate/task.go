@@ -13,23 +13,23 @@ import (
 // Task is one request about a task of the caller's account: for its status, for its
 // result, or to cancel it. A response that carries the result is paid for before it
 // is forwarded, under the charge id of the call that became the task. The result is
-// paid for once, no matter how often the client asks for it. The methods of a Task
-// may be called from one goroutine at a time.
+// paid for a single time, no matter how often the client asks for it. The methods of
+// a Task may be called from one goroutine at a time.
 type Task struct {
 	gate   *Gate
 	id     string
 	method string
 	scopes []string // the scopes that the task's call required
-	call   *Call    // the call that became the task; nil if it is free
+	call   *Call    // the call that became the task; nil if the task is free
 	open   bool     // the call's reservation still exists
 	fresh  bool     // this request has paid for the task
 	blind  bool     // resumed from a ticket that does not include the task's price
 	due    []mcp.Field
 }
 
-// task returns the Task for the caller's request m. kept is the task that m is
-// about; if kept is nil, so is the result. task renews the reservation of a paid
-// task.
+// task returns the Task for the caller's request m. The parameter kept is the task
+// that m is about; if kept is nil, task returns nil. task renews the reservation of
+// a paid task.
 func (g *Gate) task(ctx context.Context, caller *Caller, m *mcp.Message, kept *remembered) *Task {
 	if kept == nil {
 		return nil
@@ -128,10 +128,11 @@ func (t *Task) Suspend() {
 // another request may have delivered it already.
 func (t *Task) Release(context.Context) { t.Suspend() }
 
-// Settle pays for the result in the response, if there is one and the price's
-// rule charges it. A task that has ended without a charge gives its reservation
-// back. A refusal means that the response must be withheld. The response is the
-// whole message; only for tasks/result may it be nil, if it is too long to hold.
+// Settle pays for the result in the response, if the response has a result and the
+// price's rule charges this result. A task that has ended without a charge gives its
+// reservation back. A refusal means that the response must be withheld. The
+// parameter response is the whole message. For tasks/result only, it may be nil: the
+// message is then too long to hold.
 func (t *Task) Settle(ctx context.Context, outcome mcp.Outcome, response []byte) ([]mcp.Field, *Refusal) {
 	defer t.Suspend()
 	if outcome == mcp.OutcomeError || outcome == mcp.OutcomeInputRequired {
@@ -161,8 +162,8 @@ func (t *Task) Settle(ctx context.Context, outcome mcp.Outcome, response []byte)
 }
 
 // AddMeta adds the receipt to the result that is embedded in the response, and
-// removes fields that only the gateway may set. event says that the response is a
-// whole server-sent event.
+// removes fields that only the gateway may set. The parameter event says whether the
+// response is a whole server-sent event.
 func (t *Task) AddMeta(response []byte, event bool) ([]byte, error) {
 	if event {
 		return mcp.AddTaskMetaToEvent(response, t.due)
@@ -183,8 +184,8 @@ func (t *Task) end(ctx context.Context) {
 }
 
 // pay captures the charge of the task's call, unless that was done before, and
-// returns the fields of the charge. embedded says that the result is embedded in
-// the response; otherwise it is the response's own result.
+// returns the fields of the charge. The parameter embedded says whether the result
+// is embedded in the response; otherwise the result is the response's own result.
 func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, response []byte, embedded bool) ([]mcp.Field, *Refusal) {
 	c := t.call
 	switch {
@@ -207,7 +208,7 @@ func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, response []byte, em
 }
 
 // withheld returns the refusal for a task's result that is held back. The task
-// stays, so that the client can ask again once the cause is resolved.
+// stays, so that the client can ask again after the cause is resolved.
 func (t *Task) withheld(err error) *Refusal {
 	r := t.gate.refusal(err, &t.call.order)
 	const again = "Its result is kept back and nothing was charged: ask for it again once "

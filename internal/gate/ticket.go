@@ -10,12 +10,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Ticket describes the request that a stream answers. A client that returns with
-// the id of one of the stream's events gets the rest of the stream, and pays for it
-// once. The ticket travels, sealed, in each event id.
+// Ticket describes the request that a stream answers. A client that returns with the
+// id of one of the stream's events gets the rest of the stream, and the call is paid
+// for only a single time. The ticket travels, sealed, in each event id.
 type Ticket struct {
-	// Request and Method are those of the request that the stream answers. Request
-	// is the zero ID for a stream that a client has opened by GET.
+	// Request and Method are the id and the method from the request that the stream
+	// answers. Request is the zero ID for a stream that a client has opened by GET.
 	Request mcp.ID
 	Method  string
 	// Charge is the charge id of a paid call, "" if the stream is free.
@@ -73,9 +73,9 @@ func (c *Call) Ticket(m *mcp.Message) *Ticket {
 }
 
 // Resume returns the call of a ticket that a client of the same account has sent
-// back. A paid call is captured under its first charge id, once, no matter how
-// often it is resumed. If its reservation is gone by then, balance and caps are
-// checked again. A caller that has lost a scope of the call is refused.
+// back. A paid call is captured a single time, under its first charge id, no matter
+// how often the call is resumed. If the call's reservation is gone by then, balance
+// and caps are checked again. A caller that has lost a scope of the call is refused.
 func (g *Gate) Resume(caller *Caller, t *Ticket) (*Call, *Refusal) {
 	if refusal := g.permitTicket(caller, t); refusal != nil {
 		return nil, refusal

@@ -55,7 +55,7 @@ type pipeWriter struct {
 	header http.Header
 	body   *io.PipeWriter
 	once   sync.Once
-	head   chan head // receives the head once
+	head   chan head // receives the head a single time
 }
 
 func (w *pipeWriter) Header() http.Header { return w.header }

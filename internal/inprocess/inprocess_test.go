@@ -79,7 +79,8 @@ func (b *body) Close() error {
 	return nil
 }
 
-// TestTransportClosesBody: the request's body is closed once the handler has returned.
+// TestTransportClosesBody: the request's body is closed as soon as the handler has
+// returned.
 func TestTransportClosesBody(t *testing.T) {
 	sent := &body{strings.NewReader("all of it"), make(chan struct{})}
 	client := &http.Client{Transport: Transport{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -8,8 +8,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// BenchmarkResponse measures one paid response in each form, once short enough to be
-// held whole and once too long to hold.
+// BenchmarkResponse measures one paid response in each form, both short enough to be
+// held whole and too long to hold.
 func BenchmarkResponse(b *testing.B) {
 	message, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t"}}`))
 	if err != nil {

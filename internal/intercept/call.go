@@ -135,8 +135,8 @@ func (i *Interceptor) fail(r *gate.Refusal) {
 	i.sendRefusal(r)
 }
 
-// abandon ends a call after its client has left and sends nothing to it. Unless the
-// call charges abandoned responses, it ends as an unanswered call.
+// abandon ends a call after its client has left, and sends nothing to the client.
+// Unless the call charges abandoned responses, it ends as an unanswered call.
 func (i *Interceptor) abandon() {
 	if !i.o.Call.ChargesAbandoned() {
 		i.endUnanswered()

@@ -15,8 +15,8 @@ func (i *Interceptor) writeEvents(p []byte) error {
 		p = p[n:]
 		last := len(piece)
 		// Clients consider an event complete when they get its last byte. If the
-		// event is too long to hold, its other bytes are sent at once, but the last
-		// byte waits for the verdict.
+		// event is too long to hold, its other bytes are sent immediately, but the
+		// last byte waits for the verdict.
 		if done && (i.state.longEvent() || len(i.hold)+n > i.o.Hold) {
 			last--
 		}
@@ -121,9 +121,9 @@ func (i *Interceptor) settleEvent(outcome mcp.Outcome) error {
 	return i.sendHeld(event)
 }
 
-// endLongEvent judges, at its end, an event that was too long to hold; was is the
-// state in which the event arrived. The charge stands only for a response with a
-// charged outcome.
+// endLongEvent judges, at its end, an event that was too long to hold; the parameter
+// was is the state in which the event arrived. The charge stands only for a response
+// with a charged outcome.
 func (i *Interceptor) endLongEvent(was state, v mcp.Verdict) {
 	charged := v.Class == mcp.ClassAnswer && i.o.Call.Charges(v.Outcome)
 	switch judgeLongEvent(was, v, charged).action {

@@ -9,9 +9,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// TestEventsWaitForCapture checks that events before the response pass at once, and
-// that the response waits for its capture. This holds wherever the stream is split
-// and for every kind of line end.
+// TestEventsWaitForCapture checks that events before the response pass immediately,
+// and that the response waits for its capture. This holds wherever the stream is
+// split and for every kind of line end.
 func TestEventsWaitForCapture(t *testing.T) {
 	for name, end := range map[string]string{"LF": "\n", "CRLF": "\r\n", "CR": "\r"} {
 		lines := func(s string) string { return strings.ReplaceAll(s, "\n", end) }
@@ -43,7 +43,7 @@ func TestEventsByteByByte(t *testing.T) {
 }
 
 // TestHeadAndProgressAreFlushed checks that the head of a stream and its
-// notifications reach the client at once.
+// notifications reach the client immediately.
 func TestHeadAndProgressAreFlushed(t *testing.T) {
 	r := newRig(t, nil)
 	r.Header().Set("Content-Type", "text/event-stream")
@@ -218,7 +218,7 @@ func TestLongEventIsNeverWhole(t *testing.T) {
 
 // TestLongNotificationThenAnswer checks that neither a long notification nor a long
 // comment is charged. If one of them causes a capture, that capture is used for the
-// response that follows, so the call is charged once.
+// response that follows, so the call is charged a single time.
 func TestLongNotificationThenAnswer(t *testing.T) {
 	for _, note := range []string{
 		event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + long(2000) + `"}}`),

@@ -21,7 +21,7 @@ type wire struct {
 	*httptest.ResponseRecorder
 	flushed int   // flushed bytes of the body
 	fail    error // error to return from writes
-	bounded bool  // a write deadline was set at least once
+	bounded bool  // a write deadline was set at least one time
 	armed   bool  // a write deadline is set now
 }
 
@@ -64,7 +64,7 @@ type books struct {
 	released  int
 	suspended int
 	before    string        // the body on the wire at the capture
-	flushed   int           // the number of bytes in before that had been flushed
+	flushed   int           // the number of bytes in the field before that had been flushed
 	refusal   *gate.Refusal // if set, Settle returns it instead of capturing
 	during    func()        // if set, runs during the capture
 
@@ -221,13 +221,13 @@ func event(data string) string { return "event: message\ndata: " + data + "\n\n"
 
 func long(n int) string { return string(bytes.Repeat([]byte("x"), n)) }
 
-// bytesBudget is a Budget of limit bytes.
+// bytesBudget is a Budget with a limit in bytes.
 type bytesBudget struct {
 	limit int64
 	used  atomic.Int64
 }
 
-// NewBudget returns a budget of limit bytes.
+// NewBudget returns a budget with the given limit in bytes.
 func NewBudget(limit int64) *bytesBudget { return &bytesBudget{limit: limit} }
 
 func (b *bytesBudget) Take(n int64) error {

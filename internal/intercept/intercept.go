@@ -1,7 +1,7 @@
 // Package intercept holds an MCP server's response back until its call is settled.
 //
 // An Interceptor is the http.ResponseWriter of one call. It holds a JSON response
-// whole. On an event stream it passes the head and the notifications at once and
+// whole. On an event stream it passes the head and the notifications immediately and
 // holds only the event that contains the response. Every result or error from the
 // upstream counts as the response to the call. The Interceptor withholds a response
 // that has another id than the request, cannot be parsed strictly, is encoded, or
@@ -33,7 +33,7 @@ type Call interface {
 	// Settle ends the call according to its outcome. If it returns no refusal, the
 	// response may be sent with the returned fields in its _meta. The response is
 	// the whole message, or nil if it was too long to hold. The caller must not
-	// change it afterwards.
+	// change the response afterwards.
 	Settle(ctx context.Context, outcome mcp.Outcome, response []byte) ([]mcp.Field, *gate.Refusal)
 	// Keeps reports whether Settle stores the response, so that a client that
 	// missed it can ask for it again.
@@ -82,8 +82,8 @@ type Options struct {
 	// protocol versions require.
 	Detached bool
 	// Seal replaces each event id by an id with which the client can resume the stream.
-	// If it is nil, ids pass unchanged. Once a sealed id has been sent, a stream that
-	// breaks off suspends the call instead of ending it.
+	// If Seal is nil, ids pass unchanged. After a sealed id has been sent, a stream
+	// that breaks off suspends the call instead of ending it.
 	Seal func(id []byte) []byte
 	// Resumed means that the stream is the rest of one that broke off.
 	Resumed bool
@@ -323,8 +323,8 @@ func (i *Interceptor) Unanswered() bool {
 	return !i.responded
 }
 
-// Resumable reports whether the client can come back for the rest of the stream.
-// Any goroutine may call it.
+// Resumable reports whether the client can come back for the rest of the stream. Any
+// goroutine may call Resumable.
 func (i *Interceptor) Resumable() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -39,12 +39,13 @@ type Listener struct {
 	skips    bool // the current event is left out
 }
 
-// NewListener returns a Listener that writes to w. See NewRelay for head. Seal
-// replaces each event id by an id with which the client can resume the stream. Event
-// formats a refusal as an event. Notifies reports whether a guarded notification may
-// pass to this caller; see mcp.Verdict. LeftOut receives the reason when an event is
-// left out, and may be nil. The bytes that the Listener holds count towards the
-// budget until Close is called.
+// NewListener returns a Listener that writes to w. See NewRelay for the function
+// head. The function seal replaces each event id by an id with which the client can
+// resume the stream. The function event formats a refusal as an event. The function
+// notifies reports whether a guarded notification may pass to this caller; see
+// mcp.Verdict. The function leftOut receives the reason when an event is left out,
+// and may be nil. The bytes that the Listener holds count towards the budget until
+// Close is called.
 func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b Budget,
 	event func(*gate.Refusal) []byte, notifies func(message []byte) bool, leftOut func(reason string),
 ) *Listener {
@@ -114,7 +115,8 @@ func isEndpoint(event []byte) bool {
 	return false
 }
 
-// Close returns the held bytes to the budget. The Listener writes nothing after it.
+// Close returns the held bytes to the budget. After Close, the Listener writes
+// nothing.
 func (l *Listener) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -18,11 +18,11 @@ type Budget interface {
 	Give(n int64)
 }
 
-// staleFields are header fields that describe the upstream's body. They are wrong
-// once the body is changed by a receipt, a cut or a refusal.
+// staleFields are header fields that describe the upstream's body. They are wrong as
+// soon as the body is changed by a receipt, a cut or a refusal.
 var staleFields = []string{"Etag", "Digest", "Content-Digest", "Repr-Digest", "Content-Md5", "Trailer"}
 
-// setHeader replaces the header of the response by saved.
+// setHeader replaces the header of the response by the header saved.
 func (i *Interceptor) setHeader(saved http.Header) {
 	h := i.w.Header()
 	clear(h)

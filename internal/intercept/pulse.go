@@ -24,8 +24,8 @@ type pulse struct {
 // some clients take a blank line for an event if an earlier event had an id.
 var heartbeat = []byte(": keepalive\n")
 
-// begin starts the timer. The timer calls beat, in its own goroutine, when the stream
-// may have been quiet for too long.
+// begin starts the timer. The timer calls the function beat, in its own goroutine,
+// when the stream may have been quiet for too long.
 func (p *pulse) begin(every time.Duration, beat func()) {
 	if every <= 0 {
 		return
@@ -60,9 +60,9 @@ func (p *pulse) sends(piece []byte) []byte {
 
 var byteOrderMark = []byte("\uFEFF")
 
-// due reports whether a comment should be sent now. may says that a comment is
-// allowed now; without it, due returns false. due restarts the timer in either
-// case.
+// due reports whether a comment should be sent now. The parameter may says whether a
+// comment is allowed now; if it is false, due returns false. In either case, due
+// restarts the timer.
 func (p *pulse) due(may bool) bool {
 	if p.timer == nil {
 		return false
@@ -77,9 +77,10 @@ func (p *pulse) due(may bool) bool {
 	return due
 }
 
-// bound sets a deadline for writes. The caller must call lift after the writes,
-// because in HTTP/2 an expired deadline resets the stream even if no write is in
-// progress. Writes to a writer that does not support deadlines remain unbounded.
+// bound sets a deadline for writes. The caller must call the returned function lift
+// after the writes, because in HTTP/2 an expired deadline resets the stream even if
+// no write is in progress. Writes to a writer that does not support deadlines remain
+// unbounded.
 func bound(rc *http.ResponseController, timeout time.Duration) (lift func()) {
 	_ = rc.SetWriteDeadline(clock.Deadline(timeout))
 	return func() { _ = rc.SetWriteDeadline(time.Time{}) }

@@ -234,8 +234,8 @@ func TestCommentsBesideEvents(t *testing.T) {
 	}
 }
 
-// BenchmarkEventStream measures a call that is answered at once by an event, with and
-// without keepalive comments.
+// BenchmarkEventStream measures a call that is answered immediately by an event, with
+// and without keepalive comments.
 func BenchmarkEventStream(b *testing.B) {
 	message, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t"}}`))
 	if err != nil {

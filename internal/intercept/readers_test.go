@@ -154,8 +154,8 @@ type lax struct {
 }
 
 // object reads the current object and calls member for each of its members. The
-// value of the member lies between from and p.at. object reports whether the object
-// has an end.
+// value of the member lies between the index from, which the function member
+// receives, and the index p.at. object reports whether the object has an end.
 func (p *lax) object(member func(key string, from int)) bool {
 	p.at++
 	for p.at < len(p.text) {

@@ -30,8 +30,9 @@ type Relay struct {
 // maxError bounds a JSON-RPC error that passes, in bytes.
 const maxError = 64 << 10
 
-// NewRelay returns a Relay that writes to w. Head changes the head of the response
-// just before it is sent, and may be nil. The caller must call Finish at the end.
+// NewRelay returns a Relay that writes to w. The function head changes the head of
+// the response just before that head is sent, and may be nil. The caller must call
+// Finish at the end.
 func NewRelay(w http.ResponseWriter, head func(http.Header)) *Relay {
 	return &Relay{w: w, head: head}
 }

@@ -9,7 +9,7 @@ import (
 // verdict withholds it.
 type verdict struct {
 	action action
-	reason string // for withhold and leaveOut
+	reason string // reason for the actions withhold and leaveOut
 }
 
 // action is the consequence of a verdict.
@@ -65,8 +65,9 @@ func judgeOutcome(f outcomeFacts) verdict {
 	return verdict{action: settle}
 }
 
-// judgeEvent decides about a whole event that is held. Allowed matters only for a
-// guarded notification, and fate only for a malformed event.
+// judgeEvent decides about a whole event that is held. The parameter allowed matters
+// only for a guarded notification, and the parameter fate only matters for a
+// malformed event.
 func judgeEvent(v mcp.Verdict, allowed bool, fate mcp.Fate, s stage) verdict {
 	switch {
 	case v.Class == mcp.ClassEmpty, v.Class == mcp.ClassPassing:
@@ -127,9 +128,9 @@ func judgeSkipped(otherType bool, s stage) verdict {
 	return verdict{action: leaveOut, reason: tooLongToRead}
 }
 
-// judgeLongEvent decides, at its end, about an event that was too long to hold; s
-// is the state in which it arrived. charged says whether the call charges the
-// event's outcome.
+// judgeLongEvent decides, at its end, about an event that was too long to hold; the
+// parameter s is the state in which the event arrived. The parameter charged says
+// whether the call charges the event's outcome.
 //
 // The call may have been captured for an event that was not the response: a long
 // comment, or a notification that was recognised late. The charge then stands for

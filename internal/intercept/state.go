@@ -5,7 +5,7 @@ package intercept
 type state uint8
 
 const (
-	// done drops all further bytes.
+	// done is the state in which all further bytes are dropped.
 	done        state = iota
 	awaitHead         // no final head has come yet
 	holdBody          // a JSON body is held whole
@@ -36,8 +36,8 @@ const (
 	inputCount
 )
 
-// transitions maps each state and input to the next state. A missing entry means
-// done, the state in which nothing can leak.
+// transitions maps each state and input to the next state. A missing entry stands
+// for the state done, in which nothing can leak.
 var transitions = [stateCount][inputCount]state{
 	awaitHead:   {headJSON: holdBody, headEvents: holdEvent, headError: relayError},
 	holdBody:    {longPaid: streamBody, longUnseen: readBody},
@@ -48,7 +48,7 @@ var transitions = [stateCount][inputCount]state{
 	skipEvent:   {eventEnd: holdEvent},
 }
 
-// next returns the state that follows s after in.
+// next returns the state to which the input in leads from the state s.
 func (s state) next(in input) state { return transitions[s][in] }
 
 // inEvents reports whether the response is an event stream that has not ended.

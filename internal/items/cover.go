@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// maxCover bounds the work of covers, in steps of its simulation.
+// maxCover bounds the work of the function covers, in steps of its simulation.
 const maxCover = 20_000
 
 // step is one element of a pattern: a star, or an element that matches one character.
@@ -62,10 +62,10 @@ func appendLiteral(all []step, text string) []step {
 }
 
 // covers reports whether the outer pattern matches every name that the inner pattern
-// matches. It simulates both patterns at once as automata. A state is a position in the
-// inner pattern, together with the set of positions in the outer pattern that the same
-// name can reach. If the simulation takes more than maxCover steps, covers reports false
-// although the outer pattern may cover the inner one.
+// matches. It simulates both patterns at the same time, as automata. A state is a
+// position in the inner pattern, together with the set of positions in the outer pattern
+// that the same name can reach. If the simulation takes more than maxCover steps, covers
+// reports false although the outer pattern may cover the inner one.
 func covers(outer, inner []step) bool {
 	characters := representatives(outer, inner)
 	if !satisfiable(inner, characters) {

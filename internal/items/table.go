@@ -9,8 +9,8 @@ import (
 )
 
 // Table maps items to values by rules. A rule has a name or a pattern for several items.
-// The zero Table is empty. A Table is safe for concurrent reads once all rules have been
-// added. Finding an exact name does not allocate.
+// The zero Table is empty. A Table is safe for concurrent reads after all rules have
+// been added. Finding an exact name does not allocate.
 type Table[T any] struct {
 	shelves [kinds]shelf[T]
 }
@@ -68,9 +68,9 @@ func (t *Table[T]) Add(item Item, value T) error {
 	return nil
 }
 
-// compile parses the item's name or pattern. many reports whether that is a pattern
-// for several items. fixed is all the literal text in it, which every matching name
-// contains.
+// compile parses the item's name or pattern. The result many reports whether the
+// name is a pattern for several items. The result fixed is all the literal text in
+// the name or pattern, which every matching name contains.
 func (g *glob[T]) compile(item Item) (many bool, fixed string, err error) {
 	switch item.Kind {
 	case Method:

@@ -1,5 +1,5 @@
 // Package keycache caches a store's keys in memory, so that a request costs no I/O.
-// Once a key is revoked, no later lookup returns the key as it was before.
+// After a key is revoked, no later lookup returns the key as it was before.
 //
 // Deleting a cache entry does not suffice to revoke a key. A load that read the key
 // just before the revocation may write its entry just after the deletion, and the
@@ -76,7 +76,7 @@ type Cache struct {
 	ttl         atomic.Int64 // in nanoseconds, like the next two
 	negativeTTL atomic.Int64
 	loadTimeout atomic.Int64
-	trust       atomic.Pointer[trust] // nil: ttl is the only bound
+	trust       atomic.Pointer[trust] // nil means that the field ttl is the only bound
 
 	generations [generations]atomic.Uint64
 	entries     *ristretto.Cache[uint64, *entry]
@@ -135,8 +135,8 @@ func New(origin Origin, o Options) (*Cache, error) {
 //
 // If only the origin can answer, Lookup first calls beforeLoad, unless beforeLoad is
 // nil. If beforeLoad returns an error, Lookup returns that error and does not ask
-// the origin. Its parameter stale says that the key is in memory but no longer
-// trusted. The origin had such a key not long ago.
+// the origin. The parameter stale of beforeLoad says that the key is in memory but
+// no longer trusted, so that the origin had such a key not long ago.
 //
 // A lookup that began before a revocation may still return the old key.
 func (c *Cache) Lookup(ctx context.Context, digest keys.Digest, beforeLoad func(stale bool) error) (*keys.Key, Source, error) {
@@ -158,7 +158,8 @@ func (c *Cache) Lookup(ctx context.Context, digest keys.Digest, beforeLoad func(
 
 // cached answers from memory. It returns the key and SourceCache for a hit, and
 // SourceNegative for a digest that is cached as unknown. Otherwise it returns
-// SourceStore, and stale says that memory has an entry that is no longer trusted.
+// SourceStore, and the result stale says that memory has an entry that is no longer
+// trusted.
 func (c *Cache) cached(digest keys.Digest) (key *keys.Key, source Source, stale bool) {
 	now := c.clock()
 	lapsed := c.trustLapsed(now)
@@ -180,10 +181,11 @@ func (c *Cache) cached(digest keys.Digest) (key *keys.Key, source Source, stale 
 }
 
 // Revoke invalidates the cached answer and the loads in flight for a digest. Lookups
-// that begin after Revoke has returned ask the origin again. Call Revoke once a key's
-// change is durable in the origin. A creation is such a change, because the digest
-// may be cached as unknown. If it is uncertain whether the change is durable, call
-// Revoke at once, and again when the change is certain. Revoke never blocks.
+// that begin after Revoke has returned ask the origin again. Call Revoke when a
+// key's change is durable in the origin. A creation is such a change, because the
+// digest may be cached as unknown. If it is uncertain whether the change is durable,
+// call Revoke immediately, and again when the change is certain. Revoke never
+// blocks.
 func (c *Cache) Revoke(digest keys.Digest) {
 	c.generation(digest).Add(1)
 }
@@ -273,8 +275,8 @@ func (c *Cache) current(digest keys.Digest, generation uint64) bool {
 	return c.trustStale || c.generation(digest).Load() == generation
 }
 
-// generation returns the digest's counter. It depends on other bits of the digest than
-// slot does.
+// generation returns the digest's counter. The choice of the counter depends on
+// other bits of the digest than the function slot uses.
 func (c *Cache) generation(digest keys.Digest) *atomic.Uint64 {
 	return &c.generations[binary.LittleEndian.Uint16(digest[8:])]
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestLookupAnswersFromMemory: the origin is asked only once for a key and only once
-// for an unknown digest. If the hook beforeLoad fails, a miss does not ask the
-// origin. A hit does not call the hook.
+// TestLookupAnswersFromMemory: the origin is asked only one time for a key and only
+// one time for an unknown digest. If the hook beforeLoad fails, a miss does not ask
+// the origin. A hit does not call the hook.
 func TestLookupAnswersFromMemory(t *testing.T) {
 	origin := newOrigin()
 	known, unknown := origin.add(realistic(1)), digestOf(2)
@@ -190,8 +190,8 @@ func TestUnknownIsNeverWrapped(t *testing.T) {
 	}
 }
 
-// TestOneLoadForManyCallers: 64 concurrent lookups of one digest ask the origin
-// once, and all get the answer.
+// TestOneLoadForManyCallers: 64 concurrent lookups of one digest ask the origin only
+// one time, and all get the answer.
 func TestOneLoadForManyCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin, held := newOrigin(), newGate()
@@ -330,7 +330,7 @@ func TestSameSlotNeverMixesKeys(t *testing.T) {
 }
 
 // TestRevokeAll: after RevokeAll, every key and every unknown digest is loaded again
-// once.
+// only one time.
 func TestRevokeAll(t *testing.T) {
 	origin := newOrigin()
 	cache := newCache(t, origin, Options{})

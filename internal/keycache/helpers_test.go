@@ -19,16 +19,17 @@ import (
 // TestMain fails the package's tests if a goroutine is left over.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// memoryOrigin is an origin in memory. A change is durable once the method that makes
-// the change returns.
+// memoryOrigin is an origin in memory. A change is durable as soon as the method
+// that makes the change returns.
 type memoryOrigin struct {
 	mu    sync.Mutex
 	keys  map[keys.Digest]*keys.Key
 	asked map[keys.Digest]int
 	total atomic.Int64
 
-	// after, if set, is called by KeyByDigest after it has read the key and before
-	// it returns. An error from after replaces the answer.
+	// The field after is a function or nil. KeyByDigest calls the function when it
+	// has read the key and before it returns. An error of the function replaces the
+	// answer.
 	after func(ctx context.Context, digest keys.Digest) error
 }
 
@@ -154,8 +155,8 @@ func mustLookup(tb testing.TB, c *Cache, digest keys.Digest) *keys.Key {
 	return key
 }
 
-// wantSource fails the test unless the answer comes from source want. The answer must
-// be a key if wantErr is nil, and otherwise that error.
+// wantSource fails the test unless the answer comes from the source in the parameter
+// want. The answer must be a key if wantErr is nil, and otherwise that error.
 func wantSource(tb testing.TB, c *Cache, digest keys.Digest, want Source, wantErr error) {
 	tb.Helper()
 	key, source, err := c.Lookup(context.Background(), digest, nil)

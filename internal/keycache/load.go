@@ -17,13 +17,14 @@ type loads struct {
 	flights map[keys.Digest]*flight
 	running int           // number of flights, including those that a newer one replaced
 	closed  bool          //
-	idle    chan struct{} // closed once closed is set and no flight runs
+	idle    chan struct{} // closed when the field closed is true and no flight runs
 
 	ctx    context.Context // canceled by close
 	cancel context.CancelFunc
 }
 
-// flight is one load from the origin. key and err may be read once done is closed.
+// flight is one load from the origin. The fields key and err may be read after the
+// channel done is closed.
 type flight struct {
 	stamp
 	ctx    context.Context // ends when the flight does, after LoadTimeout at the latest
@@ -136,8 +137,8 @@ func (c *Cache) ask(ctx context.Context, digest keys.Digest) (key *keys.Key, err
 	return key, nil
 }
 
-// store puts the entry into the cache and waits until the entry can be read. Ristretto
-// may reject it.
+// store puts the entry into the cache and waits until the entry can be read.
+// Ristretto may reject the entry.
 func (c *Cache) store(digest keys.Digest, e *entry) {
 	c.storing.RLock()
 	defer c.storing.RUnlock()

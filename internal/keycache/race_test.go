@@ -20,7 +20,7 @@ import (
 var narrowings = []struct {
 	name   string
 	change func(*keys.Key)
-	seen   error // from Check(writeUse) after the change
+	seen   error // the error of Check(writeUse) after the change
 }{
 	{"fewer scopes", func(k *keys.Key) { k.Scopes = []string{"billing.read"} }, keys.ErrScope},
 	{"earlier expiry", func(k *keys.Key) { k.ExpiresAt = raceTime.Add(-time.Second) }, keys.ErrExpired},
@@ -52,8 +52,8 @@ type target struct {
 	floor atomic.Int64
 }
 
-// raceTarget is an origin in which a race creates and narrows keys. A change is durable
-// once the method change returns.
+// raceTarget is an origin in which a race creates and narrows keys. A change is
+// durable as soon as the method change returns.
 type raceTarget interface {
 	Origin
 	add(*keys.Key) keys.Digest
@@ -282,9 +282,10 @@ func TestOvertakenLoadDoesNotReplaceANewerOne(t *testing.T) {
 	wantSource(t, cache, digest, SourceCache, nil)
 }
 
-// TestCreatedKeyIsSeenDespiteJunkLookup: once Revoke has announced the creation of a
-// key, lookups find the key, even if an earlier lookup found that it did not exist. It
-// does not matter whether the earlier lookup ended before or after the creation.
+// TestCreatedKeyIsSeenDespiteJunkLookup: after Revoke has announced the creation of
+// a key, lookups find the key, even if an earlier lookup found that it did not
+// exist. It does not matter whether the earlier lookup ended before or after the
+// creation.
 func TestCreatedKeyIsSeenDespiteJunkLookup(t *testing.T) {
 	t.Run("ended before", func(t *testing.T) {
 		origin := newOrigin()

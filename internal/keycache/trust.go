@@ -7,7 +7,8 @@ import (
 )
 
 // trust is the time until which cached answers may be used. It matters when other
-// processes can change keys. It has lapsed once either deadline has passed.
+// processes can change keys. Trust has lapsed as soon as one of its two deadlines
+// has passed.
 type trust struct {
 	deadline time.Duration // on the cache's clock
 	wall     time.Time     // on the wall clock, which runs on while the machine sleeps
@@ -16,12 +17,13 @@ type trust struct {
 // Clock returns the time since New, for ExtendTrust.
 func (c *Cache) Clock() time.Duration { return c.clock() }
 
-// ExtendTrust allows the use of cached answers for ttl, counted from an instant that
-// the caller gives by two clocks: the parameter from is the reading of Clock at that
-// instant, and the parameter wall is the time of day. After ttl, lookups ask the
-// origin until the next call of ExtendTrust. Both clocks are needed because Clock may stop while the machine sleeps, and the wall
-// clock may be set. Before the first call, only Options.TTL limits the use of cached
-// answers.
+// ExtendTrust allows the use of cached answers for the duration ttl. The caller
+// gives the instant at which that duration begins by two clocks: the parameter from
+// is the reading of Clock at that instant, and the parameter wall is the time of
+// day. When the duration is over, lookups ask the origin until the next call of
+// ExtendTrust. Both clocks are needed because Clock may stop while the machine
+// sleeps, and the wall clock may be set. Before the first call, only Options.TTL
+// limits the use of cached answers.
 //
 // ExtendTrust is for a process that polls for key changes made by other processes.
 // After each poll it revokes the changed keys, and then passes the instant at which

@@ -12,7 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestLapsedLeaseDoubtsMemory: once trust has lapsed, every lookup asks the origin,
+// TestLapsedLeaseDoubtsMemory: after trust has lapsed, every lookup asks the origin,
 // for cached keys and for digests cached as unknown. The hook beforeLoad gets true
 // as stale only for cached keys. ExtendTrust makes later answers cacheable again.
 func TestLapsedLeaseDoubtsMemory(t *testing.T) {

@@ -89,8 +89,9 @@ func NewCatalogue(scopes []Scope, defaults []string) (*Catalogue, error) {
 	return c, nil
 }
 
-// collectIncludes adds every scope that the given scope includes to the map into. The
-// slice path has the scopes that led to the given one, to detect cycles.
+// collectIncludes adds every scope that the given scope includes to the map named
+// into. The slice named path has the scopes that led to the given one, to detect
+// cycles.
 func collectIncludes(scope string, includes map[string][]string, path []string, into map[string]bool) error {
 	if slices.Contains(path, scope) {
 		return fmt.Errorf("it comes around to itself: %s", strings.Join(append(path, scope), " includes "))

@@ -1,11 +1,11 @@
 // Package keys defines Farebox keys: their kinds, the form of their secrets and
 // digests, and the one check of a key's rights.
 //
-// A key is a credential in a store. Its secret is shown once, when the key is created;
-// afterwards only the secret's SHA-256 exists (a plain hash suffices for secrets of
-// 112 bits or more: OWASP ASVS 5.0, 6.5.2). The package does no I/O and imports only
-// the standard library. Its functions are safe for concurrent use; a Key is never
-// changed once it has been handed out.
+// A key is a credential in a store. Its secret is shown only one time, when the key
+// is created; afterwards only the secret's SHA-256 exists (a plain hash suffices for
+// secrets of 112 bits or more: OWASP ASVS 5.0, 6.5.2). The package does no I/O and
+// imports only the standard library. Its functions are safe for concurrent use; a
+// Key is never changed after it has been handed out.
 package keys
 
 import (

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Rate bounds the frequency of requests: Requests in each Per, and up to Burst at
-// once after a pause. The zero Rate means that there is no bound.
+// Rate bounds the frequency of requests. The field Requests is the number allowed in
+// each period of the length Per, and the field Burst is the number that may come
+// together after a pause. The zero Rate means that there is no bound.
 type Rate struct {
 	Requests int64         `json:"requests"`
 	Per      time.Duration `json:"per"` // nanoseconds in JSON
@@ -75,7 +76,7 @@ func (r Rate) Period() string {
 var errRate = errors.New("want requests in a time, and how many may come at once, as in: 60/1m burst 100")
 
 // ParseRate parses a rate such as "60/1m" or "60/1m burst 100". Without a burst, all
-// requests of a period may come at once.
+// requests of a period may come together.
 func ParseRate(text string) (Rate, error) {
 	words := strings.Fields(text)
 	if len(words) != 1 && (len(words) != 3 || words[1] != "burst") {

@@ -90,7 +90,7 @@ func (f *Format) Prefix(kind Kind, env Environment) string {
 }
 
 // Mint returns a new secret for the kind and environment from the system's random
-// source. The caller shows it once and keeps only its digest.
+// source. The caller shows the secret only one time, and keeps only its digest.
 func (f *Format) Mint(kind Kind, env Environment) string {
 	var random [randomBytes]byte
 	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead

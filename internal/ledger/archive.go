@@ -91,7 +91,7 @@ type RunningBalance struct {
 	Live    Amount `json:"live"`
 	Test    Amount `json:"test"`
 	Paid    int64  `json:"paid"`   // Seq of the last transaction that the account paid, or 0
-	Earned  int64  `json:"earned"` // Seq of the last transaction that it earned, or 0
+	Earned  int64  `json:"earned"` // Seq of the last transaction in which the account earned, or 0
 }
 
 // Move adds the amount to b, which belongs to the debtor or the creditor of the
@@ -230,7 +230,7 @@ func SumBalances(balances []RunningBalance) Sum {
 
 // ArchiveQuery selects the next part to archive.
 type ArchiveQuery struct {
-	Before time.Time // only transactions before this time; at most now - MinArchiveAge
+	Before time.Time // only transactions before this time; at the latest, MinArchiveAge before now
 	Most   int       // maximum number of transactions; 0 means DefaultArchivePart
 	// Last is the number of the part's last transaction. It serves to read the same
 	// part again. 0 means that the part has as many transactions as Before and Most

@@ -5,9 +5,9 @@
 //
 // Every movement of credits is one Transaction with a debtor and a creditor, so that
 // its entries sum to zero by construction. Credits come from the system account
-// Funding. So its balance is minus the sum of all top-ups and adjustments.
-// Transactions by test keys have Test set, and each account has a live and a test
-// balance that never mix.
+// Funding. So the balance of Funding is minus the sum of all top-ups and
+// adjustments. Transactions by test keys have Test set, and each account has a live
+// and a test balance that never mix.
 package ledger
 
 import (

@@ -25,8 +25,8 @@ func (p Page) Size() int {
 }
 
 // Cursor parses the cursor of a listing of numbered rows. For an empty cursor it
-// returns begin. It returns ErrInvalid for a malformed cursor, and the error of ctx
-// if ctx has ended.
+// returns the parameter begin. It returns ErrInvalid for a malformed cursor, and the
+// error of ctx if ctx has ended.
 func Cursor(ctx context.Context, text string, begin int64) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -65,10 +65,10 @@ func (f *ChargeFilter) Selective() bool {
 }
 
 // ReadTo returns the time at which a listing with Since stops reading, because the
-// journal has no index by time. The listing stops once all MaxScan transactions that
-// it read for a part are older than ReadTo. ReadTo is a day before Since, because
-// the journal is sorted by time except where a clock was set back. Without Since it
-// is the zero time.
+// journal has no index by time. The listing stops as soon as all MaxScan
+// transactions that it read for a part are older than ReadTo. ReadTo is a day before
+// Since, because the journal is sorted by time except where a clock was set back.
+// Without Since it is the zero time.
 func (f *ChargeFilter) ReadTo() time.Time {
 	if f.Since.IsZero() {
 		return time.Time{}

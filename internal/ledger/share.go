@@ -26,8 +26,9 @@ func ParseShare(s string) (Share, error) {
 // Of returns the share of a non-negative amount, rounded down.
 func (s Share) Of(a Amount) Amount { return proportion(a, int64(s), int64(whole)) }
 
-// proportion returns a * part / of, rounded down, without intermediate overflow. It
-// requires a >= 0 and 0 <= part <= of, with a positive of.
+// proportion returns a * part / of, rounded down, without intermediate overflow. The
+// divisor, which is the parameter of, must be positive. The parameter a must not be
+// negative, and part must be from 0 to the divisor.
 func proportion(a Amount, part, of int64) Amount {
 	high, low := bits.Mul64(uint64(a), uint64(part))
 	quotient, _ := bits.Div64(high, low, uint64(of))

@@ -76,7 +76,7 @@ const (
 
 // Reservation is the result of Reserve.
 type Reservation struct {
-	Balance Balance // the payer's, after the reservation
+	Balance Balance // the payer's balance after the reservation
 	Waived  bool    // the call is free, by Terms.FreeCalls
 	// First is set if the call repeats a captured one. Nothing is reserved then.
 	First *StoredResponse
@@ -85,7 +85,7 @@ type Reservation struct {
 // StoredResponse is the response of a captured call.
 type StoredResponse struct {
 	Charge  Charge
-	Balance Balance // the payer's, now
+	Balance Balance // the payer's balance now
 	Body    []byte  // as passed to Capture
 }
 
@@ -135,8 +135,8 @@ type Cap struct {
 	Resets  time.Time // when the next period begins; zero for PerCall
 }
 
-// NearPart defines when a cap is nearly spent: once only 1/NearPart of it is left,
-// that is at 80 %.
+// NearPart defines when a cap is nearly spent: when only 1/NearPart of the cap is
+// left, so that 80 % are spent.
 const NearPart = 5
 
 // Near returns the amount at which the operator is warned.
@@ -145,7 +145,7 @@ func (c *Cap) Near() Amount { return c.Amount - c.Amount/NearPart }
 // CapError is an ErrCapped with the cap that the call would exceed.
 type CapError struct {
 	Cap
-	Needed Amount // by the call
+	Needed Amount // the amount of the call
 }
 
 // Error states the holder, the period and the figures of the cap.

@@ -72,8 +72,8 @@ func BenchmarkDecodeManyKeys(b *testing.B) {
 	}
 }
 
-// manyKeys returns a call of about size bytes. Its arguments have many short keys, and
-// each key begins with prefix.
+// manyKeys returns a call of about the given size in bytes. Its arguments have many
+// short keys, and each key begins with the given prefix.
 func manyKeys(size int, prefix string) []byte {
 	var s strings.Builder
 	s.WriteString(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"":0`)

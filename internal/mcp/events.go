@@ -77,12 +77,12 @@ func NewEventScanner(id ID) *EventScanner {
 	return e
 }
 
-// Scan reads p up to and including the end of the current event. It returns the
+// Scan reads p up to and including the end of the current event. Scan returns the
 // number of bytes it has read, and whether the event is complete. If the event is not
 // complete, Scan has read all of p. An event ends with a blank line. If the blank line
-// ends with CR, the event is complete at once; a LF after the CR then begins the next
-// event and has no meaning there. The events that Scan cuts, concatenated, are the
-// stream byte for byte, however the stream was split over calls.
+// ends with CR, the event is complete immediately; a LF after the CR then begins the
+// next event and has no meaning there. The events that Scan cuts, concatenated, are
+// the stream byte for byte, however the stream was split over calls.
 func (e *EventScanner) Scan(p []byte) (n int, done bool) {
 	for i := 0; i < len(p); {
 		if e.done {
@@ -170,8 +170,9 @@ func (e *EventScanner) watch(b []byte) {
 	}
 }
 
-// foreignBreak reports whether the bytes end in VT, FF, FS, GS, RS, NEL, U+2028 or
-// U+2029. The lowest byte of recent is the last one of the text.
+// foreignBreak reports whether the last bytes of a text, which are in the parameter
+// recent, end in VT, FF, FS, GS, RS, NEL, U+2028 or U+2029. The lowest byte of
+// recent is the last byte of the text.
 func foreignBreak(recent uint32) bool {
 	switch recent & 0xFF {
 	case 0x0B, 0x0C, 0x1C, 0x1D, 0x1E:
@@ -184,8 +185,8 @@ func foreignBreak(recent uint32) bool {
 	return false
 }
 
-// field returns the kind of the current line after its field name has been read. colon
-// reports whether a colon follows the name.
+// field returns the kind of the current line after its field name has been read. The
+// parameter colon says whether a colon follows the name.
 func (e *EventScanner) field(colon bool) field {
 	text, whole := e.name.bytes()
 	if !e.began {
@@ -249,13 +250,14 @@ func (e *EventScanner) beginField(f field) {
 	}
 }
 
-// misread reports whether another reader could take the current line for data. f is
-// the kind of the line. There are two cases. A line without a valid field name may
-// belong to a JSON body that was sent under the wrong content type. After a lone CR, a
-// reader that ends lines only at LF is still in the line that began after the last LF.
-// If that line is data, and the next bytes could continue its JSON, the two readers
-// see different messages. The name of a standard field cannot continue a JSON text. A
-// comment, which begins with a colon, can continue one only after a key.
+// misread reports whether another reader could take the current line for data. The
+// parameter f is the kind of the line. There are two cases. A line without a valid
+// field name may belong to a JSON body that was sent under the wrong content type.
+// After a lone CR, a reader that ends lines only at LF is still in the line that began
+// after the last LF. If that line is data, and the next bytes could continue its JSON,
+// the two readers see different messages. The name of a standard field cannot continue
+// a JSON text. A comment, which begins with a colon, can continue one only after a
+// key.
 func (e *EventScanner) misread(f field) bool {
 	switch f {
 	case fieldLikeData, fieldOdd:
@@ -338,7 +340,7 @@ func (e *EventScanner) OtherType() bool { return !e.isMessage() }
 func (e *EventScanner) Pending() bool { return e.touched && !e.done }
 
 // find returns the index of the first CR, LF or stop byte from p[i] on, or len(p) if it
-// finds no such byte. It compares eight bytes at a time, as plain does.
+// finds no such byte. It compares eight bytes at a time, as the function plain does.
 func find(p []byte, i int, stop byte) int {
 	for ; i+8 <= len(p); i += 8 {
 		x := binary.LittleEndian.Uint64(p[i:])

@@ -18,8 +18,9 @@ type cut struct {
 	done  bool
 }
 
-// cuts scans a stream in pieces of the sizes that split returns, and returns the
-// events. An unfinished event at the end comes last, with done false.
+// cuts scans a stream in pieces of the sizes that the function split returns, and
+// returns the events. An unfinished event at the end comes last, and its field done
+// is false.
 func cuts(stream string, split func() int) []cut {
 	e := NewEventScanner(IntID(7))
 	var out []cut

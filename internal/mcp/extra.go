@@ -46,8 +46,9 @@ func CheckMethodRule(method string) error {
 }
 
 // CheckNotificationRule returns an error if an operator must not write a rule that
-// passes or denies the client notification name. If many is true, name is a prefix,
-// and the rule is for all notifications that begin with it.
+// passes or denies the client notification with this name. If the parameter many is
+// true, the name is a prefix, and the rule is for all notifications that begin with
+// it.
 func CheckNotificationRule(name string, many bool) error {
 	switch {
 	case !validMethodName(name):

@@ -100,8 +100,8 @@ func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
 	})
 }
 
-// splitter returns a function that yields piece sizes from 1 to 32, taken from sizes
-// over and over.
+// splitter returns a function that yields piece sizes from 1 to 32, taken from the
+// slice sizes over and over.
 func splitter(sizes []byte) func() int {
 	i := 0
 	return func() int {

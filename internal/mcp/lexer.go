@@ -104,7 +104,7 @@ type lexer struct {
 
 // next reads the next token in p, from index i on. It returns the index after the
 // token. If it returns tokenMore, it has consumed all of p. The end of a number is
-// known only at the byte that follows; next does not consume that byte.
+// known only at the byte that follows; the method next does not consume that byte.
 func (l *lexer) next(p []byte, i int) (int, token) {
 	if l.state >= inString {
 		return l.resume(p, i)

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// tokens lexes the text in pieces of size bytes. It returns one character per token,
-// and whether the text is one complete JSON text.
+// tokens lexes the text in pieces of the given size in bytes. It returns one
+// character per token, and whether the text is one complete JSON text.
 func tokens(text string, size int, strict bool) (string, bool) {
 	lex := lexer{strict: strict}
 	var out strings.Builder

@@ -28,7 +28,7 @@ func (l *lexer) openString(p []byte, i int) (int, token) {
 }
 
 // closeString ends the current string at its closing quote p[i]. After a key, it also
-// consumes the colon if that follows at once.
+// consumes the colon if a colon follows immediately.
 func (l *lexer) closeString(p []byte, i int) (int, token) {
 	l.end = i
 	i++
@@ -106,7 +106,7 @@ func (l *lexer) bytes(p []byte, i int) int {
 
 // rune reads a UTF-8 sequence beyond ASCII at the beginning of p. It returns how many
 // bytes it has read, or 0 if the sequence is invalid. Near the end of p, it reads only
-// the first byte, and special reads the others.
+// the first byte, and the method special reads the others.
 func (l *lexer) rune(p []byte) int {
 	n := 1
 	if len(p) >= utf8.UTFMax {
@@ -154,8 +154,8 @@ func (l *lexer) leadByte(c byte) bool {
 	return true
 }
 
-// special reads one byte within an escape or a UTF-8 sequence. If it refuses the byte,
-// it returns the reason; otherwise it returns "".
+// special reads one byte within an escape or a UTF-8 sequence. If the method refuses
+// the byte, it returns the reason; otherwise it returns "".
 func (l *lexer) special(c byte) string {
 	switch l.state {
 	case inRune:

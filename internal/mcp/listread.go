@@ -16,11 +16,11 @@ func (r *listRewriter) words() []byte {
 const keyTwice = "a reserved key occurs twice"
 
 // member returns the number of the current key in ns, or keyOther if ns does not have
-// it. seen is the set of the numbers that the object has had so far. meta is the
-// number that _meta has in ns, or keyOther if ns does not have _meta. member returns
-// false if it refuses the message, because the key is a duplicate or a lax reader
-// could take it for a name in ns. It never refuses _meta, because _meta does not
-// decide which list the client reads.
+// this key. The parameter seen is the set of the numbers that the object has had so
+// far. The parameter meta is the number that _meta has in ns, or keyOther if ns does
+// not have _meta. member returns false if it refuses the message, because the key is
+// a duplicate or a lax reader could take it for a name in ns. It never refuses _meta,
+// because _meta does not decide which list the client reads.
 func (r *listRewriter) member(ns names, seen *uint, meta int) (int, bool) {
 	key, exact := ns.find(r.words())
 	bit := uint(1) << key
@@ -225,7 +225,8 @@ type descriptionPlace struct {
 	odd        bool // the description cannot take a note
 }
 
-// see records a description. Its value is text[start:end] and begins with token t.
+// see records a description. The description's value is text[start:end] and begins
+// with token t.
 func (p *descriptionPlace) see(start, end int, t token) {
 	p.odd = p.odd || p.end > p.start || t != tokenString && t != tokenNull
 	p.start, p.end = start, end

@@ -24,20 +24,20 @@ type ListRewrite struct {
 
 	// Judge decides about one item. Its argument is the unescaped value of the member
 	// that identifies the item: name, uri, uriTemplate or taskId. It reports whether
-	// the item stays, and returns the fields for the item's _meta. It is called once
-	// for each readable item, in order, even if RewriteList later refuses the message.
-	// It must not be nil.
+	// the item stays, and returns the fields for the item's _meta. Judge is called a
+	// single time for each readable item, in order, even if RewriteList later refuses
+	// the message. Judge must not be nil.
 	Judge func(name string) (keep bool, fields []Field)
 
 	// Note returns a sentence for the description of an item that stays, or "" for no
 	// sentence. RewriteList appends the sentence after a space, or adds a description
-	// if the item has none. If the description is neither a string nor null, or if it
-	// occurs twice, it stays unchanged. Note may be nil.
+	// if the item has none. If the description is neither a string nor null, or if
+	// the description occurs twice, it stays unchanged. Note may be nil.
 	Note func(name string) string
 
-	// LeftOut is called for each item that cannot be read. index is the position in
-	// the original list, from 0. name is the first text in the item that could be its
-	// name, or "". LeftOut may be nil.
+	// LeftOut is called for each item that cannot be read. The parameter index is the
+	// item's position in the original list, from 0. The parameter name is the first
+	// text in the item that could be the item's name, or "". LeftOut may be nil.
 	LeftOut func(index int, name, reason string)
 }
 
@@ -108,7 +108,8 @@ type listRewriter struct {
 	shape   *listShape
 	scratch []byte // for unescaping
 
-	// out is the rewritten form of text[:from]. It is nil until the first change.
+	// out is the rewritten form of text[:from]. The field out is nil until the first
+	// change.
 	out  []byte
 	from int
 
@@ -146,7 +147,7 @@ func (r *listRewriter) failure() error {
 	return fmt.Errorf("%w: the message ends early", ErrList)
 }
 
-// cut appends text[from:start] to the new text and skips text[start:end].
+// cut appends text[r.from:start] to the new text and skips text[start:end].
 func (r *listRewriter) cut(start, end int) {
 	if r.out == nil {
 		r.out = make([]byte, 0, len(r.text)+len(r.text)/4+64)
@@ -156,7 +157,7 @@ func (r *listRewriter) cut(start, end int) {
 }
 
 // place returns the index that text[i] will have in the new text if no further text
-// before it is cut. i must not be less than from.
+// before it is cut. The index i must not be less than the field from.
 func (r *listRewriter) place(i int) int { return len(r.out) + i - r.from }
 
 // finish ends the new text and returns it. It sets the cacheScope last, because only
@@ -182,8 +183,8 @@ func (r *listRewriter) finish() []byte {
 
 // remove removes an item from the list, together with one of the commas next to it.
 // The item, with the white space around it, is text[begin:end]. If an earlier item
-// stays, as keptBefore reports, the comma before the item is removed, and otherwise
-// the comma after it.
+// stays, as the parameter keptBefore says, the comma before the item is removed, and
+// otherwise the comma after it.
 func (r *listRewriter) remove(begin, end int, keptBefore bool) {
 	switch {
 	case keptBefore:

@@ -178,8 +178,8 @@ func TestRewriteListErrorsPass(t *testing.T) {
 	}
 }
 
-// TestRewriteListJudgesInOrder checks that Judge is called once for each item, in
-// order, with the unescaped name.
+// TestRewriteListJudgesInOrder checks that Judge is called a single time for each
+// item, in order, with the unescaped name.
 func TestRewriteListJudgesInOrder(t *testing.T) {
 	o := listRewrite()
 	var got []string

@@ -199,7 +199,7 @@ func (w *walker) inResult() (m metas, ok bool) {
 
 // appendMerged appends the _meta object meta, without the members for which givesWay
 // returns true, and with the fields added. It reports whether a member was dropped.
-// The object must be valid JSON.
+// The object meta must be valid JSON.
 func appendMerged(out, meta []byte, fields []Field) ([]byte, bool) {
 	w := walker{text: meta}
 	w.next()
@@ -242,8 +242,8 @@ func appendObject(out []byte, fields []Field) []byte {
 	return appendFields(append(out, '{'), fields, false)
 }
 
-// appendFields appends the fields and the closing brace of the object. comma reports
-// whether a comma is needed before the first field.
+// appendFields appends the fields and the closing brace of the object. The parameter
+// comma says whether a comma is needed before the first field.
 func appendFields(out []byte, fields []Field, comma bool) []byte {
 	for _, f := range fields {
 		if comma {

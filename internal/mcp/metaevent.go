@@ -22,7 +22,8 @@ func AddMetaToEvent(event []byte, fields []Field) ([]byte, error) {
 }
 
 // replaceData returns the event with all its data lines removed and the new data in
-// place of the last one, which is at index last. size is an estimate of the length.
+// place of the last data line, which begins at the index last in lines. The
+// parameter size is an estimate of the event's new length.
 func replaceData(head, lines []byte, last int, data []byte, size int) []byte {
 	out := make([]byte, 0, size+64)
 	out = append(out, head...)

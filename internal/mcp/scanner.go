@@ -133,8 +133,8 @@ func (s *Scanner) Write(p []byte) {
 	}
 }
 
-// wanted reports whether the text of the next token must be captured. last is the
-// token that was just read.
+// wanted reports whether the text of the next token must be captured. The parameter
+// last is the token that was just read.
 func (s *Scanner) wanted(last token) bool {
 	switch s.lex.depth {
 	case 1:
@@ -182,7 +182,8 @@ func (s *Scanner) take(t token) {
 }
 
 // reserved returns the number of the current key among the reserved names, and records
-// it in seen. It marks the message as malformed if the key is refused.
+// this number in the parameter seen. It marks the message as malformed if the key is
+// refused.
 func (s *Scanner) reserved(ns names, seen []bool) int {
 	c := &s.lex.capture
 	if c.over {

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// scan resets the Scanner and classifies a message in pieces of size bytes.
+// scan resets the Scanner and classifies a message in pieces of the given size in
+// bytes.
 func scan(s *Scanner, id ID, message string, size int) Verdict {
 	s.Reset(id)
 	for len(message) > 0 {

@@ -93,8 +93,8 @@ type taskReader struct {
 	inTask bool
 }
 
-// object reads the object that begins with token t. It calls read for the value of each
-// member, with the key's number in ns and the first token of the value.
+// object reads the object that begins with token t. It calls the function read for the
+// value of each member, with the key's number in ns and the first token of the value.
 func (r *taskReader) object(t token, ns names, read func(key int, t token) error) error {
 	if t != tokenObject {
 		return errShape

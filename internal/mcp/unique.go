@@ -17,19 +17,20 @@ type span struct {
 // is not quadratic in the length of the body.
 const fewKeys = 16
 
-// keySet finds duplicate keys in all objects that are open at once. The zero keySet
-// is ready to use.
+// keySet finds duplicate keys in all objects that are open at the same time. The
+// zero keySet is ready to use.
 type keySet struct {
 	base [maxDepth + 1]int32 // index of the first key of the object at each depth
 	n    int                 // number of keys of all open objects
-	room [2 * fewKeys]span   // holds all keys while they fit, to avoid an allocation
-	heap []span              // holds all keys once they have outgrown room
+	room [2 * fewKeys]span   // holds all keys as long as they fit, to avoid an allocation
+	heap []span              // holds all keys after they have outgrown the array room
 }
 
 // open begins an object at the given depth.
 func (ks *keySet) open(depth int) { ks.base[depth] = int32(ks.n) }
 
-// own returns the keys so far of the innermost object, which is at the given depth.
+// own returns the keys that the innermost object has had so far. This object is at
+// the given depth.
 func (ks *keySet) own(depth int) []span {
 	if ks.heap != nil {
 		return ks.heap[ks.base[depth]:]

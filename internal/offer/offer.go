@@ -25,7 +25,7 @@ const (
 // Item is one entry of a server's lists.
 type Item struct {
 	Kind string
-	Name string // for a resource its URI, for a template its URI template
+	Name string // the name; for a resource it is the URI, and for a template the URI template
 	// Digest is a hash of the whole entry, except _meta. It does not depend on the
 	// order of members.
 	Digest string
@@ -59,7 +59,7 @@ var lists = []struct{ method, capability, member, name, kind string }{
 
 // Ask tries the paths in order and returns the offer of the first MCP server that it
 // finds. The transport must connect to the server whichever host name the request has.
-// header is added to every request.
+// The parameter header is added to every request.
 func Ask(ctx context.Context, transport http.RoundTripper, host string, paths []string, header http.Header) (*Offer, error) {
 	var failures []error
 	for _, path := range paths {

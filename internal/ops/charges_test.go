@@ -112,8 +112,8 @@ func TestKeysNameTheirAccount(t *testing.T) {
 }
 
 // longJournal creates a store with n charges, one per second, the newest now. Only
-// the oldest and the newest charge are for the tool "rare"; ends are the times of
-// these two.
+// the oldest and the newest charge are for the tool "rare"; the result ends has the
+// times of these two.
 func longJournal(t *testing.T, n int64) (path string, ends [2]time.Time) {
 	t.Helper()
 	path = longBooks(t, n)

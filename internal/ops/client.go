@@ -20,8 +20,8 @@ type Client struct {
 	HTTP *http.Client
 	// Host is the host of requests. An admin endpoint accepts only its own host.
 	Host string
-	// Token returns the bearer token. It is called once, after the first refusal. May
-	// be nil.
+	// Token returns the bearer token. It is called only one time, after the first
+	// refusal. May be nil.
 	Token func() (string, error)
 
 	bearer string
@@ -30,8 +30,9 @@ type Client struct {
 // maxResponse bounds a response in bytes.
 const maxResponse = 64 << 20
 
-// Do sends a request and returns the JSON of the response. The path is that of an
-// operation, with the parameters filled in. A refusal is returned as an *admin.Error.
+// Do sends a request and returns the JSON of the response. The path is the path of
+// an operation, with the parameters filled in. A refusal is returned as an
+// *admin.Error.
 func (c *Client) Do(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
 	resp, err := c.open(ctx, method, path, body, "")
 	if err != nil {
@@ -72,8 +73,8 @@ func refusal(p *wire.Problem) *admin.Error {
 	return &admin.Error{Code: admin.Code(p.Code), Message: message}
 }
 
-// open sends a request. If the server asks for the token, open sends it again with
-// the token.
+// open sends a request. If the server asks for the token, open sends the request
+// again with the token.
 func (c *Client) open(ctx context.Context, method, path string, body any, accept string) (*http.Response, error) {
 	resp, err := c.send(ctx, method, path, body, accept)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || c.Token == nil || c.bearer != "" {

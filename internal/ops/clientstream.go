@@ -10,8 +10,8 @@ import (
 	"net/http"
 )
 
-// Stream is like Do, but for a long operation. It calls progress, unless progress is
-// nil, with how much of the operation is done.
+// Stream is like Do, but for a long operation. It calls the function progress,
+// unless that is nil, with how much of the operation is done.
 func (c *Client) Stream(ctx context.Context, method, path string, body any, progress func(done, total int64)) (json.RawMessage, error) {
 	var result json.RawMessage
 	err := c.Fetch(ctx, method, path, body, progress, func(r json.RawMessage, _ io.Reader) error {

@@ -42,7 +42,7 @@ type MountOptions struct {
 }
 
 // Mount serves operations over HTTP below one path. It is safe for concurrent use
-// once all operations are registered.
+// after all operations are registered.
 type Mount struct {
 	o     MountOptions
 	mux   *http.ServeMux
@@ -68,8 +68,8 @@ func (m *Mount) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Serve serves a request of the given client. The client's address may be the zero
-// Addr if it is unknown. If known is not nil, it is called with the principal before
-// the operation begins.
+// Addr if it is unknown. If the function known is not nil, it is called with the
+// principal before the operation begins.
 func (m *Mount) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr, known func(*identity.Principal)) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")

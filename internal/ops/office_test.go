@@ -119,8 +119,8 @@ func (o *office) account(name string) admin.AccountView {
 	return do[admin.AccountView](o, "POST", "accounts", map[string]string{"name": name})
 }
 
-// TestAccounts checks that an account is created once, can be found by name and by
-// id, and is listed.
+// TestAccounts checks that an account is created only one time, can be found by name
+// and by id, and is listed.
 func TestAccounts(t *testing.T) {
 	o := newOffice(t)
 	a := o.account("alice")
@@ -174,8 +174,8 @@ func TestOddNames(t *testing.T) {
 	}
 }
 
-// TestCredit checks that a top-up needs a reason, is made once per id, and keeps live
-// and test credits separate.
+// TestCredit checks that a top-up needs a reason, is made only one time per id, and
+// keeps live and test credits separate.
 func TestCredit(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -471,8 +471,8 @@ func TestAdjust(t *testing.T) {
 }
 
 // TestRefund checks that a charge is shown, and can be refunded in part and in whole
-// but never beyond its amount. A refund is made once per id. The journal contains all
-// refunds.
+// but never beyond its amount. A refund is made only one time per id. The journal
+// contains all refunds.
 func TestRefund(t *testing.T) {
 	o := newOffice(t)
 	alice, acme := o.account("alice"), o.account("acme")

@@ -1,8 +1,8 @@
 // Package ops is the table of the operations that an operator can perform. Each
-// operation is declared once: its id, method and path, the right that it needs, its
-// input and output, and the function that performs it. A Mount serves operations over
-// HTTP. The admin endpoint and the API are two mounts of the same table. The OpenAPI
-// document and the commands are derived from the table as well.
+// operation has a single declaration: its id, method and path, the right that it
+// needs, its input and output, and the function that performs it. A Mount serves
+// operations over HTTP. The admin endpoint and the API are two mounts of the same
+// table. The OpenAPI document and the commands are derived from the table as well.
 //
 // To add an operation, declare it in the file for its noun, and add it to the list at
 // the top of that file.
@@ -61,8 +61,9 @@ type Open[E any] func() (E, func(), error)
 // Always returns an Open that returns e every time.
 func Always[E any](e E) Open[E] { return func() (E, func(), error) { return e, func() {}, nil } }
 
-// Define returns an operation that calls do. The error of do may be a *wire.Problem,
-// an *admin.Error, or an error of package ledger.
+// Define returns an operation that calls the function do. The error that this
+// function returns may be a *wire.Problem, an *admin.Error, or an error of package
+// ledger.
 func Define[E, I, O any](o Operation, do func(ctx context.Context, e E, by *identity.Principal, in *I) (O, error)) Op[E] {
 	o = complete[I, O](o)
 	return Op[E]{o, func(m *Mount, open Open[E]) {
@@ -95,8 +96,9 @@ func Define[E, I, O any](o Operation, do func(ctx context.Context, e E, by *iden
 	}}
 }
 
-// DefineRaw returns an operation in which do writes the response itself. If do
-// returns an error other than errReported, it must not have written anything.
+// DefineRaw returns an operation in which the function do writes the response
+// itself. If do returns an error other than errReported, it must not have written
+// anything.
 func DefineRaw[E, I, O any](o Operation, do func(ctx context.Context, e E, by *identity.Principal, in *I, x *Exchange) error) Op[E] {
 	o = complete[I, O](o)
 	return Op[E]{o, func(m *Mount, open Open[E]) {

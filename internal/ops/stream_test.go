@@ -25,7 +25,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// officeOf serves an existing store, with the handler wrapped by middle.
+// officeOf serves an existing store, with the handler wrapped by the function
+// middle.
 func officeOf(t *testing.T, path string, middle func(http.Handler) http.Handler) *office {
 	t.Helper()
 	store, err := sqlitestore.Open(context.Background(), sqlitestore.Options{Path: path})
@@ -216,7 +217,7 @@ func TestStreamEndsBadly(t *testing.T) {
 	}
 }
 
-// tripwire calls trip when the first progress line is written.
+// tripwire calls the function trip when the first progress line is written.
 type tripwire struct {
 	http.ResponseWriter
 	trip func()

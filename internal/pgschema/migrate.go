@@ -41,12 +41,12 @@ const firstWithFunctions = 9
 
 // Options name the database to migrate.
 type Options struct {
-	// DSN is the database on the primary server, as a postgres:// URL or as key=value
-	// pairs.
+	// DSN names the database on the primary server, as a postgres:// URL or as
+	// key=value pairs.
 	DSN string
 
-	// Schema is the schema of the tables, created if it does not exist. If it is "",
-	// the connection's search path decides.
+	// Schema is the schema of the tables, created if it does not exist. If Schema is
+	// "", the connection's search path decides.
 	Schema string
 
 	// ConnectTimeout bounds each attempt to connect.

@@ -35,10 +35,10 @@ type Server struct {
 // process is a running server.
 type process struct {
 	cmd  *exec.Cmd
-	gone chan struct{} // closed once the process has ended
+	gone chan struct{} // closed when the process has ended
 }
 
-// Start creates a server and returns once the server accepts connections. If
+// Start creates a server and returns as soon as the server accepts connections. If
 // PostgreSQL is not installed, the error says how to install it. The caller must
 // Remove the server. On Linux the server ends when the calling process ends, even if
 // that process is killed.
@@ -91,8 +91,8 @@ func (s *Server) Exec(ctx context.Context, query string, args ...any) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
-// Launch starts a halted or killed server again on its files, and returns once the
-// server has recovered and accepts connections.
+// Launch starts a halted or killed server again on its files, and returns as soon as
+// the server has recovered and accepts connections.
 func (s *Server) Launch(ctx context.Context) error {
 	bin, err := programs(installed)
 	if err != nil {

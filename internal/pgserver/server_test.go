@@ -59,7 +59,7 @@ func TestStartEndsWithItsContext(t *testing.T) {
 }
 
 // TestRemoveKeepsFilesOfRunningServer checks that Remove keeps the files of a server
-// that does not end in time, and deletes them once the server has ended.
+// that does not end in time, and deletes them after the server has ended.
 func TestRemoveKeepsFilesOfRunningServer(t *testing.T) {
 	s := &Server{dir: filepath.Join(t.TempDir(), "server"), haltTime: time.Millisecond}
 	if err := os.Mkdir(s.dir, 0o700); err != nil {

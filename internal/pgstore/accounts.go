@@ -39,7 +39,7 @@ func scanAccount(row pgx.CollectableRow) (a accountRow, err error) {
 	return a, err
 }
 
-// accountRow is an account with n, its number in the database.
+// accountRow is an account. The field n is its number in the database.
 type accountRow struct {
 	ledger.Account
 	n int64
@@ -119,11 +119,11 @@ const swapLimits = `WITH changed AS (
 	INSERT INTO audit (at, actor, origin, action, target, detail)
 	SELECT coalesce($10, moved_clock($16)), $11, $12, $13, $14, $15 FROM changed`
 
-// UpdateAccount reads the account with the id, lets change alter CreditLimit and
-// Caps, and writes both with the audit row in one step. Changes to other fields are
-// ignored. If the limits change concurrently, UpdateAccount calls change again. If
-// change fails, nothing is written and UpdateAccount returns the error unchanged.
-// Open reservations stay; later reservations obey the new limits. Other errors:
+// UpdateAccount reads the account with the id, calls the function change to alter
+// CreditLimit and Caps, and writes both with the audit row in one step. It ignores
+// other changes. It calls the function again if the limits have changed meanwhile.
+// If the function fails, nothing is written and UpdateAccount returns the error
+// unchanged. Open reservations stay; later ones obey the new limits. Other errors:
 // ledger.ErrNotFound, and ErrUnavailable, after which the outcome is unknown.
 func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
@@ -163,8 +163,8 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 	return ledger.Account{}, &outage{cause: errContention}
 }
 
-// Account returns the account with the id ref or, if there is no such id, with the
-// name ref in upper or lower case. Errors: ledger.ErrNotFound.
+// Account returns the account that has the text ref as its id or, if there is no
+// such id, as its name in upper or lower case. Errors: ledger.ErrNotFound.
 func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err

@@ -140,7 +140,7 @@ const selectCarried = `SELECT k.seq, k.id, 1, d.id, c.id, k.amount, k.test, k.at
 	FROM carried k JOIN account d ON d.n = k.debtor JOIN account c ON c.n = k.creditor LEFT JOIN account f ON f.n = k.fee_to
 	WHERE EXISTS (SELECT FROM txn t WHERE t.ref = k.seq AND t.seq BETWEEN $1 AND $2) ORDER BY k.seq`
 
-// scanEntry reads a row of selectArchivable, and any further columns into more.
+// scanEntry reads a row of selectArchivable. The pointers more get further columns.
 func scanEntry(row pgx.CollectableRow, more ...any) (e ledger.Entry, err error) {
 	var id pgtype.UUID
 	var kind int

@@ -80,7 +80,7 @@ func (b *batcher) submit(ctx context.Context, o *operation) error {
 	return fmt.Errorf("%w: the outcome is not known yet: %w", ledger.ErrUnavailable, ctx.Err())
 }
 
-// releaseOrphan waits for o and releases its reservation. The caller has gone away.
+// releaseOrphan waits for o, which lost its caller, and releases the reservation.
 func (b *batcher) releaseOrphan(o *operation) {
 	select {
 	case <-o.done:
@@ -113,7 +113,7 @@ func (b *batcher) close() {
 	<-b.ended
 }
 
-// next returns the operations of the next batch. It returns nil once the batcher is
+// next returns the operations of the next batch. It returns nil when the batcher is
 // closed and its queue is empty.
 func (b *batcher) next() []*operation {
 	n := batch{ids: map[uuid.UUID]bool{}, max: b.store.o.maxBatch}
@@ -141,7 +141,7 @@ func (b *batcher) next() []*operation {
 	return n.list
 }
 
-// await waits for an operation. It returns nil once the batcher is closed and empty.
+// await waits for an operation. It returns nil when the batcher is closed and empty.
 func (b *batcher) await() *operation {
 	select {
 	case o := <-b.queue:
@@ -162,7 +162,7 @@ func (b *batcher) take(n *batch, o *operation) {
 	}
 }
 
-// add puts an operation into the batch or, if it does not fit, carries it over.
+// add puts an operation into the batch, or carries it over if the batch has no room.
 func (b *batcher) add(n *batch, o *operation) {
 	if n.full() || n.ids[o.id] || len(n.list) > 0 && n.bytes+len(o.response) > maxBytes {
 		b.carried = append(b.carried, o)

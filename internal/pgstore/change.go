@@ -43,9 +43,9 @@ func asked(change func(*keys.Key) error, v *keys.Key) (err error) {
 	return nil
 }
 
-// change calls do in a transaction, then writes the audit row and the revocations
-// and commits. After an error nothing has changed. Only if the commit itself failed
-// is the outcome unknown.
+// change calls the function do in a transaction, then writes the audit row and the
+// revocations and commits. After an error nothing has changed. Only if the commit
+// itself failed is the outcome unknown.
 func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.Context, *changes) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -21,7 +21,7 @@ const selectCharge = `SELECT t.seq, t.id, d.id, c.id, t.key, t.lineage, t.server
 	(SELECT coalesce(sum(r.amount), 0) FROM txn r WHERE r.ref = t.seq AND r.kind = 3)::bigint
 	FROM txn t JOIN account d ON d.n = t.debtor JOIN account c ON c.n = t.creditor LEFT JOIN account f ON f.n = t.fee_to `
 
-// chargeRow is a charge with seq, its number in the journal.
+// chargeRow is a charge. The field seq is the number of the charge in the journal.
 type chargeRow struct {
 	charge ledger.Charge
 	seq    int64
@@ -195,7 +195,7 @@ const selectJournal = `SELECT t.seq, t.id, t.kind, d.id, c.id, t.amount, t.test,
 // kinds maps the numbers of the column txn.kind to kinds of transactions.
 var kinds = [...]ledger.Kind{1: ledger.KindCharge, 2: ledger.KindCredit, 3: ledger.KindRefund, 4: ledger.KindAdjustment, 5: ledger.KindFee}
 
-// journalRow is a transaction with seq, its number in the journal.
+// journalRow is a transaction. The field seq is its number in the journal.
 type journalRow struct {
 	ledger.Transaction
 	seq int64

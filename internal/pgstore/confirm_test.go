@@ -10,7 +10,7 @@ import (
 
 // TestConfirmWaitsForARenewalUnderWay checks that Confirm waits for a node with an
 // expired lease if the node is renewing the lease and the renewal has not read the
-// change. Once the renewal commits, the node trusts its cached keys again.
+// change. After the renewal commits, the node trusts its cached keys again.
 func TestConfirmWaitsForARenewalUnderWay(t *testing.T) {
 	s := fresh(t)
 	k := someKey(t, s, "alice")

@@ -145,7 +145,8 @@ func TestCutConnections(t *testing.T) {
 	k.settled(t, direct, o, balance)
 }
 
-// TestPostIsCut checks that a top-up is posted exactly once if its response is lost.
+// TestPostIsCut checks that a top-up is posted exactly one time if its response is
+// lost.
 func TestPostIsCut(t *testing.T) {
 	long(t)
 	direct := fresh(t)
@@ -273,7 +274,7 @@ func TestHangingDatabase(t *testing.T) {
 	s := fresh(t)
 	payer := account(t, s, "payer", 100)
 	defer held(t, s, payer)() // the batch waits for this lock
-	for range 2 {             // the first charge is in the batch, the second behind it
+	for range 2 {             // the first charge is in the batch, and the second waits behind it
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		began := clock.Now()
 		_, _, err := s.Charge(ctx, newID("chg_"), order(payer, payer, 1), ledger.Terms{}, nil)

@@ -26,10 +26,10 @@ const (
 	listenAgain = time.Second
 )
 
-// Follow renews the node's lease and returns the revocations after seen, the position
-// up to which the node has read their log. A negative seen starts at the log's end.
-// The node may trust its cached keys for the lease, counted from the moment of the
-// call. The database's clock ends a lease. Errors wrap ledger.ErrUnavailable.
+// Follow renews the node's lease and returns the revocations after the position
+// seen, up to which the node has read their log. A negative one means the log's end.
+// The node may trust its cached keys for the lease, counted from the call. The
+// database's clock ends a lease. Errors wrap ledger.ErrUnavailable.
 func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.Duration) (r keys.Revocations, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -42,7 +42,7 @@ func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.
 	var digest []byte
 	var newest, oldest int64
 	_, err = pgx.ForEachRow(rows, []any{&position, &digest, &newest, &oldest}, func() error {
-		if position == nil { // there is no change, or seen is not in the log
+		if position == nil { // there is no change, or the position seen is not in the log
 			if seen < 0 || seen > newest || seen < oldest-1 {
 				r.Position, r.Gap = newest, seen >= 0
 			}

@@ -45,7 +45,8 @@ func disable(t *testing.T, s *Store, k keys.Key) {
 }
 
 // TestFollow checks that a node is notified of a change of a key at once and reads
-// each change once, and that Gap is set when the node may have missed changes.
+// each change a single time, and that Gap is set when the node may have missed
+// changes.
 func TestFollow(t *testing.T) {
 	s := fresh(t)
 	k := someKey(t, s, "alice")

@@ -66,7 +66,7 @@ func (s *Store) selectKeys(f *ledger.KeyFilter, after int64) (string, []any) {
 	return query, args
 }
 
-// CountExpiring counts, for each time in until, the usable keys that expire by then.
+// CountExpiring counts the usable keys that expire by each time in the list until.
 // It reads only a range of an index, which leaves out disabled and deleted keys.
 func (s *Store) CountExpiring(ctx context.Context, until []time.Time) ([]int64, error) {
 	if len(until) == 0 {

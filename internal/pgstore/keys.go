@@ -29,7 +29,7 @@ const (
 	) UPDATE key SET last_used_at = used.at FROM used WHERE key.n = used.n AND (key.last_used_at IS NULL OR key.last_used_at < used.at)`
 )
 
-// keyRow is a key with n, its number in the database.
+// keyRow is a key. The field n is the number of the key in the database.
 type keyRow struct {
 	keys.Key
 	n int64
@@ -73,11 +73,11 @@ func (s *Store) CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
 	return s.change(ctx, a, func(ctx context.Context, t *changes) error { return t.insertKey(ctx, &k) })
 }
 
-// UpdateKey reads the key, lets change alter it, and writes it with its audit row,
-// in one transaction. If change fails, nothing is written and UpdateKey returns the
-// error unchanged. change must not alter ID, Digest, Account, Lineage, Kind or
-// Environment, nor DeletedAt once it is set. change must be quick: other changes of
-// the key wait for it. Other errors: ledger.ErrNotFound.
+// UpdateKey reads the key, calls the function change to alter it, and writes it with
+// its audit row, in one transaction. If the function fails, nothing is written and
+// UpdateKey returns the error unchanged. The function must not alter ID, Digest,
+// Account, Lineage, Kind, Environment or a DeletedAt that is set. It must be quick,
+// because other changes of the key wait. Other errors: ledger.ErrNotFound.
 func (s *Store) UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error) {
 	var changed keys.Key
 	err := s.change(ctx, a, func(ctx context.Context, t *changes) (err error) {
@@ -112,8 +112,8 @@ func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *k
 	return old, nil
 }
 
-// TouchKeys records when keys were last used; used maps key ids to times. It ignores
-// unknown keys and times before the recorded one, and writes no audit row.
+// TouchKeys records the last use of keys. The map used has the times by key id. It
+// ignores unknown keys and times before the recorded one. It adds no audit row.
 func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

@@ -40,8 +40,8 @@ func (s *Store) maintain() {
 	}
 }
 
-// maintainOnce runs each job once, each in its own transaction. It runs the rare jobs
-// only if all is true.
+// maintainOnce runs each job in its own transaction. It runs the rare jobs only if
+// the parameter all is true.
 func (s *Store) maintainOnce(all bool) error {
 	ctx, cancel := bounded(s.ctx)
 	defer cancel()

@@ -60,8 +60,8 @@ func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *le
 	return u, err
 }
 
-// Renew extends an open reservation to ledger.ReservationLife from now. Errors:
-// ledger.ErrSettled if it is no longer open, ErrNotFound, ErrUnavailable.
+// Renew lets an open reservation live for ledger.ReservationLife from now on.
+// Errors: ledger.ErrSettled if it is no longer open, ErrNotFound, ErrUnavailable.
 func (s *Store) Renew(ctx context.Context, id string) error { return s.settleOpen(ctx, opRenew, id) }
 
 // Release releases an open reservation. Repeating it changes nothing. Releasing an
@@ -72,9 +72,9 @@ func (s *Store) Release(ctx context.Context, id string) error {
 	return s.settleOpen(ctx, opRelease, id)
 }
 
-// Void is a durable Release. For ledger.SettleTime after it returns, no capture takes
-// credits under the id, even if the id is unknown. Errors: ledger.ErrSettled if the
-// id is captured, ErrNotFound if no reservation was released, ErrUnavailable.
+// Void is a durable Release. For ledger.SettleTime after Void returns, no capture
+// takes credits under the id, even if the id is unknown. Errors: ledger.ErrSettled
+// if the id is captured, ErrNotFound if no reservation was released, ErrUnavailable.
 func (s *Store) Void(ctx context.Context, id string) error {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -100,8 +100,8 @@ func (s *Store) settleOpen(ctx context.Context, kind operationKind, id string) e
 }
 
 // Capture takes the credits of a reservation. It returns the charge and the payer's
-// balance once the charge is durable. If the call has an idempotency key, Capture
-// stores the response, unless the response is empty or longer than
+// balance as soon as the charge is durable. If the call has an idempotency key,
+// Capture stores the response, unless the response is empty or longer than
 // ledger.MaxStoredResponse. The caller must not change the response afterwards. A
 // repeated Capture returns the first outcome. If the reservation has expired,
 // Capture acts like Charge with the reservation's order. If ctx ends while the

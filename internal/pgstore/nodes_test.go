@@ -214,7 +214,7 @@ func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
 }
 
 // TestDeadNodeIsSweptUp checks that the credits that a dead node reserved can be
-// spent on other nodes once the reservations expire, and that several nodes can run
+// spent on other nodes after the reservations expire, and that several nodes can run
 // maintenance at once.
 func TestDeadNodeIsSweptUp(t *testing.T) {
 	var ahead atomic.Int64

@@ -106,7 +106,7 @@ func (o *operation) orderOf() ledger.Order {
 	return o.order
 }
 
-// capOf returns a cap of the order. facts begins with the cap's holder, period, amount.
+// capOf returns a cap of the order. First in facts are holder, period and amount.
 func (o *operation) capOf(facts []int64, day int64) ledger.Cap {
 	order, period := o.orderOf(), capPeriods[facts[1]]
 	return ledger.Cap{
@@ -115,7 +115,7 @@ func (o *operation) capOf(facts []int64, day int64) ledger.Cap {
 	}
 }
 
-// warn calls NearCap for each cap that is nearly spent. The numbers in Near are
+// warn calls NearCap for each cap that is nearly spent. The numbers in o.Near are
 // holder, period, amount, spent and day.
 func (s *Store) warn(o *operation) {
 	for near := o.out.Near; len(near) >= 5; near = near[5:] {
@@ -165,7 +165,7 @@ func (o *operation) refusal() error {
 	}
 }
 
-// value returns *p, or the zero value if p is nil, as it is for null.
+// value returns *p, or the zero value if p is nil because the column is null.
 func value[T any](p *T) (v T) {
 	if p != nil {
 		v = *p

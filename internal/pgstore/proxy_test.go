@@ -81,8 +81,8 @@ func (p *proxy) accept(group *sync.WaitGroup) {
 	}
 }
 
-// keep records connections, so that cut can close them. It reports whether the proxy
-// is open.
+// keep remembers connections, so that cut can close them. It reports whether the
+// proxy is open.
 func (p *proxy) keep(conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -118,8 +118,8 @@ func (p *proxy) pass(to, from net.Conn, answer bool) {
 	}
 }
 
-// counted subtracts n bytes from answers, and reports whether the connections must
-// be cut before these bytes.
+// counted subtracts n bytes from the field answers, and reports whether the
+// connections must be cut before these bytes.
 func (p *proxy) counted(n int) bool {
 	for {
 		left := p.answers.Load()

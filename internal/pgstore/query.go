@@ -17,8 +17,8 @@ func (s *Store) refresh() {
 	}
 }
 
-// fresh calls do, and calls it once more if the connection turns out to be dead. do
-// must be safe to repeat.
+// fresh calls the function do, and calls it again if the connection turns out to be
+// dead. The function must be safe to repeat.
 func (s *Store) fresh(ctx context.Context, do func() error) error {
 	err := do()
 	if err != nil && pgerr.Broken(err) && ctx.Err() == nil {

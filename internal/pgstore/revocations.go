@@ -19,10 +19,11 @@ type Revocation struct {
 	At     time.Time
 }
 
-// Revocations lists the revocations with numbers above after, in order: at most
-// limit, and at most ledger.MaxPage. To continue, pass last as after. Numbers are in
-// the order of the commits, so a reader that continues misses none. NOTIFY announces
-// each revocation on the channel farebox_revocation.
+// Revocations lists the revocations with numbers above the parameter after, in
+// order, at most limit and at most ledger.MaxPage. To continue, pass the result last
+// as that parameter. Numbers are in the order of the commits, so a reader that
+// continues misses none. NOTIFY announces each revocation on the channel
+// farebox_revocation.
 func (s *Store) Revocations(ctx context.Context, after int64, limit int) (list []Revocation, last int64, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

@@ -41,27 +41,27 @@ type Options struct {
 	// DSN names the database on the primary server, as a postgres:// URL or as
 	// key=value pairs.
 	DSN string
-	// Schema is the schema of the tables, created if it does not exist. If it is
+	// Schema is the schema of the tables, created if it does not exist. If Schema is
 	// "", the connection's search path decides.
 	Schema string
 	// Logger logs outages of the database, their end, and failed clean-up. If it is
 	// nil, the store logs nothing.
 	Logger *slog.Logger
 	// NearCap, if not nil, is called on the capturing node when a capture raises the
-	// spending to 80 % of a cap or more, once for each period. It must be fast.
+	// spending to 80 % of a cap or more, one time in each period. It must be fast.
 	NearCap func(ledger.Cap)
-	// MaxConns bounds the connections, without those of the two batchers, which have
-	// at most two each; DefaultMaxConns if 0.
+	// MaxConns bounds the connections, without those of the two batchers, which have at
+	// most two each. 0 means DefaultMaxConns.
 	MaxConns int
-	// MaxAnswers bounds the stored responses, in bytes; DefaultAnswers if 0. The
+	// MaxAnswers bounds the stored responses, in bytes. 0 means DefaultAnswers. The
 	// store enforces it every half minute.
 	MaxAnswers int64
 
 	// Shift returns how far to move the server's clock ahead. It is for tests; nil
 	// means clock.Shift, the shift of the process clock.
 	Shift func() time.Duration
-	// Remember is how long the store remembers released and expired reservations:
-	// two hours if 0. Only tests set it.
+	// Remember is how long the store remembers released and expired reservations. Zero
+	// means two hours. Only tests set it.
 	Remember time.Duration
 
 	maxBatch int // bounds the operations in a batch; only tests set it
@@ -169,7 +169,7 @@ func (s *Store) connect(ctx context.Context) (err error) {
 // batcherConns allows one connection in use, and one to replace it when it breaks.
 const batcherConns = 2
 
-// newPool opens a pool. If durable is true, a commit is on disk when it returns.
+// newPool opens a pool. If durable is true, a COMMIT waits until it is on disk.
 func newPool(ctx context.Context, o *Options, conns int, durable bool) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {

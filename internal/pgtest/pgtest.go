@@ -59,9 +59,9 @@ func New(t testing.TB) *Cluster {
 	return c
 }
 
-// Database creates a database for the test and returns its DSN. prepare fills the
-// template from which the databases are cloned, and must be the same for all
-// databases of a cluster. The database is deleted together with the cluster.
+// Database creates a database for the test and returns its DSN. The function prepare
+// fills the template from which the databases are cloned, and must be the same for
+// all databases of a cluster. The database is deleted together with the cluster.
 func (c *Cluster) Database(t testing.TB, prepare func(ctx context.Context, dsn string) error) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTime)
@@ -109,8 +109,8 @@ func (c *Cluster) database(ctx context.Context, prepare func(context.Context, st
 }
 
 // clone creates a database as a copy of the template. PostgreSQL refuses to copy a
-// database in use, so clone tries again until the connections that prepare has
-// closed are gone.
+// database in use, so clone tries again until the connections that the function
+// prepare has closed are gone.
 func (c *Cluster) clone(ctx context.Context, name string) error {
 	for {
 		err := c.server.Exec(ctx, `CREATE DATABASE `+name+` TEMPLATE farebox_template`+c.strategy)
@@ -162,7 +162,8 @@ func (c *Cluster) Kill(t testing.TB) {
 	c.must(t, func(context.Context) error { return c.server.Kill() })
 }
 
-// Start starts a killed server again, and returns once the server has recovered.
+// Start starts a killed server again, and returns as soon as the server has
+// recovered.
 func (c *Cluster) Start(t testing.TB) {
 	t.Helper()
 	c.must(t, func(ctx context.Context) error { return c.server.Launch(ctx) })

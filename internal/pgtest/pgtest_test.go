@@ -22,9 +22,9 @@ func exec1(t *testing.T, dsn, query string) (n int) {
 	return n
 }
 
-// TestCluster checks that databases are cloned from a template that is prepared
-// once, that committed data survives a kill and a restart, and that connections can
-// be cut.
+// TestCluster checks that databases are cloned from a template that is prepared only
+// one time, that committed data survives a kill and a restart, and that connections
+// can be cut.
 func TestCluster(t *testing.T) {
 	c := New(t)
 	prepared := 0

@@ -89,8 +89,8 @@ func (p *Platform) count(caller *keys.Key, c *ledger.Charge) {
 }
 
 // chargeID returns the id of the charge. It derives the id from the provider's
-// idempotency key, which is in the header Idempotency-Key or is inBody. Without an
-// idempotency key, it returns a new id.
+// idempotency key, which is in the header Idempotency-Key or in the parameter
+// inBody. Without an idempotency key, it returns a new id.
 func (p *Platform) chargeID(ctx context.Context, caller *keys.Key, inBody string) (string, error) {
 	inHeader := ops.VisitOf(ctx).Header.Values("Idempotency-Key")
 	key := inBody

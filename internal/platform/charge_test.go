@@ -155,8 +155,9 @@ func TestChargeOnce(t *testing.T) {
 	}
 }
 
-// TestChargeConcurrently checks that concurrent retries charge once and all get the
-// outcome. If the concurrent charges differ, as many succeed as the balance allows.
+// TestChargeConcurrently checks that concurrent retries charge only one time and all
+// get the outcome. If the concurrent charges differ, as many succeed as the balance
+// allows.
 func TestChargeConcurrently(t *testing.T) {
 	s := newSite(t)
 	c := s.request("agent")

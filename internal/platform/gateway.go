@@ -122,7 +122,7 @@ func newNodes() nodes {
 }
 
 // admit reports whether a node may follow key changes. If it may, admit records that
-// the node's lease ends at until.
+// the node's lease ends at the time until.
 func (n *nodes) admit(lineage, node string, now, until time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -303,8 +303,8 @@ func TestFollow(t *testing.T) {
 }
 
 // TestForgottenNodesUseNoMemory checks that the record of leases keeps no entry
-// for a key once all nodes of the key are forgotten, and that it keeps the other
-// nodes of the key until then.
+// for a key as soon as all nodes of the key are forgotten, and that it keeps the
+// other nodes of the key until then.
 func TestForgottenNodesUseNoMemory(t *testing.T) {
 	n, now := newNodes(), clock.Now()
 	for _, node := range []string{"n1", "n2"} {

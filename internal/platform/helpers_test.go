@@ -51,7 +51,8 @@ type site struct {
 	ids      map[string]string // key ids by key name
 }
 
-// asked counts requests by lineage, and refuses those that exceed the burst.
+// The type asked counts requests by lineage, and refuses those that exceed the
+// burst.
 type asked struct {
 	mu    sync.Mutex
 	count map[string]int64
@@ -69,7 +70,7 @@ func (a *asked) Take(lineage string, buckets [2]gate.Bucket) (q gate.Quota) {
 	return q
 }
 
-// direct looks keys up in the store, without a cache.
+// The type direct looks keys up in the store, without a cache.
 type direct struct{ store *sqlitestore.Store }
 
 func (d direct) Lookup(ctx context.Context, _ netip.Addr, digest keys.Digest) (*keys.Key, error) {

@@ -135,13 +135,13 @@ func Covers(path string) bool {
 
 // Limits of request bodies, in bytes.
 const (
-	usedBody    = 1 << 20 // about ten thousand key uses
-	captureBody = 2 << 20 // a response of ledger.MaxStoredResponse bytes in base64, and its order
+	usedBody    = 1 << 20 // room for about ten thousand key uses
+	captureBody = 2 << 20 // room for a response of ledger.MaxStoredResponse bytes in base64, and for its order
 )
 
 // Serve serves a request of the given client. The client's address may be the zero
-// Addr if it is unknown. Covers must report true for the path. If known is not nil,
-// it is called with the caller's key before the operation begins.
+// Addr if it is unknown. Covers must report true for the path. If the function known
+// is not nil, it is called with the caller's key before the operation begins.
 func (p *Platform) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr, known func(*keys.Key)) {
 	p.mount.Serve(w, r, client, func(by *identity.Principal) {
 		if known != nil {

@@ -274,8 +274,8 @@ func (w *walk) order(operation string) int {
 	return w.send(w.asker, "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o}).status
 }
 
-// made makes a reservation as the caller by, which is worded as in the table of
-// rights, and returns the reservation's id.
+// made makes a reservation as the caller in the parameter by, which is worded as in
+// the table of rights, and returns the reservation's id.
 func (w *walk) made(by string) string {
 	w.t.Helper()
 	id := ids.New("chg_")

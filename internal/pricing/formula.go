@@ -22,12 +22,13 @@ const (
 	maxNodes = 10_000
 	// maxCost bounds the work of one evaluation. CEL counts one unit per step, and one
 	// per ten characters of a text that is searched. The bound allows an expression to
-	// search a text of the default max_body, 4 MiB, once, but not to loop over long
-	// lists.
+	// search a single time through a text of 4 MiB, which is the default limit of
+	// max_body, but not to loop over long lists.
 	maxCost = 500_000
 	// maxTime bounds the time of one evaluation, because some steps, such as comparing
-	// nested lists, take more time than CEL counts. It is far above the usual time for
-	// maxCost, so that calls are not refused on a busy machine.
+	// nested lists, take more time than CEL counts. This limit is far above the time
+	// that an evaluation within maxCost usually takes, so that calls are not refused
+	// on a busy machine.
 	maxTime = time.Second
 	// interruptEvery is the number of loop iterations between two checks of the time.
 	// It is low enough to stop soon even if each iteration is slow, and high enough

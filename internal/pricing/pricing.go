@@ -32,8 +32,8 @@ type Rule struct {
 	ChargeOn ChargeOn
 	// ChargeIf is an optional CEL expression that yields a bool. It is evaluated for
 	// each response that ChargeOn charges. If it is false, the response is not charged
-	// after all. Its variables are result, which is the response's result, and tool.
-	// It is not allowed with Started.
+	// after all. Its variables are result, which is the response's result, and tool,
+	// which has the same value as in the field CEL. It is not allowed with Started.
 	ChargeIf string
 }
 
@@ -161,8 +161,8 @@ func (l *language) entry(r Rule) (entry, error) {
 
 var errStartedIf = errors.New("charge_if is about results, and charge_on started charges before there is one: leave one of them out")
 
-// chargeIf compiles the ChargeIf expression of a rule, as condition does. It also
-// returns an error if the rule's ChargeOn does not allow a ChargeIf.
+// chargeIf compiles the ChargeIf expression of a rule, as the method condition does.
+// It also returns an error if the rule's ChargeOn does not allow a ChargeIf.
 func (l *language) chargeIf(expression string, on ChargeOn) (*Condition, error) {
 	if expression != "" && on.Has(Started) {
 		return nil, errStartedIf

@@ -45,8 +45,8 @@ func (p *place) element() *place {
 }
 
 // value is the origin of a value in the expression. Either the value is found in the
-// arguments, at one of the places, or the expression has built it, for example as a
-// list, from values at the places in held.
+// arguments, at one of the places in the field places, or the expression has built
+// it, for example as a list, from values at the places in the field held.
 type value struct{ places, held []*place }
 
 func union(a, b []*place) []*place {
@@ -69,8 +69,8 @@ func (v value) or(others ...value) value {
 // hold returns the origin of a value that the expression has built from v.
 func (v value) hold() value { return value{held: union(v.places, v.held)} }
 
-// step returns the origin of a part of v. Each function in to maps a place of v to a place
-// where the part may be.
+// step returns the origin of a part of v. Each of the functions in the parameter to maps
+// a place of v to a place where the part may be.
 func (v value) step(to ...func(*place) *place) value {
 	out := value{places: v.held, held: v.held}
 	for _, p := range v.places {
@@ -176,8 +176,9 @@ func (r *reads) call(c ast.CallExpr) value {
 	return out.or(out.hold())
 }
 
-// index returns the origin of the member or element of the container to which the
-// expression by evaluates. key is the origin of that expression's value.
+// index returns the origin of a member or element of the container. The parameter by
+// is the expression that yields the name or index of this member or element, and the
+// parameter key is the origin of that expression's value.
 func (r *reads) index(container, key value, by ast.Expr) value {
 	key.see()
 	if by.Kind() == ast.LiteralKind {
@@ -236,9 +237,9 @@ var everything = func() *shape {
 	return s
 }()
 
-// shapeOf returns the shape for one value. places are all the places by which the
-// expression may read this value. If deep is true, the expression reads the whole
-// value in any case.
+// shapeOf returns the shape for one value. The parameter places lists all the places
+// by which the expression may read this value. If the parameter deep is true, the
+// expression reads the whole value in any case.
 func shapeOf(places []*place, deep bool) *shape {
 	s := &shape{all: deep}
 	var anys, elems []*place
@@ -280,8 +281,8 @@ func shapeOf(places []*place, deep bool) *shape {
 }
 
 // check checks the name of the next member of an object and returns the shape for the
-// member's value. The names in an object must be unique. seen collects the folded names
-// that a later name in the object must not repeat.
+// member's value. The names in an object must be unique. The parameter seen collects
+// the folded names that a later name in the object must not repeat.
 func (s *shape) check(name string, seen *map[string]struct{}) (*shape, error) {
 	if s == nil {
 		return nil, nil

@@ -3,9 +3,9 @@
 package recent
 
 // A Map with a limit of n holds at least the n keys that were put last, and at most
-// 2n keys. It has two generations. Once the newer one has n keys, it replaces the
-// older one, and a new one begins. A Map is not safe for concurrent use, except that
-// Get and Len may run concurrently with each other.
+// 2n keys. It has two generations. As soon as the newer one has n keys, it replaces
+// the older one, and a new one begins. A Map is not safe for concurrent use, except
+// that Get and Len may run concurrently with each other.
 type Map[K comparable, V any] struct {
 	limit  int
 	newest map[K]V

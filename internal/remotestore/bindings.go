@@ -11,9 +11,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Bind stores a binding and returns once it is durable. It replaces a binding with
-// the same server and handle hash. Errors: ledger.ErrInvalid for a payload that is
-// too long, ledger.ErrUnavailable.
+// Bind stores a binding and returns as soon as the binding is durable. It replaces a
+// binding with the same server and handle hash. Errors: ledger.ErrInvalid for a
+// payload that is too long, ledger.ErrUnavailable.
 func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 	if len(b.Payload) > ledger.MaxBinding {
 		return fmt.Errorf("%w: the payload of a binding is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBinding)

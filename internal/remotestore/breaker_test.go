@@ -106,9 +106,9 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// TestOwnKeyRefused checks that a refusal of the gateway's own key is logged once,
-// and that calls then fail as unavailable, not as refused. Calls work again once the
-// platform accepts the key.
+// TestOwnKeyRefused checks that a refusal of the gateway's own key is logged a
+// single time, and that calls then fail as unavailable, not as refused. Calls work
+// again as soon as the platform accepts the key.
 func TestOwnKeyRefused(t *testing.T) {
 	for _, p := range []*wire.Problem{
 		{Status: 401, Code: wire.TokenInvalid, Title: "Invalid key"},

@@ -129,8 +129,8 @@ func (r *request) body() ([]byte, error) {
 	return json.Marshal(r.in)
 }
 
-// try sends the request once. ctx has the request's deadline; caller is the
-// context of the caller of ask, without that deadline.
+// try sends the request a single time. ctx has the request's deadline. The parameter
+// caller is the context that was passed to ask, and does not have that deadline.
 func (s *Store) try(ctx, caller context.Context, r *request, body []byte) error {
 	err := s.send(ctx, r, body)
 	f := new(failure)
@@ -256,7 +256,7 @@ func (s *Store) accepted() {
 
 var errEmpty = errors.New("it is empty")
 
-// decode decodes JSON strictly: names must match exactly and occur only once. It
+// decode decodes JSON strictly: names must match exactly and occur only one time. It
 // ignores unknown names, so that a platform may be newer than its gateways.
 func decode(h http.Header, want string, text []byte, out any) error {
 	if len(text) == 0 {

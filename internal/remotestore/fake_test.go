@@ -134,7 +134,7 @@ func hangs(q *http.Request, _ []byte) (*http.Response, error) {
 	return nil, q.Context().Err()
 }
 
-// records holds log output for a test to read.
+// A records value holds log output for a test to read.
 type records struct {
 	mu   sync.Mutex
 	text bytes.Buffer

@@ -208,7 +208,7 @@ func (h *headquarters) gateways(n int) ([]*engine.Runtime, []*freezing) {
 	return nodes, stores
 }
 
-// TestDeletedIsDeadAtEveryGateway checks promise 6: once the deletion of a key at
+// TestDeletedIsDeadAtEveryGateway checks promise 6: after the deletion of a key at
 // the platform has returned, every gateway refuses the key. The test looks keys up
 // continuously, mostly from the caches.
 func TestDeletedIsDeadAtEveryGateway(t *testing.T) {
@@ -447,8 +447,8 @@ func until(ctx context.Context, do func() error) error {
 }
 
 // TestNoDoubleEffectsAcrossABrokenNetwork checks promises 3, 4 and 5 on a network
-// that loses requests and responses: each capture and refund happens once, released
-// calls cost nothing, and the platform determines the provider.
+// that loses requests and responses: each capture and refund happens one time,
+// released calls cost nothing, and the platform determines the provider.
 func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
 	const callers, calls, price = 16, 12, ledger.Amount(10_000)
 	h := newHeadquarters(t)

@@ -81,8 +81,9 @@ func (s *Store) AccountNames(_ context.Context, ids []string) (map[string]string
 	return found, nil
 }
 
-// only returns err if it is nil, ledger.ErrUnavailable or one of the allowed errors,
-// and otherwise an error that wraps ledger.ErrUnavailable.
+// The function named only is a filter for errors. If err is nil,
+// ledger.ErrUnavailable or one of the allowed errors, it returns err. Otherwise it
+// returns an error that wraps ledger.ErrUnavailable.
 func only(err error, allowed ...error) error {
 	if err == nil || errors.Is(err, ledger.ErrUnavailable) {
 		return err

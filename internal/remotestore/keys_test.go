@@ -56,7 +56,7 @@ func TestKeyByDigest(t *testing.T) {
 }
 
 // TestTouchKeysInParts checks that many used keys are reported in several requests,
-// each key once.
+// each key one time.
 func TestTouchKeysInParts(t *testing.T) {
 	used := make(map[string]time.Time)
 	for i := range 2*maxUsed + 5 {

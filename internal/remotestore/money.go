@@ -102,12 +102,12 @@ func (s *Store) Release(ctx context.Context, id string) error {
 	return only(s.ask(ctx, request{method: http.MethodDelete, path: []string{"reservations", id}, limit: smallResponse}), ledger.ErrSettled, ledger.ErrNotFound)
 }
 
-// Capture pays a reservation and returns the charge and the payer's balance once the
-// payment is durable. If the call has an idempotency key, answer is stored with the
-// charge, unless it is nil or longer than ledger.MaxStoredResponse. A second capture
-// returns the first outcome again. If a restart of the platform forgot the
-// reservation, Capture charges its order under the same id, provided that the
-// balance and caps still allow it.
+// Capture pays a reservation and returns the charge and the payer's balance as soon
+// as the payment is durable. If the call has an idempotency key, the response, which
+// is the parameter answer, is stored with the charge, unless the response is nil or
+// longer than ledger.MaxStoredResponse. A second capture returns the first outcome
+// again. If a restart of the platform forgot the reservation, Capture charges its
+// order under the same id, provided that the balance and caps still allow it.
 //
 // Errors: those of Reserve; ledger.ErrSettled if the reservation was released;
 // ErrNotFound if neither the platform nor this store knows it; ErrUnavailable if
@@ -142,8 +142,8 @@ func (s *Store) Charge(ctx context.Context, id string, o ledger.Order, terms led
 	return s.capture(ctx, id, &o, &terms, answer)
 }
 
-// capture captures the charge with that id, which must match o unless o is nil. If
-// terms is not nil, no reservation is needed.
+// capture captures the charge with that id, which must match the order o unless o is
+// nil. If terms is not nil, no reservation is needed.
 func (s *Store) capture(ctx context.Context, id string, o *ledger.Order, terms *ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	var in wire.Capture
 	if len(answer) <= ledger.MaxStoredResponse {

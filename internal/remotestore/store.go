@@ -26,9 +26,9 @@ type Options struct {
 	// Timeout bounds a call together with its retries, except for the calls that
 	// SettleTimeout bounds. 0 means 2 s.
 	Timeout time.Duration
-	// SettleTimeout bounds a capture, refund or binding together with its retries.
-	// The default is longer than that of Timeout, because the platform answers these
-	// calls only once they are durable. 0 means 10 s.
+	// SettleTimeout bounds a capture, refund or binding together with its retries. The
+	// default is longer than that of Timeout, because the platform answers these calls
+	// only after they are durable. 0 means 10 s.
 	SettleTimeout time.Duration
 	// Proxy chooses a proxy for a request. If nil, no proxy is used, not even one
 	// that the environment names.

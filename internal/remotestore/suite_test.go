@@ -134,7 +134,7 @@ func (k oneKey) Lookup(_ context.Context, _ netip.Addr, d keys.Digest) (*keys.Ke
 	return &k.key, nil
 }
 
-// still is a log of changes that never changes.
+// The type named still is a log of changes that never changes.
 type still struct{}
 
 func (still) Follow(context.Context, string, int64, time.Duration) (keys.Revocations, error) {
@@ -143,8 +143,9 @@ func (still) Follow(context.Context, string, int64, time.Duration) (keys.Revocat
 func (still) Leave(context.Context, string) error { return nil }
 func (still) Changed() <-chan struct{}            { return nil }
 
-// both is the store that the suite tests. It sends a gateway's operations to the
-// platform over HTTP, and an operator's operations directly to the platform's store.
+// The type named both is the store that the suite tests. It sends a gateway's
+// operations to the platform over HTTP, and an operator's operations directly to the
+// platform's store.
 type both struct {
 	own
 	remote *Store
@@ -459,7 +460,7 @@ func alter(t *testing.T, path, query string) {
 }
 
 // TestSuite runs the suite that all stores must pass. A gateway's operations go over
-// HTTP to a platform, once on SQLite and once on PostgreSQL.
+// HTTP to a platform, one time on SQLite and one time on PostgreSQL.
 func TestSuite(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) { storetest.Run(t, overSQLite) })
 	t.Run("PostgreSQL", func(t *testing.T) {

@@ -7,9 +7,10 @@ import (
 )
 
 // Listen returns a listener that counts its connections against the budget. A
-// connection counts first for its client's address, and after Identify for the
-// holder of its key. A connection for which there is no room is closed. To make room
-// for a new one, the oldest connection that is not identified may be closed.
+// connection counts first for its client's address, and after the call of Identify
+// for the holder of its key. A connection for which there is no room is closed. To
+// make room for a new one, the oldest connection that is not identified may be
+// closed.
 func Listen(l net.Listener, b *Budget) net.Listener { return &countedListener{l, b} }
 
 type countedListener struct {

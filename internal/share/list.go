@@ -1,7 +1,7 @@
 package share
 
 // Indexes of Allocation.links. Each stands for a list that has the allocation while
-// it can be cut.
+// the allocation can be cut.
 const (
 	inAll     = iota // the budget's list, one of Budget.cuts
 	inAddress        // the list of one address, held.unpaid

@@ -19,11 +19,12 @@ type Payers struct {
 	now func() time.Time
 
 	mu       sync.RWMutex
-	current  payments // new payments are added until it is payerTime old
+	current  payments // new payments are added here until this set is payerTime old
 	previous payments
 }
 
-// payments holds a time, began, and the accounts that have paid since then.
+// payments is a set of accounts. The field began is the time at which the set was
+// begun, and the field accounts has those that have paid since then.
 type payments struct {
 	began    time.Time
 	accounts map[string]struct{}

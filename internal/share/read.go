@@ -45,8 +45,8 @@ const DefaultRate = 8 << 10
 // ReadAll reads a whole body. The allocation takes memory for the body as the bytes
 // arrive. The caller must give this memory back, even after an error. After an error
 // the deadline stays set, so that nothing waits for the unread rest. The allocation
-// can be cut if the body needs more than one read. The error is an error of the
-// reader from, ErrSlow or a RefusedError.
+// can be cut if the body needs more than one read. The error is ErrSlow, a
+// RefusedError, or an error of the reader in the parameter from.
 func (c *Allocation) ReadAll(from io.Reader, o Body) ([]byte, error) {
 	began := clock.Now()
 	last := began.Add(o.Time)
@@ -103,8 +103,8 @@ func (c *Allocation) ReadAll(from io.Reader, o Body) ([]byte, error) {
 	}
 }
 
-// grow makes room in a full body. It grows to the announced length at most, if there
-// is one that the body has not exceeded.
+// grow makes room in a full body. If there is an announced length that the body has
+// not exceeded, the room grows to that length at most.
 func (c *Allocation) grow(body []byte, length int64) ([]byte, error) {
 	if len(body) < cap(body) {
 		return body, nil

@@ -114,7 +114,7 @@ type Budget struct {
 	mu     sync.Mutex
 	total  int64
 	used   int64
-	unpaid int64 // the part of used by holders that have not paid
+	unpaid int64 // the part of the amount used that belongs to holders that have not paid
 	held   map[name]*held
 	spare  []*held // unused records for new holders
 	cuts   [2]list // allocations that can be cut, by paidIndex
@@ -123,8 +123,9 @@ type Budget struct {
 // maxSpare is the maximum length of Budget.spare.
 const maxSpare = 256
 
-// New returns a budget with the given total. The budget calls refused for each request
-// that it refuses and each allocation that it cuts. refused may be nil.
+// New returns a budget with the given total. The budget calls the function refused
+// for each request that it refuses and each allocation that it cuts. The function
+// may be nil.
 func New(total int64, refused func(Class)) *Budget {
 	if refused == nil {
 		refused = func(Class) {}
@@ -162,7 +163,7 @@ type Allocation struct {
 	key, account, address *held
 	gone                  bool // it was cut
 
-	cutting sync.Mutex // held while cut runs
+	cutting sync.Mutex // held while the function cut runs
 	cut     func()     // nil unless the allocation can be cut
 
 	links [2]link
@@ -185,8 +186,8 @@ func (b *Budget) Open(c *Allocation, h Holder) {
 	}
 }
 
-// join returns the record of a key, an account or an address, and counts one more open
-// allocation in it.
+// join returns the record of a key, an account or an address, and counts one more
+// open allocation in that record.
 func (b *Budget) join(of name) *held {
 	h := b.held[of]
 	if h == nil {
@@ -271,7 +272,7 @@ func (b *Budget) over(c *Allocation, n int64) Class {
 }
 
 // toCut returns the allocation to cut so that c gets room, or nil if there is no such
-// allocation. over is the limit that c would exceed.
+// allocation. The parameter over is the limit that c would exceed.
 func (b *Budget) toCut(c *Allocation, over Class) *Allocation {
 	switch over {
 	case Address:
@@ -335,9 +336,9 @@ func (c *Allocation) Give(n int64) {
 }
 
 // Cuttable allows the budget to cut the allocation, to make room for others, until
-// Keep or Close. The budget then takes everything from the allocation and calls cut,
-// at most once and possibly from another goroutine. The function cut must not block
-// and must not use the budget.
+// Keep or Close. The budget then takes everything from the allocation and calls the
+// function cut, at most one time and possibly from another goroutine. That function
+// must not block and must not use the budget.
 func (c *Allocation) Cuttable(cut func()) {
 	b := c.b
 	if b == nil {

@@ -23,9 +23,9 @@ type account struct {
 	debitHead       int64
 	creditHead      int64
 
-	// Only the writer uses the fields below. asOf is the last transaction in the
-	// snapshot that the account was loaded from. draft is the account's state once
-	// the open transaction commits.
+	// Only the writer uses the fields below. The field asOf is the number of the last
+	// transaction in the snapshot that the account was loaded from. The field draft is
+	// the state that the account will have when the open transaction commits.
 	asOf  int64
 	draft draft
 	dirt

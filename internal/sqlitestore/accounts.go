@@ -57,11 +57,11 @@ func checkLimits(a *ledger.Account) error {
 	return a.Caps.Check()
 }
 
-// UpdateAccount reads the account with the given id, lets change alter its
-// CreditLimit and Caps, and writes them with the audit row, all in one transaction.
-// It ignores changes to other fields. An error from change aborts the transaction
-// and is returned as it is. Open reservations stay; the new limits apply to
-// reservations made afterwards. Other errors: ledger.ErrNotFound.
+// UpdateAccount reads the account with the given id, calls the function change to
+// alter its CreditLimit and Caps, and writes them with the audit row, all in one
+// transaction. It ignores changes to other fields. An error from this function
+// aborts the transaction and is returned as it is. Open reservations stay; the new
+// limits apply to reservations made afterwards. Other errors: ledger.ErrNotFound.
 func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error) {
 	var changed ledger.Account
 	err := s.do(ctx, func(t *tx) error {
@@ -124,8 +124,8 @@ func (t *tx) loadLimits() error {
 	return failure(rows.Err())
 }
 
-// Account returns the account with the id ref or, if there is no such id, with the
-// name ref, ignoring case. Errors: ledger.ErrNotFound.
+// Account returns the account that has the text ref as its id or, if there is no
+// such id, as its name, ignoring case. Errors: ledger.ErrNotFound.
 func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err

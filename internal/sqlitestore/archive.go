@@ -19,8 +19,8 @@ type archived struct {
 	hasIrregularIDs bool // the table archived_id, which lists ids without a usable time, has rows
 }
 
-// covers reports whether the id may belong to an archived transaction: it is a
-// UUIDv7 and not greater than the greatest archived one.
+// covers reports whether the id may belong to an archived transaction. That is so if
+// the id is a UUIDv7 and not greater than the greatest archived one.
 func (a *archived) covers(id uuid) bool {
 	return a.Files > 0 && id[6]>>4 == 7 && bytes.Compare(id[:], a.lastID[:]) <= 0
 }
@@ -242,7 +242,7 @@ func (s *Store) carriedBy(first, last int64) ([]ledger.Carried, error) {
 // given sum. Errors: ledger.ErrConflict if the part is not the next one.
 func (s *Store) Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.Sum, a ledger.Audit) error {
 	select {
-	case s.verifying <- struct{}{}: // a verification reads the rows that this deletes
+	case s.verifying <- struct{}{}: // a verification reads the rows that Archive deletes
 		defer func() { <-s.verifying }()
 	case <-ctx.Done():
 		return ctx.Err()

@@ -16,8 +16,8 @@ const (
 	maxBindingsPerSweep = 500
 )
 
-// Bind stores a binding, replacing the one with the same server and handle hash,
-// and returns once the binding is durable. Errors: ledger.ErrInvalid for a payload
+// Bind stores a binding, replacing the one with the same server and handle hash, and
+// returns as soon as the binding is durable. Errors: ledger.ErrInvalid for a payload
 // that is too long, ledger.ErrUnavailable.
 func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 	if len(b.Payload) > ledger.MaxBinding {

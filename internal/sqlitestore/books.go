@@ -198,8 +198,8 @@ func (b *books) admit(h *hold, now time.Time) error {
 	return nil
 }
 
-// holdAgain reserves the credits of an expired hold once more, for a conditional
-// charge. The caller holds the mutex.
+// holdAgain reserves the credits of an expired hold again, for a conditional charge.
+// The caller holds the mutex.
 func (b *books) holdAgain(h *hold, now time.Time) error {
 	if h.terms.Idempotency.Key != "" {
 		switch _, first, err := b.checkIdempotencyKey(&h.order, &h.terms.Idempotency, h.payer, now); {

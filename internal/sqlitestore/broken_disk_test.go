@@ -235,10 +235,10 @@ func (m *storm) survived(t *testing.T) {
 	}
 }
 
-// TestBrokenDisk checks promises 1, 4, 5 and 8 on a disk that fails syncs and
-// writes under 64 callers. Callers get no error but ledger.ErrUnavailable, and the
-// store recovers with the disk. After a power cut before, during or after the
-// failure, every acknowledged charge is in the books once, and the books balance.
+// TestBrokenDisk checks promises 1, 4, 5 and 8 on a disk that fails syncs and writes
+// under 64 callers. Callers get no error but ledger.ErrUnavailable, and the store
+// recovers with the disk. After a power cut before, during or after the failure,
+// every acknowledged charge is in the books one time, and the books balance.
 // Released calls cost nothing.
 func TestBrokenDisk(t *testing.T) {
 	t.Parallel()
@@ -309,9 +309,9 @@ func breakDisk(t *testing.T, fault diskFault, seed uint64) {
 	}
 }
 
-// outlast checks the store during a lasting outage. If log is true, the log fails, and
-// the store can make no captures. Otherwise only the database file fails, and the
-// store can still make captures.
+// outlast checks the store during a lasting outage. If the parameter log is true,
+// the log fails, and the store can make no captures. Otherwise only the database
+// file fails, and the store can still make captures.
 func (m *storm) outlast(t *testing.T, d *disk, log bool, survive float64) {
 	t.Helper()
 	if !log {
@@ -350,10 +350,10 @@ func (m *storm) settled(t *testing.T, c *fakeClock) {
 	}
 }
 
-// TestRefusalsOutlivePowerCuts checks promise 2 for captures with a failed sync.
-// The rows of the failed transaction may be on the disk all the same. A caller gets
-// an error only once these rows can never reappear, not even if the power fails at
-// the very next sync.
+// TestRefusalsOutlivePowerCuts checks promise 2 for captures with a failed sync. The
+// rows of the failed transaction may be on the disk all the same. A caller gets an
+// error only when these rows can never reappear, not even if the power fails at the
+// very next sync.
 func TestRefusalsOutlivePowerCuts(t *testing.T) {
 	t.Parallel()
 	const fsync = sqlite3.SQLITE_IOERR_FSYNC

@@ -213,8 +213,8 @@ func TestSuiteFindsBrokenStores(t *testing.T) {
 	}
 }
 
-// lifted lets lift change the limits of the account, calls do, and then restores the
-// limits.
+// lifted calls the function lift to change the limits of the account, calls the
+// function do, and then restores the limits.
 func lifted(s *Store, account string, lift func(*account), do func()) {
 	s.books.mu.Lock()
 	a := s.books.byID[account]
@@ -265,8 +265,8 @@ func onOrders(change func(*ledger.Order, *ledger.Terms)) breakage {
 	}
 }
 
-// afterRefund returns a store that calls do after each refund. rest reports whether
-// the whole charge is then refunded.
+// afterRefund returns a store that calls the function do after each refund. The
+// argument rest says whether the whole charge is then refunded.
 func afterRefund(do func(s *Store, c ledger.Charge, refund ledger.Transaction, rest bool)) breakage {
 	return breakage{post: func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 		before, _ := s.ChargeByID(context.Background(), t.Charge)

@@ -17,14 +17,15 @@ import (
 const maxSteps = ledger.MaxScan / ledger.MaxPage
 
 // selectChain follows the chain of an account's payments back from a transaction,
-// and selectEarned the chain of the account's earnings.
+// and selectEarned follows the chain of the account's earnings.
 var (
 	selectChain  = selectLinked("prev_debtor")
 	selectEarned = selectLinked("prev_creditor")
 )
 
 // selectLinked returns the query that follows a chain of transactions back. The
-// column before refers to the previous transaction of the chain.
+// parameter before names the column that refers to the previous transaction in the
+// chain.
 func selectLinked(before string) string {
 	return `WITH RECURSIVE chain (at_seq, next) AS (
 		SELECT seq, ` + before + ` FROM txn WHERE seq = ?1
@@ -98,7 +99,7 @@ func (l *listing) account(id string, head func(*account) int64) (n, begin int64,
 	return a.n, head(a), nil
 }
 
-// all lists the charges with a seq less than below.
+// The method named all lists the charges with a seq less than the parameter below.
 func (l *listing) all(below int64) error {
 	l.next = below
 	for range maxSteps {
@@ -123,9 +124,9 @@ func (l *listing) all(below int64) error {
 }
 
 // chain lists the payments or earnings of an account, from the head of the account's
-// chain or from the cursor. link returns two numbers for a row. If the row is in this
-// chain, the first is 0 and the second is the seq of the previous row in the chain.
-// Otherwise the first is not 0.
+// chain or from the cursor. The function link returns two numbers for a row. If the
+// row is in this chain, the first is 0 and the second is the seq of the previous row
+// in the chain. Otherwise the first is not 0.
 func (l *listing) chain(read *sql.Stmt, head, seq int64, link func(*row) (of, before int64)) error {
 	if l.filter.After == "" {
 		seq = head

@@ -49,7 +49,7 @@ func TestWallClockDoesNotJudgeExpiry(t *testing.T) {
 }
 
 // TestClockJumpsWithHolds checks reservations when the clock that decides about
-// expiry jumps. A reservation made before the jump is captured once or released.
+// expiry jumps. A reservation made before the jump is captured one time or released.
 // One made after it lives as long as any other. Neither lets an account spend more
 // than it has.
 func TestClockJumpsWithHolds(t *testing.T) {
@@ -139,8 +139,8 @@ func TestHoldsOfAnEarlierClockAreSwept(t *testing.T) {
 
 // TestExpiryRacesCapture checks promises 3 and 4 while the clock jumps back and
 // forth under callers that reserve, renew, capture twice and release. The account
-// spends no more than it has, each capture is made once, and in the end no credits
-// are held.
+// spends no more than it has, each capture is made one time, and in the end no
+// credits are held.
 func TestExpiryRacesCapture(t *testing.T) {
 	t.Parallel()
 	const callers, calls, funds = 32, 40, 600

@@ -61,7 +61,8 @@ type plate struct {
 	pending []diskWrite // writes since the last sync, in order
 }
 
-// diskWrite is a write. If data is nil, it truncates the file to the length at.
+// diskWrite is a write. If data is nil, it truncates the file to the length in the
+// field at.
 type diskWrite struct {
 	at   int64
 	data []byte
@@ -217,8 +218,8 @@ func (d *disk) plate(path string) *plate {
 	return p
 }
 
-// inFrontOf returns file methods of the disk in front of the system's methods,
-// which are at real. The caller holds the mutex.
+// inFrontOf returns file methods of the disk in front of the system's methods, which
+// are at the address real. The caller holds the mutex.
 func (d *disk) inFrontOf(tls *libc.TLS, real uintptr) uintptr {
 	if ours, ok := d.methods[real]; ok {
 		return ours
@@ -324,8 +325,8 @@ func (f *diskFile) evict(tls *libc.TLS, file uintptr, w diskWrite) {
 	function[writeFunc](f.methods.FxWrite)(tls, file, buffer, int32(n), w.at)
 }
 
-// inject starts a fault; nil ends the current one. It returns the number of
-// operations that the previous fault made fail.
+// inject starts the fault f, or ends the current fault if f is nil. It returns the
+// number of operations that the previous fault made fail.
 func (d *disk) inject(f *diskFault) (failed int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -143,7 +143,8 @@ type captureResult struct {
 	err    error
 }
 
-// captureAll captures the reservations in one batch, after do has broken something.
+// captureAll captures the reservations in one batch, after the function do has
+// broken something.
 func captureAll(t *testing.T, s *Store, ids []string, do func()) []captureResult {
 	t.Helper()
 	resume := paused(t, s)
@@ -288,7 +289,7 @@ func TestOutage(t *testing.T) {
 }
 
 // TestOwedRefundIsMadeOnce checks that a charge captured in doubt and then released
-// is refunded once, even if the COMMIT of the refund fails and the refund still
+// is refunded one time, even if the COMMIT of the refund fails and the refund still
 // becomes durable.
 func TestOwedRefundIsMadeOnce(t *testing.T) {
 	t.Parallel()
@@ -408,7 +409,7 @@ func TestFailedChange(t *testing.T) {
 }
 
 // TestFullDisk checks that the store charges nothing and returns an error while the
-// disk is full, and that the same connection works again once there is space.
+// disk is full, and that the same connection works again as soon as there is space.
 func TestFullDisk(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 1_000_000)

@@ -99,8 +99,9 @@ func isDamage(err error) bool {
 	return c == sqlite3.SQLITE_NOTADB || c == sqlite3.SQLITE_CORRUPT
 }
 
-// isFull reports whether the error is a full disk. After such an error the transaction
-// is certain to be rolled back, and the connection works again once there is space.
+// isFull reports whether the error is a full disk. After such an error the
+// transaction is certain to be rolled back, and the connection works again as soon
+// as there is space.
 func isFull(err error) bool { return code(err) == sqlite3.SQLITE_FULL }
 
 // isDisk reports whether the error leaves the connection unusable.

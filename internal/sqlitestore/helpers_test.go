@@ -114,9 +114,9 @@ func templateStore(t *testing.T) (path string) {
 // sound wraps a store and adds no fault.
 func sound(s *Store) storetest.Store { return s }
 
-// harness opens a copy of the template. Only the test moves the clock of the store, so
-// that a failed run can be repeated. wrap wraps each store for the suite. The query
-// crash, if not empty, alters the file after each crash.
+// harness opens a copy of the template. Only the test moves the clock of the store,
+// so that a failed run can be repeated. The function wrap wraps each store for the
+// suite. The query crash, if not empty, alters the file after each crash.
 func harness(t *testing.T, template string, wrap func(*Store) storetest.Store, crash string) storetest.Harness {
 	t.Helper()
 	var ahead atomic.Int64

@@ -42,7 +42,7 @@ func hashIdempotencyKey(o *ledger.Order, key string) idempotencyHash {
 // idempotencyEntry is the call that was made under an idempotency key. It is in
 // flight or captured.
 type idempotencyEntry struct {
-	hold  *hold // the hold of a call in flight; nil once the call is captured
+	hold  *hold // the hold of a call in flight; nil after the call is captured
 	seq   int64 // seq of the charge
 	at    int64 // time of the charge, in microseconds
 	payer int64 // account.n
@@ -172,8 +172,9 @@ func (t *tx) ownsIdempotencyKey(seq int64, h *hold) (bool, error) {
 
 // deleteResponse deletes the stored response of a charge that is refunded in whole,
 // and frees the charge's idempotency key. It does neither if the response has more
-// than longest bytes. If longest is 0, it frees the key only if no response body is
-// stored, because a stored body can still be fetched.
+// bytes than the parameter longest. If this parameter is 0, deleteResponse frees the
+// key only if no response body is stored, because a stored body can still be
+// fetched.
 func (t *tx) deleteResponse(seq, longest int64) error {
 	var raw []byte
 	var size int64

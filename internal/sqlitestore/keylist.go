@@ -61,9 +61,9 @@ func selectKeys(f ledger.KeyFilter, now time.Time, after int64) (string, []any) 
 	return query + ` ORDER BY n LIMIT ?`, append(args, f.Size()+1)
 }
 
-// CountExpiring counts, for each time in until, the keys that are usable now and
-// expire at that time or before. It reads a partial index up to the latest of the
-// times.
+// CountExpiring counts, for each time in the list until, the keys that are usable
+// now and expire at that time or before. It reads a partial index up to the latest
+// time.
 func (s *Store) CountExpiring(ctx context.Context, until []time.Time) ([]int64, error) {
 	if len(until) == 0 {
 		return nil, errors.New("no times to count expiring keys by")

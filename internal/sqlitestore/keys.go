@@ -63,11 +63,12 @@ func (s *Store) Key(ctx context.Context, id string) (keys.Key, error) {
 	return k, readError(err)
 }
 
-// UpdateKey reads the key, lets change alter it, and writes it with its audit row,
-// all in one transaction. An error from change aborts the transaction and is
-// returned as it is. ID, Digest, Account, Lineage, Kind and Environment may not
-// change, nor DeletedAt once it is set. change must be short, because the store
-// writes nothing else while it runs. Other errors: ledger.ErrNotFound.
+// UpdateKey reads the key, calls the function change to alter it, and writes it with
+// its audit row, all in one transaction. An error from this function aborts the
+// transaction and is returned as it is. ID, Digest, Account, Lineage, Kind and
+// Environment may not change, nor a DeletedAt that is set. The function must be
+// quick, because the store writes nothing else while it runs. Other errors:
+// ledger.ErrNotFound.
 func (s *Store) UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error) {
 	var changed keys.Key
 	err := s.do(ctx, func(t *tx) error {
@@ -109,8 +110,8 @@ func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *k
 	return old, nil
 }
 
-// TouchKeys records when keys were last used; used maps key ids to times. It ignores
-// unknown keys and times before the recorded one, and writes no audit row.
+// TouchKeys records the last use of keys. The map used has the times by key id. It
+// ignores unknown keys and times before the recorded one, and writes no audit row.
 func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error {
 	return s.do(ctx, func(t *tx) error {
 		for id, at := range used {

@@ -128,8 +128,8 @@ func parseCharge(ctx context.Context, id string) (uuid, error) {
 //
 // Errors: ledger.ErrSettled if the reservation is captured or being captured,
 // ErrNotFound if it is unknown and so holds nothing, ErrUnavailable if its capture
-// is in doubt. In the last case, the reservation is released or refunded once the
-// outcome is known, provided that this process still runs then.
+// is in doubt. In the last case, the reservation is released or refunded as soon as
+// the outcome is known, provided that this process still runs then.
 func (s *Store) Release(ctx context.Context, id string) error {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -169,14 +169,14 @@ func (s *Store) release(u uuid) (known bool, err error) {
 }
 
 // Capture takes the money of a reservation. It returns the charge and the payer's
-// balance once the charge is durable. A second capture returns the first outcome
-// again. If the reservation has expired, Capture acts like Charge with the
+// balance as soon as the charge is durable. A second capture returns the first
+// outcome again. If the reservation has expired, Capture acts like Charge with the
 // reservation's order. ctx can cancel Capture only while it is certain that nothing
 // is charged.
 //
-// If the call has an idempotency key, answer is stored with the charge, unless it
-// is nil or longer than ledger.MaxStoredResponse. The caller must not change answer
-// afterwards.
+// If the call has an idempotency key, Capture stores the response, which is the
+// parameter answer, with the charge, unless the response is nil or longer than
+// ledger.MaxStoredResponse. The caller must not change the response afterwards.
 //
 // Errors: ledger.ErrSettled if the reservation was released, ErrNotFound if it is
 // unknown (a restart forgets reservations: use Charge), *InsufficientError if it
@@ -252,8 +252,8 @@ type joined struct {
 	err    error         // why nothing can be captured now
 }
 
-// join finds or makes the hold to capture, and adds done to the channels that get the
-// outcome of the hold.
+// join finds or makes the hold to capture, and adds the channel done to the channels
+// that get the outcome of the hold.
 func (s *Store) join(u uuid, c conditional, body []byte, done chan outcome) joined {
 	o := c.order
 	b, now := s.books, s.now()
@@ -320,8 +320,8 @@ func (s *Store) unqueue(h *hold, done chan outcome) {
 var errCapturedUnderKey = fmt.Errorf("the call was answered under its key: %w", ledger.ErrSettled)
 
 // refused returns the outcome of an earlier capture that memory has forgotten. If
-// the journal has no such capture, refused returns reason, which says why nothing
-// can be captured.
+// the journal has no such capture, refused returns the error reason, which says why
+// nothing can be captured.
 func (s *Store) refused(u uuid, o *ledger.Order, reason error) (ledger.Charge, ledger.Balance, error) {
 	if o == nil || errors.Is(reason, ledger.ErrConflict) || errors.Is(reason, ledger.ErrSettled) && !errors.Is(reason, errCapturedUnderKey) {
 		return ledger.Charge{}, ledger.Balance{}, reason

@@ -182,7 +182,7 @@ func goesOn(t *testing.T, version int64) {
 		t.Error("two currencies in one store")
 	}
 	// A second refund of one charge, and a charge with a settler. The cap of the day
-	// allows that charge once, because 300 of 500 are spent.
+	// allows that charge a single time, because 300 of 500 are spent.
 	_, _, err = s.PostTransaction(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: olderID("chg_", "20"), Reason: "the rest"}, ledger.Audit{})
 	ok(err)
 	o.Settler, o.Amount, o.Fee = "key_gateway", 200, 20

@@ -62,7 +62,8 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 }
 
 // postTransaction writes the transaction, or returns the row of an earlier
-// transaction with the same id. fresh reports whether it wrote a row.
+// transaction with the same id. The result fresh reports whether postTransaction
+// wrote a row.
 func (t *tx) postTransaction(p ledger.Transaction, id uuid, now time.Time) (r row, fresh bool, err error) {
 	switch r, err = t.byID(id); {
 	case err == nil:
@@ -173,7 +174,7 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 		return row{}, failure(fmt.Errorf("transaction %d names an account that does not exist", c.seq))
 	}
 	back := ledger.FeeReturned(c.fee, c.amount, c.refunded, amount)
-	if back > 0 && debtor == creditor { // any other provider cannot overflow, because it has just paid more than back
+	if back > 0 && debtor == creditor { // any other provider cannot overflow, because it has just paid a larger amount
 		if err := t.canEarn(debtor, back, c.test); err != nil {
 			return row{}, err
 		}

@@ -68,8 +68,8 @@ func (w *writer) markUnavailable(err error) {
 
 // repair tries to bring the store back. It opens a new connection if the old one is
 // lost, writes a probe, and then resolves the captures in doubt. The probe comes
-// before them because it restarts the log. Until the log is restarted, a power cut
-// could bring back the old log, and with it transactions that had a failed COMMIT.
+// first because it restarts the log. Until the log is restarted, a power cut could
+// bring back the old log, and with it transactions that had a failed COMMIT.
 func (w *writer) repair() {
 	w.attempts++
 	err := w.reconnect()
@@ -138,10 +138,10 @@ func (w *writer) reconcile() error {
 }
 
 // checkpoint makes the visible transactions durable. After a failed fsync, the
-// contents of the log may exist in the page cache only. Once they are copied to the
-// database file and synced there, they are durable. Transactions that are missing
-// from the log can still reappear until the next commit, because the emptied log is
-// not synced yet.
+// contents of the log may exist in the page cache only. After these contents are
+// copied to the database file and synced there, they are durable. Transactions that
+// are missing from the log can still reappear until the next commit, because the
+// emptied log is not synced yet.
 func (w *writer) checkpoint() error {
 	var busy, frames, moved int
 	row := w.conn.QueryRowContext(background(), "PRAGMA wal_checkpoint(TRUNCATE)")

@@ -30,7 +30,7 @@ func newKey(t *testing.T, s *Store, account, name string) keys.Key {
 	return k
 }
 
-// end lets set change the key, to disable or delete it.
+// The function end calls the function set to disable or delete the key.
 func end(t *testing.T, s *Store, k keys.Key, set func(*keys.Key)) {
 	t.Helper()
 	if _, err := s.UpdateKey(t.Context(), k.ID, func(k *keys.Key) error { set(k); return nil }, ledger.Audit{}); err != nil {
@@ -38,9 +38,9 @@ func end(t *testing.T, s *Store, k keys.Key, set func(*keys.Key)) {
 	}
 }
 
-// furnished makes a store and, beside it, a backup file. The payer had 100 credits. It
-// has 60 of them left in the backup, and 50 in the store. killed is a key that is
-// usable in the backup and deleted in the store.
+// furnished makes a store and, beside it, a backup file. The payer had 100 credits.
+// It has 60 of them left in the backup, and 50 in the store. The result killed is a
+// key that is usable in the backup and deleted in the store.
 func furnished(t *testing.T) (path, backup string, o ledger.Order, killed keys.Key) {
 	t.Helper()
 	dir := memoryDir(t)
@@ -270,8 +270,8 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
-// TestMigrate checks that Migrate brings a store up to date once, and refuses a
-// store that is open, newer or missing.
+// TestMigrate checks that Migrate brings a store up to date, then changes nothing
+// more, and refuses a store that is open, newer or missing.
 func TestMigrate(t *testing.T) {
 	dir := memoryDir(t)
 	path := filepath.Join(dir, "farebox.db")

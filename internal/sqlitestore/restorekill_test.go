@@ -31,7 +31,7 @@ func childRestore(path, step string) error {
 
 // TestRestoreKilled checks a restore killed (SIGKILL) after each of its steps. It
 // leaves the old store or the new one, intact. The next Open removes all other
-// files, except the previous store once the new one is in place. The restore can
+// files, except the previous store when the new one is in place. The restore can
 // then be repeated.
 //
 // The test is not parallel: between fork and exec, a child of one test holds the

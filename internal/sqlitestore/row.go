@@ -154,7 +154,7 @@ func number(n int64) any {
 type scanner interface{ Scan(...any) error }
 
 // scan reads the columns of selectRow into the row, and the columns after them into
-// more.
+// the pointers in the parameter more.
 func (r *row) scan(from scanner, more ...any) error {
 	var id []byte
 	var key, lineage, server, tool, reason, settler sql.NullString

@@ -49,9 +49,9 @@ func removeLeftovers(path string) error {
 	return nil
 }
 
-// copyFrom copies a reader to a new file of mode 0600, durably. seen, if not nil,
-// is called with the number of bytes copied so far; an error from seen ends the
-// copy.
+// copyFrom copies a reader to a new file of mode 0600, durably. The function seen,
+// if not nil, is called with the number of bytes copied so far. An error from this
+// function ends the copy.
 func copyFrom(from io.Reader, to string, seen func(n int64) error) (err error) {
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

@@ -8,7 +8,7 @@ import "maps"
 type settlers map[string]int64
 
 // settlerNumber returns the number of a lineage, or 0 for "". It writes a new
-// lineage in the transaction, and adds it to the writer's map once the transaction
+// lineage in the transaction, and adds it to the writer's map after the transaction
 // is committed.
 func (t *tx) settlerNumber(lineage string) (int64, error) {
 	if lineage == "" {

@@ -9,8 +9,8 @@ import (
 // idleFlush bounds the number of snapshots that a commit without captures writes.
 const idleFlush = 512
 
-// flush writes up to limit snapshots of the committed state. Unless all is set, it
-// writes only snapshots that have been stale for flushEvery.
+// flush writes up to limit snapshots of the committed state. Unless the parameter
+// all is true, it writes only snapshots that have been stale for flushEvery.
 func (t *tx) flush(limit int, all bool) error {
 	w := t.w
 	due := clock.Now().Add(-flushEvery)
@@ -66,9 +66,10 @@ func (t *tx) loadAccounts() error {
 	return failure(rows.Err())
 }
 
-// plausible reports whether an account can have the number n if the accounts below
-// next exist. Numbers are given out in order. Memory has a slice that is indexed by
-// them, so a damaged number must not decide how long the slice becomes.
+// plausible reports whether an account can have the number n. The parameter next is
+// the lowest number that is not in use. Numbers are given out in order. Memory has a
+// slice that is indexed by them, so a damaged number must not decide how long the
+// slice becomes.
 func plausible(n, next int64) bool { return n >= 0 && n-next < 1024 }
 
 // load builds memory from the file.
@@ -100,7 +101,8 @@ func (t *tx) load() error {
 	return nil
 }
 
-// replay applies the journal to memory, beginning with the transaction from.
+// replay applies the journal to memory. The parameter from is the number of the
+// first transaction to apply.
 func (t *tx) replay(from int64) error {
 	w := t.w
 	t.first = from

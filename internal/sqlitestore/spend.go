@@ -195,9 +195,9 @@ func (sc *spendCounter) unhold(day int32, amount ledger.Amount, free int64) {
 
 func sameMonth(a, b int32) bool { return a == b || ledger.Month(a) == ledger.Month(b) }
 
-// add counts a charge. day is the day of its reservation, and captured the day of
-// its capture. The result depends only on the charges and their order, so that a
-// replay reproduces it.
+// add counts a charge. The parameter day is the day of its reservation, and the
+// parameter captured is the day of its capture. The result depends only on the
+// charges and their order, so that a replay reproduces it.
 func (sc *spendCounter) add(day, captured int32, amount ledger.Amount, free int64) {
 	switch {
 	case day == sc.day:
@@ -254,7 +254,7 @@ func (t *tx) loadSpend() error {
 	return failure(rows.Err())
 }
 
-// spend is a charge of the open transaction. It is counted once the transaction is
+// spend is a charge of the open transaction. It is counted after the transaction is
 // committed.
 type spend struct {
 	seq      int64
@@ -285,8 +285,8 @@ func spendOf(r *row, h *hold) spend {
 	return s
 }
 
-// countSpend adds a committed charge to its counters. first is the first
-// transaction of the commit. The caller holds the mutex.
+// countSpend adds a committed charge to its counters. The parameter first is the
+// number of the first transaction of the commit. The caller holds the mutex.
 func (w *writer) countSpend(s *spend, first int64, now time.Time) {
 	if s.hold == nil {
 		s.hold = w.books.holds[s.id] // found if the capture was in doubt

@@ -18,18 +18,19 @@ const maxReaders = 4
 
 // Options configure Open.
 type Options struct {
-	// Path of the file. Its directory must exist. A missing file is created,
-	// readable by its owner only.
+	// Path is the path of the file. The directory must exist. A missing file is
+	// created, readable by its owner only.
 	Path string
-	// Now is the clock for expiry and for recorded times; clock.Now if nil.
+	// Now is the clock for expiry and for recorded times. Nil means clock.Now.
 	Now func() time.Time
-	// Logger logs when the store becomes unavailable and comes back; silent if nil.
+	// Logger logs when the store becomes unavailable and comes back. If it is nil,
+	// nothing is logged.
 	Logger *slog.Logger
-	// NearCap, if not nil, is called once per period when 80 % of a cap are spent. It
-	// must be fast, because the store waits for it.
+	// NearCap, if not nil, is called one time per period, when 80 % of a cap are spent.
+	// It must be fast, because the store waits for it.
 	NearCap func(ledger.Cap)
-	// MaxResponseBytes bounds the stored responses of calls with an idempotency
-	// key, in bytes; DefaultResponseBytes if 0.
+	// MaxResponseBytes bounds the stored responses of calls with an idempotency key, in
+	// bytes. 0 means DefaultResponseBytes.
 	MaxResponseBytes int64
 
 	connect connect // sqlite.NewConnector if nil
@@ -181,14 +182,14 @@ func (s *Store) Healthy() error {
 	return nil
 }
 
-// do runs a change in its own transaction and returns once the change is durable.
-// ctx cancels it only until the writer has the change.
+// do runs a change in its own transaction and returns as soon as the change is
+// durable. ctx can cancel the change only until the writer receives it.
 func (s *Store) do(ctx context.Context, change func(*tx) error) error {
 	return s.run(ctx, &changeJob{do: change})
 }
 
-// inspect runs look in the writer's goroutine, so that the store writes nothing
-// else meanwhile.
+// inspect runs the function look in the writer's goroutine, so that the store writes
+// nothing else meanwhile.
 func (s *Store) inspect(ctx context.Context, look func(*tx) error) error {
 	return s.run(ctx, &changeJob{do: look, bare: true})
 }

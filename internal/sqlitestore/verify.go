@@ -93,8 +93,8 @@ type verifier struct {
 	from     int64 // the transaction at which a replay at start would begin
 }
 
-// feeReturn is the part of a charge's fee that was returned with refunds: is as
-// recorded, and want as it should be.
+// feeReturn is the part of a charge's fee that was returned with refunds. The field
+// is has the recorded amount, and the field want has the correct amount.
 type feeReturn struct{ is, want ledger.Amount }
 
 // verified is an account in the replay, and its snapshot.

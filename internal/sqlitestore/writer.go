@@ -32,7 +32,7 @@ type job struct {
 // changeJob is a change to run in its own transaction.
 type changeJob struct {
 	do   func(*tx) error
-	bare bool // do runs without a transaction and only reads; nothing is written meanwhile
+	bare bool // the function do runs without a transaction and only reads; nothing is written meanwhile
 	done chan error
 }
 
@@ -56,7 +56,7 @@ type writer struct {
 	maxResponseBytes int64
 
 	down     atomic.Pointer[downError]
-	archived atomic.Pointer[archived] // never nil once the store is open
+	archived atomic.Pointer[archived] // never nil after the store is open
 	commits  atomic.Int64
 
 	// Only the writer's goroutine uses the fields below.
@@ -500,8 +500,8 @@ func (w *writer) change(c *changeJob) {
 	}
 }
 
-// transact runs do in a transaction. After an error, the change did not happen,
-// unless it was the COMMIT that failed.
+// transact runs the function do in a transaction. After an error, the change did not
+// happen, unless it was the COMMIT that failed.
 func (w *writer) transact(do func(*tx) error) error {
 	t := tx{w: w, first: w.committed + 1}
 	err := w.begin()
@@ -551,9 +551,9 @@ func (w *writer) publish(t *tx) {
 	}
 }
 
-// markDirty notes that a snapshot lacks the transactions from seq on. The list of
-// stale snapshots stays sorted, because all snapshots touched by one commit get the
-// commit's first seq.
+// markDirty notes that a snapshot lacks the transactions from the number seq on. The
+// list of stale snapshots stays sorted, because all snapshots touched by one commit
+// get the commit's first seq.
 func (w *writer) markDirty(s snapshot, seq int64, now time.Time) {
 	if d := s.behind(); d.dirtySeq == 0 {
 		d.dirtySeq, d.dirtyAt = seq, now

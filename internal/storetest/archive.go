@@ -160,8 +160,8 @@ func archiveStays(t *test) {
 	t.balanced(2)
 }
 
-// archiveOrder checks that parts are archived once and in order, and never contain
-// young transactions.
+// archiveOrder checks that parts are archived a single time and in order, and never
+// contain young transactions.
 func archiveOrder(t *test) {
 	a := t.Store.(Archiver)
 	payer, provider := t.account("payer", 1000, 0), t.account("provider", 0, 0)

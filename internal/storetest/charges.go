@@ -25,8 +25,9 @@ func (t *test) charged(o ledger.Order) ledger.Charge {
 	return t.made(c)
 }
 
-// listed checks that a listing with the filter returns exactly the charges in all for
-// which admits returns true. It lists them in parts of several sizes.
+// listed checks that a listing with the filter returns exactly those charges in the
+// parameter all for which the function admits returns true. It reads the listing in
+// parts of several sizes.
 func (t *test) listed(what string, f ledger.ChargeFilter, all []ledger.Charge, admits func(*ledger.Charge) bool) {
 	t.Helper()
 	var want []string

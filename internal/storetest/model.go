@@ -86,7 +86,7 @@ type model struct {
 	calls           []call               // with idempotency keys
 	idempotencyKeys map[idempotencyKey]*idempotencyEntry
 	posts           map[string]ledger.Transaction // by id, as the store returned them
-	asked           []ledger.Transaction          // the same, as the model posted them
+	asked           []ledger.Transaction          // the transactions of posts, as the model posted them
 	rows            int64                         // transactions in the journal
 	audited         int
 	day             int32 // day that the last reservation counts for

@@ -62,7 +62,7 @@ func (m *model) checkAccount(r *rapid.T, id string) {
 }
 
 // checkJournal adds up the journal. It checks the balances, the fees, and that each
-// charge is there exactly once.
+// charge is there exactly one time.
 func (m *model) checkJournal(r *rapid.T) {
 	sums, fees, times := map[balance]ledger.Amount{}, map[string]ledger.Amount{}, map[string]int{}
 	var rows int64

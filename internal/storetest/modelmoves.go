@@ -28,8 +28,8 @@ func (m *model) call(r *rapid.T) {
 	}
 }
 
-// again repeats an earlier call with its idempotency key, and sometimes with another
-// fingerprint.
+// The method again repeats an earlier call with its idempotency key, and sometimes
+// with another fingerprint.
 func (m *model) again(r *rapid.T) {
 	if len(m.calls) == 0 {
 		return
@@ -268,9 +268,9 @@ func (m *model) onlyReleased(id string) bool {
 }
 
 // staysReleased checks that nothing can be captured under a released id. The
-// function do tries to capture. It must fail, but not with ErrUnavailable. The store
-// remembers a release for ledger.SettleTime, so attempts later than half of that
-// time are not checked.
+// function do tries to capture. This attempt must fail, but not with ErrUnavailable.
+// The store remembers a release for ledger.SettleTime, so attempts later than
+// half of that time are not checked.
 func (m *model) staysReleased(r *rapid.T, id string, do func() error) {
 	if since := m.Now().Sub(m.released[id]); since < 0 || since > ledger.SettleTime/2 {
 		return
@@ -507,8 +507,8 @@ func (m *model) forgotten(back time.Duration) bool {
 	return false
 }
 
-// seen makes a reservation and releases it, so that the store notices the current
-// day.
+// The method seen makes a reservation and releases it, so that the store notices the
+// current day.
 func (m *model) seen(r *rapid.T) {
 	id := newID("chg_")
 	o := order(m.accounts[0], m.accounts[1], 1)

@@ -11,7 +11,7 @@ import (
 )
 
 // today returns the day that a new reservation counts for. If the clock was set back
-// over midnight, it is still the later day.
+// over midnight, today is still the later day.
 func (m *model) today() int32 {
 	if day := int32(m.Now().Unix() / 86400); day != m.day-1 {
 		m.day = day
@@ -200,9 +200,9 @@ func (m *model) shut(id string, h *heldCharge, state ledger.State) {
 	}
 }
 
-// firstOutcome returns the expected error of capturing the order under an id that the
-// store has no reservation for. If the journal has no charge under the id either, it
-// returns reason.
+// firstOutcome returns the expected error of capturing the order under an id that
+// the store has no reservation for. If the journal has no charge under the id
+// either, it returns the error reason.
 func (m *model) firstOutcome(id string, o *ledger.Order, reason error) error {
 	switch c := m.paid[id]; {
 	case c == nil:

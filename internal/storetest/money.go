@@ -461,7 +461,7 @@ func moneyCrash(t *test) {
 		t.same(t.charges(ledger.ChargeFilter{Account: payer}), want)
 		t.balanced(6)
 	}
-	// A reservation that the crash forgot is charged once, under the same id.
+	// A reservation that the crash forgot is charged one time, under the same id.
 	first, _, err := t.Store.Charge(t.ctx, held, order(payer, payee, price), ledger.Terms{}, nil)
 	t.ok(err)
 	again, _, err := t.Store.Capture(t.ctx, held, nil)

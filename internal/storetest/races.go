@@ -184,7 +184,8 @@ func raceExpiry(t *test) {
 		first, second := newID("chg_"), newID("chg_")
 		_, err := t.Store.Reserve(t.ctx, first, order(payer, payee, price), ledger.Terms{})
 		t.ok(err)
-		// Either the capture of first is in time, or second gets the credits.
+		// Either the first charge is captured in time, or the second charge gets the
+		// credits.
 		var y tally
 		together(3, func(i int) {
 			switch i {

@@ -1,5 +1,5 @@
-// Package telemetry holds Farebox's Prometheus collectors. They are created once
-// per process and registered with the registry of each config, so that a reload
+// Package telemetry holds Farebox's Prometheus collectors. They are created a single
+// time per process and registered with the registry of each config, so that a reload
 // neither resets nor doubles a count.
 //
 // Labels are bounded. The label of a tool is its entry in the price book or
@@ -31,8 +31,8 @@ type Source interface {
 	// RevocationLag returns the time since the store last looked for changes of
 	// keys by other processes, or 0 if no other process changes keys.
 	RevocationLag() time.Duration
-	// ExpiringKeys returns, for each duration, the number of usable keys that
-	// expire within it, or false if they cannot be counted. It must be cheap, and
+	// ExpiringKeys returns, for each duration, the number of usable keys that expire
+	// within it, or false if they cannot be counted. ExpiringKeys must be cheap, and
 	// take no longer than a scrape may take.
 	ExpiringKeys(within []time.Duration) ([]int64, bool)
 }
@@ -61,8 +61,8 @@ type Metrics struct {
 // fast lists the buckets, in seconds, for durations from microseconds to seconds.
 var fast = []float64{1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, .1, .25, .5, 1, 2.5, 5}
 
-// New returns the collectors. held returns the number of bytes that are buffered
-// now.
+// New returns the collectors. The function held returns the number of bytes that are
+// buffered now.
 func New(held func() int64) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "farebox", Name: name, Help: help}, labels)

@@ -37,9 +37,9 @@ func main() {
 	)
 }
 
-// outsideTests returns an analyzer that reports the findings of a, except for those
-// in tests. In a test, a response body may stay open, because closing the test's
-// server also closes its connections.
+// outsideTests returns an analyzer that reports the findings of the analyzer in the
+// parameter a, except for findings in tests. In a test, a response body may stay
+// open, because closing the test's server also closes its connections.
 func outsideTests(a *analysis.Analyzer) *analysis.Analyzer {
 	inner := *a
 	inner.Run = func(pass *analysis.Pass) (any, error) {

@@ -89,7 +89,8 @@ func (a *Agent) Call(ctx context.Context) (*PaidCall, error) {
 	return call, err
 }
 
-// CallPaidTool connects an agent, makes the paid call once, and closes the agent.
+// CallPaidTool connects an agent, makes the paid call one time, and closes the
+// agent.
 func CallPaidTool(ctx context.Context, endpoint, secret string) (*PaidCall, error) {
 	agent, err := Connect(ctx, endpoint, secret)
 	if err != nil {
@@ -110,7 +111,7 @@ func textOf(result *mcp.CallToolResult) string {
 }
 
 // readMeta returns a PaidCall with the text, and with the charge and the receipt
-// that meta contains.
+// that the parameter meta contains.
 func readMeta(text string, meta mcp.Meta) (*PaidCall, error) {
 	call := &PaidCall{Result: text}
 	raw, err := json.Marshal(meta[metaCharge])

@@ -32,9 +32,10 @@ func (b Binaries) Check(configs ...string) error {
 }
 
 // CheckPort returns an error if a server cannot listen on the port. The error
-// suggests to choose another port with the environment variable, as in example, and
-// to run the make target again. The check is necessary because Caddy shares ports
-// between processes: a second gateway would start on the same port without an error.
+// suggests to set the environment variable to another port, and to run the make
+// target again. The parameter example is the port that the error suggests. The check
+// is necessary because Caddy shares ports between processes: a second gateway would
+// start on the same port without an error.
 func CheckPort(variable, host, port, example, target string) error {
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return fmt.Errorf("%s: %q is not a port: want 1 to 65535", variable, port)

@@ -70,8 +70,9 @@ func (o Operator) EnsureAccount(ctx context.Context, name string) error {
 	return o.Run(ctx, nil, "account", "create", name)
 }
 
-// EnsureCredits tops up the account's test balance if it is low, and returns the
-// account after that. The audit record of the top-up contains reason.
+// EnsureCredits tops up the account's test balance if it is low, and then returns
+// the account. The audit record of the top-up contains the text in the parameter
+// reason.
 func (o Operator) EnsureCredits(ctx context.Context, name, reason string) (*Account, error) {
 	a, err := o.Account(ctx, name)
 	if err != nil {
@@ -90,8 +91,8 @@ func (o Operator) EnsureCredits(ctx context.Context, name, reason string) (*Acco
 	return o.Account(ctx, name)
 }
 
-// NewKey makes a key of the test environment for the account. flags are further
-// flags of the command "key create".
+// NewKey makes a key of the test environment for the account. The parameter flags
+// holds further flags of the command "key create".
 func (o Operator) NewKey(ctx context.Context, account string, flags ...string) (*Key, error) {
 	k := &Key{}
 	return k, o.Run(ctx, k, append([]string{"key", "create", "--account", account, "--test"}, flags...)...)
@@ -107,7 +108,8 @@ func (o Operator) VerifyLedger(ctx context.Context) (transactions int64, err err
 	return v.Transactions, err
 }
 
-// less reports whether a is less than b. It compares the decimals exactly.
+// less reports whether the decimal in the parameter a is less than the decimal in
+// the parameter b. It compares them exactly.
 func less(a, b string) (bool, error) {
 	x, ok := new(big.Rat).SetString(a)
 	if !ok {

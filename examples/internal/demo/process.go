@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	readyTimeout = 60 * time.Second // bounds the wait until a server is ready
+	readyTimeout = 60 * time.Second // the time limit for the wait until a server is ready
 	pollInterval = 50 * time.Millisecond
 	termTimeout  = 10 * time.Second // time from SIGTERM to SIGKILL
 	killTimeout  = 5 * time.Second  // time from SIGKILL to giving up
@@ -25,15 +25,15 @@ const (
 // order.
 type Process struct {
 	name string
-	log  string        // file to which its output is written
+	log  string        // file with the output of the process
 	term time.Duration // time from SIGTERM to SIGKILL
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has ended
 }
 
 // Spawn starts a program. It writes the program's output to the log file, which it
-// truncates first, and adds environment to the variables of this process. The caller
-// must Stop the process.
+// truncates first, and adds the variables in the parameter environment to those of
+// this process. The caller must Stop the process.
 func Spawn(name, log string, environment []string, binary string, args ...string) (*Process, error) {
 	file, err := os.OpenFile(log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -55,13 +55,13 @@ func Spawn(name, log string, environment []string, binary string, args ...string
 	return p, nil
 }
 
-// Await polls until ready returns nil. It fails if the process ends, if the context
-// ends, or after readyTimeout.
+// Await calls the function ready again and again until it returns nil. Await fails
+// if the process ends, if the context ends, or after readyTimeout.
 func (p *Process) Await(ctx context.Context, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	// A call of ready may hang, because another program has the port and does not
-	// answer. So cancel the call when the process ends.
+	// A call of the function ready may hang, because another program has the port
+	// and does not answer. So cancel the call when the process ends.
 	go func() {
 		select {
 		case <-p.done:

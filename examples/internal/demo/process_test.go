@@ -63,8 +63,8 @@ func TestStopInsists(t *testing.T) {
 	}
 }
 
-// TestEarlyEndIsExplained checks that Await fails at once if the server ends, with
-// an error that has the server's exit status and the end of its log.
+// TestEarlyEndIsExplained checks that Await fails immediately if the server ends,
+// with an error that has the server's exit status and the end of its log.
 func TestEarlyEndIsExplained(t *testing.T) {
 	p, err := Spawn("the script", filepath.Join(t.TempDir(), "log"), nil, "/bin/sh", "-c", "echo no luck; exit 7")
 	if err != nil {
@@ -99,7 +99,7 @@ func TestStartFailureIsReported(t *testing.T) {
 }
 
 // TestAwaitIsBounded checks that Await returns when its context ends, with the last
-// error of ready.
+// error of the function ready.
 func TestAwaitIsBounded(t *testing.T) {
 	p := shell(t, `echo $GREETING; exec sleep 60`)
 	ctx, cancel := context.WithCancel(t.Context())

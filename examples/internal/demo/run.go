@@ -15,8 +15,8 @@ type Options struct {
 	Once bool   // stop after the demonstration
 }
 
-// AddFlags defines the flags. farebox and data are the usage texts of the flags
-// -farebox and -data. data must also state the default of -data.
+// AddFlags defines the flags. The parameters farebox and data are the usage texts of
+// the flags -farebox and -data. The text data must also state the default of -data.
 func (o *Options) AddFlags(farebox, data string) {
 	flag.StringVar(&o.Farebox, "farebox", "bin/farebox", farebox)
 	flag.StringVar(&o.Weather, "weather", "bin/weather", "the demonstration server's binary")
@@ -34,9 +34,10 @@ func (o *Options) DataPath() string {
 	return path
 }
 
-// Run calls check, starts the servers and calls show. Then, unless Once is set, it
-// waits until the context or a server ends. If check fails, no process is started.
-// When Run returns, all processes that it started have ended.
+// Run calls the function check, starts the servers with the function start, and
+// calls the function show. Then, unless the field Once is set, Run waits until the
+// context or a server ends. If check fails, no process is started. When Run returns,
+// all processes that it started have ended.
 func (o *Options) Run(ctx context.Context, check func() error, start func(*Servers) error, show func() error) (err error) {
 	if err := check(); err != nil {
 		return err

@@ -13,10 +13,10 @@ type Servers struct {
 	Data     string // directory for the logs
 
 	running []*Process     // in reverse order of their start
-	after   []func() error // called once all servers have ended
+	after   []func() error // called after all servers have ended
 }
 
-// After adds a function that Stop calls once all servers have ended.
+// After adds a function that Stop calls as soon as all servers have ended.
 func (s *Servers) After(do func() error) { s.after = append(s.after, do) }
 
 // start starts a server and waits until it answers at the URL.

@@ -16,12 +16,13 @@ import (
 )
 
 const (
-	readHeaderTimeout = 10 * time.Second // bounds the time to read the head of a request
-	drainTimeout      = time.Second      // bounds the wait for open calls when the server stops
+	readHeaderTimeout = 10 * time.Second // the time limit for reading the head of a request
+	drainTimeout      = time.Second      // the time limit for the wait for open calls when the server stops
 )
 
 // Main serves handler at the address until a signal stops the process. If serving
-// fails, the process exits with an error. name is the program's name in its output.
+// fails, the process exits with an error. The parameter name is the program's name
+// in its output.
 func Main(name, address string, handler http.Handler) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -46,8 +47,8 @@ func Handler(server *mcp.Server, stateless bool) http.Handler {
 	return mux
 }
 
-// run serves until the context ends. Then it gives open calls drainTimeout to
-// finish, and closes the remaining connections, such as idle event streams.
+// run serves until the context ends. Then it gives open calls the time drainTimeout
+// to finish, and closes the remaining connections, such as idle event streams.
 func run(ctx context.Context, name, address string, handler http.Handler) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
