@@ -16,7 +16,7 @@ import (
 // (SIGSTOP), so that the process cannot start others in the meantime.
 func (s *Server) Kill() error {
 	if s.process == nil {
-		return errors.New("the server does not run")
+		return errNotRunning
 	}
 	server := s.process.cmd.Process
 	if err := server.Signal(syscall.SIGSTOP); err != nil {

@@ -23,6 +23,8 @@ import (
 // haltTime is the default of Server.haltTime.
 const haltTime = time.Minute
 
+var errNotRunning = errors.New("the server does not run")
+
 // Server is a PostgreSQL server and its files. Only the methods DSN and Dir are safe
 // for concurrent use.
 type Server struct {
@@ -80,6 +82,14 @@ func (s *Server) DSN(database string) string {
 
 // Dir returns the directory of the server's socket, .s.PGSQL.5432.
 func (s *Server) Dir() string { return s.dir }
+
+// PID returns the id of the server's main process. The server must be running.
+func (s *Server) PID() (int, error) {
+	if s.process == nil {
+		return 0, errNotRunning
+	}
+	return s.process.cmd.Process.Pid, nil
+}
 
 // Exec runs a statement in the database postgres, which every server has.
 func (s *Server) Exec(ctx context.Context, query string, args ...any) error {
@@ -204,6 +214,12 @@ func (s *Server) Halt() error {
 
 // installed is a pattern for the path of initdb in Debian's packages.
 const installed = "/usr/lib/postgresql/*/bin/initdb"
+
+// Installed reports whether PostgreSQL's programs are there.
+func Installed() bool {
+	_, err := programs(installed)
+	return err == nil
+}
 
 // programs returns the directory with the programs of the newest PostgreSQL. It
 // considers the files that match pattern, and the initdb in PATH.

@@ -24,6 +24,9 @@ func TestServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Remove() }() // in case the test fails before it removes the server
+	if pid, err := s.PID(); err != nil || pid <= 0 || !Installed() {
+		t.Errorf("process %d, %v, installed %t", pid, err, Installed())
+	}
 	for _, end := range []func() error{s.Halt, s.Kill} {
 		if err := s.Exec(ctx, `CREATE TABLE IF NOT EXISTS kept AS SELECT 1`); err != nil {
 			t.Fatal(err)
@@ -33,6 +36,9 @@ func TestServer(t *testing.T) {
 		}
 		if err := s.Exec(ctx, `SELECT 1`); err == nil {
 			t.Error("it answers after its end")
+		}
+		if pid, err := s.PID(); err == nil {
+			t.Errorf("it has the process %d after its end", pid)
 		}
 		if err := s.Launch(ctx); err != nil {
 			t.Fatal(err)
