@@ -142,7 +142,7 @@ var only = []struct {
 	{"database/sql", []string{"internal/sqlitestore", "internal/pgschema"}, "SQL stays in the stores"},
 	{"github.com/jackc/pgx", []string{"internal/pgdsn", "internal/pgerr", "internal/pgschema", "internal/pgstore", "internal/pgserver", "internal/pgtest"}, "PostgreSQL is one store's affair; the others make databases for tests and demonstrations"},
 	{module + "internal/pgtest", nil, "it makes databases for tests alone"},
-	{module + "internal/pgserver", []string{"internal/pgtest", "examples/postgres"}, "it starts servers for tests and demonstrations, and no program that is deployed may"},
+	{module + "internal/pgserver", []string{"internal/pgtest", "examples/postgres", "integration/bench"}, "it starts servers for tests, demonstrations and measurements, and no program that is deployed may"},
 	{"github.com/prometheus/", []string{"internal/telemetry"}, "collectors are made in one place, once a process"},
 	{"cel.dev/", []string{"internal/pricing"}, "expressions are compiled, bounded and judged in one place"},
 	{"github.com/danielgtaylor/huma", []string{"internal/ops"}, "one package describes an API and checks requests by it"},
