@@ -17,7 +17,7 @@ UNITS = $$($(GO) list ./... | grep -v /integration)
 # The integration tests run the real binary, which the test cache cannot see.
 INTEGRATION = ./integration/...
 
-.PHONY: help build run run-postgres run-gateway-only test test-dates conformance tools fmt vet lint bench soak growth clean
+.PHONY: help build run run-postgres run-gateway-only test test-dates conformance tools fmt vet lint bench bench-quick bench-build bench-parts soak growth clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -75,7 +75,19 @@ lint: ## staticcheck, the analyzers of scripts/lint, and the types on macOS and 
 	GOOS=darwin bin/lint types ./...
 	GOOS=windows bin/lint types ./caddymodule/... ./internal/... ./xcaddy/...
 
-bench: ## run every benchmark
+bench: bench-build ## measure a call through Farebox, Caddy and nginx; a quarter of an hour, writes docs/performance
+	bin/bench -out docs/performance
+
+bench-quick: bench-build ## the main rows of bench, in less than two minutes
+	bin/bench -rows quick -rounds 3 -seconds 2 -out bin/bench-quick
+
+bench-build:
+	@scripts/tools.sh bench
+	@mkdir -p bin
+	$(GO) build -o bin/farebox ./xcaddy
+	$(GO) build -o bin/bench ./integration/bench
+
+bench-parts: ## run every Go benchmark
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 soak: ## run what is too long for test: 200 reloads, 50 kills, gateways that share a database, broken disks, and each fuzz target for FUZZ (10m)

@@ -6,6 +6,9 @@
 #                    always; neither with FAREBOX_INSTALL=no. What is then still
 #                    missing is said in one line, and fails where CI=true.
 #   tools.sh flags   prints the flags for go test that leave out what cannot run.
+#   tools.sh bench   with FAREBOX_INSTALL=yes, and without nginx: unpacks the one of
+#                    Debian into bin/nginx for "make bench". It is not installed, so
+#                    that it does not start a service.
 set -euo pipefail
 cd "$(dirname "$0")/../integration/node"
 
@@ -69,6 +72,22 @@ flags() {
 	{ have_node && have_modules; } || left_out+=(Everything AttackBodies)
 	{ have_node && have_modules && have_new_node; } || left_out+=(Conformance Clients CompatibilityTable)
 	[ ${#left_out[@]} -eq 0 ] || (IFS='|' && echo "-skip=${left_out[*]}")
+}
+
+have_nginx() { command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || [ -x ../../bin/nginx/usr/sbin/nginx ]; }
+
+bench() {
+	if have_nginx || [ "${FAREBOX_INSTALL:-}" != yes ]; then return 0; fi
+	command -v apt-get >/dev/null || { echo "no apt-get to download nginx with" >&2; return 0; }
+	echo "unpacking Debian's nginx into bin/nginx"
+	mkdir -p ../../bin/nginx
+	(
+		cd ../../bin/nginx
+		if [ "$(id -u)" = 0 ]; then apt-get -q update >/dev/null; fi
+		apt-get -q -o APT::Sandbox::User=root download nginx >/dev/null
+		dpkg-deb -x nginx_*.deb .
+		rm nginx_*.deb
+	)
 }
 
 "${1:-check}"
