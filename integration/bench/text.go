@@ -13,7 +13,7 @@ const clientLimit = 0.9
 
 // openShortfall is the share of the wanted rate below which the rate of a row in open
 // loop counts as not reached.
-const openShortfall = 0.95
+const openShortfall = 0.97
 
 // writeText writes the report for a terminal.
 func (r *report) writeText(w io.Writer) error {
