@@ -44,7 +44,8 @@ func main() {
 	flag.StringVar(&o.out, "out", "", "directory for bench.txt, bench.json and bench.svg (default: write none)")
 	flag.StringVar(&o.farebox, "farebox", "bin/farebox", "the gateway's binary, which is also plain Caddy")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	// SIGPIPE, from a closed output, also has to end the servers.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	if err := start(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
