@@ -70,8 +70,8 @@ type Handler struct {
 	Scopes []ScopeRule `json:"scopes,omitempty"`
 
 	// All the scopes that a key needs for items without a rule in `scopes`. Default:
-	// `agent:connect`. Every agent key carries that scope; a personal key carries it
-	// only if it was created with it.
+	// `agent:connect`. Every agent key carries that scope. A personal key carries it
+	// only if the key was created with that scope.
 	Require []string `json:"require,omitempty"`
 
 	// The request rate of all keys of one lineage together: `60/1m burst 100`.

@@ -44,8 +44,8 @@ type matrixRequest struct {
 	params string // JSON, without the outer braces
 	needs  string // a scope, or ""
 	// The field other is the code of a refusal that does not depend on the rights of
-	// the key, and the field otherRPC is the JSON-RPC code of that refusal. The
-	// field paid says that the request has a price.
+	// the key. The field otherRPC is the JSON-RPC code of that refusal. The field
+	// paid says that the request has a price.
 	other    string
 	otherRPC int
 	paid     bool

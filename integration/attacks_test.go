@@ -65,9 +65,9 @@ func (s *byID) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // TestOneIDAtATime checks promise 1 with a server that confuses two requests if they
-// have the same id in one session. While the first request is open, a second one
-// with its id never reaches the server, even if the id is a string instead of a
-// number, or if the second request comes from another account.
+// have the same id in one session. While the first request is open, a second request
+// with the same id never reaches the server. This holds even if the second id is a
+// string instead of a number, or if the second request comes from another account.
 func TestOneIDAtATime(t *testing.T) {
 	server := &byID{streams: make(map[string]chan string), arrived: make(chan string, 10), answer: make(chan struct{})}
 	upstream := httptest.NewServer(server)

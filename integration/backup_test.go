@@ -67,11 +67,11 @@ func (p *payers) end() {
 }
 
 // TestBackupUnderLoadAndRestore checks promises 1, 5 and 6 across a backup and its
-// restore. The backup is made while callers pay. It contains the charge of every
-// result that was received before the backup began, and no charge for a call that
-// the server did not run. After a restore to a new location the books balance. All
-// keys are disabled until they are enabled again. This includes a key that was
-// deleted after the backup was made.
+// restore. The backup is made while callers pay. The backup contains the charge of
+// every result that was received before the backup began. It contains no charge for
+// a call that the server did not run. After a restore to a new location the books
+// balance. All keys are disabled until they are enabled again. This includes a key
+// that was deleted after the backup was made.
 func TestBackupUnderLoadAndRestore(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	site := harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01")

@@ -126,12 +126,12 @@ func holders() (all []holder) {
 	return append(all, holder{"agent", nil}, holder{"personal", []string{"agent:connect"}})
 }
 
-// TestEveryScopeOfTheCatalogue: a key's scopes, with their inheritance, decide which
-// tools it may call, which resources it may read and which entries its lists show.
-// The test covers every scope of the shipped catalogue and every thing that the
-// billing server offers, in protocol versions with and without sessions. It computes
-// each expected outcome from the scopes in the table of things. A refused request
-// never reaches the server and costs nothing.
+// TestEveryScopeOfTheCatalogue checks the scopes of a key, with their inheritance.
+// They decide which tools the key may call, which resources it may read and which
+// entries its lists show. The test covers every scope of the shipped catalogue and
+// every thing that the billing server offers, in protocol versions with and without
+// sessions. It computes each expected outcome from the scopes in the table of
+// things. A refused request never reaches the server and costs nothing.
 func TestEveryScopeOfTheCatalogue(t *testing.T) {
 	t.Parallel()
 	for name, flags := range map[string][]string{"sessions": nil, "stateless": {"-stateless"}} {

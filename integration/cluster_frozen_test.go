@@ -146,8 +146,8 @@ func (f *frozen) ask(q *queued) *http.Response {
 // streams open and calls under way. A key deleted through another node stops working
 // when the frozen node's lease expires, and the delete returns at that moment. In
 // the meantime the other nodes keep charging the same account. When the node wakes,
-// it judges each queued request by the current state of its key, and it ends the
-// streams of deleted keys.
+// it judges each queued request by the current state of the request's key. It ends
+// the streams of deleted keys.
 func TestClusterFrozenNode(t *testing.T) {
 	sessions := harness.Site(binaries.StartWeather(t), "server weather", "provider acme", "unpriced free")
 	calls := harness.Site(startWorker(t).url, "server worker", "provider acme", "free dig", "unpriced 0.01")

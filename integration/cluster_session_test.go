@@ -33,10 +33,10 @@ func (v *visitor) at(g *harness.Gateway) *visitor {
 }
 
 // TestClusterSessions checks promise 1 across nodes. A session that began at one
-// node continues at all others, and only its owner can end it. After a paid call's
-// stream breaks off at one node, the call can be resumed at another node, at several
-// nodes at the same time, and after the first node is gone. The server runs the call
-// one time, and the call is charged one time.
+// node continues at all others, and only its owner can end it. After the stream of a
+// paid call breaks off at one node, the call can be resumed at another node, or at
+// several nodes at the same time. This is possible even after the first node is
+// gone. The server runs the call one time, and the call is charged one time.
 func TestClusterSessions(t *testing.T) {
 	p, cluster := pollingCluster(t)
 	a, b, c := cluster.Nodes[0], cluster.Nodes[1], cluster.Nodes[2]

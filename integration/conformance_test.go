@@ -128,9 +128,9 @@ func compareRuns(t *testing.T, direct, through harness.Conformance, full bool) {
 		direct.Scenarios(), direct.Count("SUCCESS"), len(direct.Checks), through.Count("SUCCESS"), len(through.Checks))
 }
 
-// settled checks that no credits are reserved, that the books balance, that
-// every request had its token, and that calls were charged if any could
-// succeed.
+// settled checks that no credits are reserved, that the books balance, and that
+// every request had its token. If the parameter paid is true, at least one call must
+// have been charged.
 func settled(t *testing.T, g *harness.Gateway, account string, paid bool) {
 	t.Helper()
 	if paid && len(g.Charges(t, account)) == 0 {

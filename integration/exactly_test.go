@@ -84,8 +84,9 @@ func takeTime(seed uint64) func(context.Context, int64) {
 	}
 }
 
-// rendezvous returns a function for worker.work that returns as soon as ten calls
-// are running, so that all their reservations are open at the same time.
+// rendezvous returns a function for worker.work. The function returns as soon as ten
+// calls are running. The reservations of all ten calls are therefore open at the
+// same time.
 func rendezvous() func(context.Context, int64) {
 	var here atomic.Int64
 	all := make(chan struct{})

@@ -100,9 +100,9 @@ func (e *example) charges(t *testing.T, admin string) int {
 	return len(all)
 }
 
-// interrupt ends the example in the same way as Ctrl-C. It checks the number of
-// processes, that none of them survives, that every port is free, and that no secret
-// is left on disk.
+// interrupt ends the example in the same way as Ctrl-C. It checks that the example
+// has the given number of child processes. After the end, no child process survives,
+// every port is free, and no secret is left on disk.
 func (e *example) interrupt(t *testing.T, processes int) {
 	t.Helper()
 	children := childrenOf(t, e.process.PID())

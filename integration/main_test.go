@@ -1,5 +1,5 @@
-// Package integration tests the real binary with real MCP servers behind it, real
-// clients in front of it, and its own commands beside it.
+// Package integration tests the real binary. There are real MCP servers behind the
+// binary, real clients in front of it, and its own commands beside it.
 //
 // The promises that comments quote by their numbers are in docs/promises.md.
 package integration

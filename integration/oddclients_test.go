@@ -66,7 +66,7 @@ type oddClient interface {
 }
 
 // short returns a short text unchanged. It reduces a long text to its beginning,
-// length and hash, so that it can still be compared.
+// length and hash. Long texts can still be compared by these.
 func short(text string) string {
 	const enough = 2000
 	if len(text) <= enough {
@@ -81,8 +81,8 @@ var address = regexp.MustCompile(`(?:localhost|127\.0\.0\.1):\d+`)
 // requestID matches a message's id in the text of a client.
 var requestID = regexp.MustCompile(`(\\?"id\\?":\\?"?)\d+`)
 
-// settle replaces the values in the detail that differ from call to call, such as
-// ids and addresses, so that outcomes of different calls can be compared.
+// settle replaces the values in o.detail that differ from call to call, such as ids
+// and addresses. The outcomes of different calls can then be compared.
 func (o *outcome) settle(q question) outcome {
 	o.detail = requestID.ReplaceAllString(short(o.detail), "${1}ID")
 	o.detail = address.ReplaceAllString(o.detail, "HOST")

@@ -215,9 +215,10 @@ func TestRequestIDsOfResumableStreams(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestTicketsBelongToTheirSession: event ids are unique only within a session.
-// An event id is therefore valid only in the session that it came from, and for
-// the lineage of the key that made the call.
+// TestTicketsBelongToTheirSession checks where an event id is valid. Event ids are
+// unique only within a session: in another session, the same id may name another
+// event. An event id is therefore valid only in the session that it came from. It is
+// also valid only for the lineage of the key that made the call.
 func TestTicketsBelongToTheirSession(t *testing.T) {
 	t.Parallel()
 	p := startPolling(t)

@@ -32,10 +32,10 @@ import (
 
 const scripts = "testdata/script"
 
-// TestScript runs the commands as operators do. Each script has its own gateway.
-// Besides the scripts' own checks, the test checks that a command prints a secret
-// only if it makes one, that a refused command prints nothing to standard output,
-// that --json prints JSON, and that no file written by a gateway contains a secret.
+// TestScript runs the commands as operators do. Each script has its own gateway. The
+// test adds some rules to the scripts' own checks. A command prints a secret only if
+// it makes one. A refused command prints nothing to standard output. With --json, a
+// command prints JSON. No file written by a gateway contains a secret.
 //
 // The scripts have testscript's commands and those of scriptCommands.
 func TestScript(t *testing.T) {

@@ -58,8 +58,8 @@ func besiege(t *testing.T, credits ledger.Amount, limits string) *besieged {
 	return b
 }
 
-// server returns an MCP server with tools that answer immediately, that wait, and
-// that wait in the middle of a long answer.
+// server returns an MCP server. Some of its tools answer immediately, some wait, and
+// some wait in the middle of a long answer.
 func (b *besieged) server(release <-chan struct{}) http.Handler {
 	var sessions atomic.Int64
 	wait := func(r *http.Request) {

@@ -11,7 +11,7 @@ import (
 )
 
 // TestWhole checks that Farebox's commands work without the word farebox after the
-// name of the binary, and that no command of Caddy is mistaken for one of Farebox.
+// name of the binary. No command of Caddy is mistaken for a command of Farebox.
 func TestWhole(t *testing.T) {
 	for short, want := range map[string]string{
 		"farebox account create alice":  "farebox farebox account create alice",

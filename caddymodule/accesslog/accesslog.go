@@ -139,8 +139,9 @@ func (a *Redactor) loggersOf(r *http.Request) []*zap.Logger {
 	return loggers
 }
 
-// loggerNames returns the names of a host's loggers. It reports whether the config
-// maps the host, or a wildcard that covers it, to loggers of its own.
+// loggerNames returns the names of a host's loggers. The second result reports
+// whether the config maps the host to loggers, by its name or by a wildcard that
+// covers the name.
 func loggerNames(logs *caddyhttp.ServerLogConfig, host string) ([]string, bool) {
 	if names, ok := logs.LoggerNames[host]; ok {
 		return names, true

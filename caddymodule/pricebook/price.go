@@ -98,8 +98,8 @@ func (t *Terms) compileBook() (*pricing.Book, error) {
 
 // rule translates the price for package pricing. The parameters on and chargeIf are
 // the handler's charge_on and charge_if, which apply if the price does not have its
-// own. The handler's charge_if applies only to tools. It does not apply to calls
-// that are charged at their start, because they have no result yet.
+// own. The handler's charge_if applies only to tools. A call that is charged at its
+// start has no result yet, so the handler's charge_if does not apply to it.
 func (p *Price) rule(on pricing.ChargeOn, chargeIf string) (r pricing.Rule, err error) {
 	r = pricing.Rule{Pattern: p.Tool, CEL: p.CEL, ChargeOn: on, ChargeIf: p.ChargeIf}
 	if len(p.ChargeOn) > 0 {

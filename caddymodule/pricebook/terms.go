@@ -1,6 +1,6 @@
 // Package pricebook has the part of a site's config that says which calls cost how
-// much, and which ends of calls are charged: its JSON, its grammar, and its
-// translation for packages pricing and gate.
+// much, and which ends of calls are charged. It has the JSON and the grammar of this
+// part, and its translation for packages pricing and gate.
 package pricebook
 
 import (
@@ -12,8 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Terms has the prices of a site. The parsers of its subdirectives check each
-// line of a Caddyfile as they read it. Compile checks everything again, because a
+// Terms has the prices of a site. The parsers of the subdirectives check a Caddyfile
+// line by line, when they read it. Compile checks everything again, because a
 // config in JSON has not passed the parsers.
 type Terms struct {
 	// The prices of calls. An exact name wins over patterns, and the first

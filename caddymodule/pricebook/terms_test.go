@@ -13,8 +13,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// TestPriceWarnings checks that a valid price book with a probable mistake is logged
-// as one warning, with the line and advice, and that a plausible one is not.
+// TestPriceWarnings checks valid price books. If a price book has a probable
+// mistake, the test expects one warning in the log, with the line and advice. If a
+// price book is plausible, it expects no warning.
 func TestPriceWarnings(t *testing.T) {
 	for block, want := range map[string][]string{
 		``:                                    {"no tool of this server can be called", "at=Testfile:1", "unpriced free"},

@@ -1,5 +1,6 @@
 // Package resource treats the MCP servers of a config as OAuth 2.0 protected
-// resources. It has their config and serves their metadata (RFC 9728).
+// resources. It has the config of these resources, and serves their metadata (RFC
+// 9728).
 package resource
 
 import (
@@ -15,9 +16,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// OAuth is the protected resource metadata of a server (RFC 9728). Clients read it
-// before they have a token, and `farebox_metadata` serves it. Tokens from the
-// authorization servers are not accepted yet.
+// OAuth is the protected resource metadata of a server (RFC 9728). The handler
+// `farebox_metadata` serves the metadata. Clients read it before they have a token.
+// Tokens from the authorization servers are not accepted yet.
 type OAuth struct {
 	// The public URL of the MCP endpoint, exactly as it is given to clients. It is
 	// never taken from a request, because clients choose the host of their requests.
@@ -138,8 +139,8 @@ func CheckLink(text string) (*url.URL, error) {
 
 func isLoopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
-// checkIdentifier checks a URL that clients compare character by character. It must
-// be in its normal form, so that there is only one way to write it.
+// checkIdentifier checks a URL that clients compare character by character. There
+// must be only one way to write such a URL, so it must be in its normal form.
 func checkIdentifier(text string) error {
 	u, err := CheckLink(text)
 	if err != nil {

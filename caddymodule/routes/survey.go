@@ -18,8 +18,9 @@ type Survey struct {
 	// config has no such handler.
 	LogsCredentials string
 
-	// Idle is an error that names a farebox handler that no call reaches, or that
-	// has nothing behind it to answer. It is nil if every handler is in use.
+	// Idle is nil if every farebox handler is in use. Otherwise it is an error that
+	// names a handler: no call reaches this handler, or it has nothing behind it to
+	// answer.
 	Idle error
 
 	// Bypasses has the reverse proxies that reach a server past farebox, although

@@ -23,9 +23,9 @@ func connect(t *testing.T, stateless bool) *mcp.ClientSession {
 	return session
 }
 
-// TestToolsAnswer checks that with and without sessions each tool answers as
-// described, that a new invoice can be read back, and that invalid arguments give an
-// error that the model can read.
+// TestToolsAnswer checks that each tool answers as described, with and without
+// sessions. A new invoice can be read back. Invalid arguments give an error that the
+// model can read.
 func TestToolsAnswer(t *testing.T) {
 	for name, stateless := range map[string]bool{"sessions": false, "stateless": true} {
 		t.Run(name, func(t *testing.T) {

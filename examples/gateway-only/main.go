@@ -61,7 +61,7 @@ func start(ctx context.Context, o options, servers *demo.Servers) error {
 	if err != nil {
 		return err
 	}
-	// The platform may open its store a moment after it listens, so repeat the first
+	// The platform may listen a moment before its store is open, so repeat the first
 	// command until it succeeds.
 	err = platform.Await(ctx, func(ctx context.Context) error {
 		return o.operator().EnsureAccount(ctx, accountName)

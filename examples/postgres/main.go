@@ -1,8 +1,8 @@
 // Command postgres, run by "make run-postgres", starts a PostgreSQL server, two
 // Farebox gateways that share a database on it, and a balancer in front of the
 // gateways. It shows that either gateway can serve any request, even within one
-// session, and that a key deleted through one gateway no longer works at the other.
-// The servers keep running until the program is stopped, which ends all of them. The
+// session. A key deleted through one gateway no longer works at the other. The
+// servers keep running until the program is stopped, which ends all of them. The
 // program manages Farebox as an operator would, with the commands of the real
 // binary.
 //
@@ -92,7 +92,7 @@ func start(ctx context.Context, o options, servers *demo.Servers, dsn string) er
 		if err != nil {
 			return err
 		}
-		// The gateway may open its store a moment after it listens, so repeat the
+		// The gateway may listen a moment before its store is open, so repeat the
 		// first command until it succeeds.
 		err = gateway.Await(ctx, func(ctx context.Context) error {
 			return o.operator(n).EnsureAccount(ctx, accountName)

@@ -63,7 +63,7 @@ func start(ctx context.Context, o options, servers *demo.Servers) (*demo.Process
 // demonstrate prepares an account and a key, and makes the paid call.
 func demonstrate(ctx context.Context, o options, gateway *demo.Process) (*demonstration, error) {
 	operator := demo.Operator{Binary: o.Farebox, Admin: o.admin}
-	// The gateway may open its store a moment after it listens, so repeat the first
+	// The gateway may listen a moment before its store is open, so repeat the first
 	// command until it succeeds.
 	err := gateway.Await(ctx, func(ctx context.Context) error {
 		return operator.EnsureAccount(ctx, accountName)

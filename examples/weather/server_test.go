@@ -55,8 +55,8 @@ func (m messages) expect(t *testing.T, want ...string) {
 	}
 }
 
-// TestToolsAnswer checks that with and without sessions each tool answers as
-// described, and that invalid arguments give an error that the model can read.
+// TestToolsAnswer checks that each tool answers as described, with and without
+// sessions. Invalid arguments give an error that the model can read.
 func TestToolsAnswer(t *testing.T) {
 	calls := []struct {
 		tool    string
@@ -114,8 +114,8 @@ func TestToolsAreListed(t *testing.T) {
 }
 
 // TestProgressIsStreamed checks that a call with a progress token gets one
-// notification for each observation, in order, and that a call without a token gets
-// no notifications.
+// notification for each observation, in order. A call without a token gets no
+// notifications.
 func TestProgressIsStreamed(t *testing.T) {
 	for name, stateless := range map[string]bool{"sessions": false, "stateless": true} {
 		t.Run(name, func(t *testing.T) {

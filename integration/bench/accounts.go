@@ -58,8 +58,8 @@ func (a *accounts) fresh(ctx context.Context) (*account, error) {
 	return made, err
 }
 
-// requireCharges checks that the account has paid for exactly that number of calls, and
-// that nothing is reserved.
+// requireCharges returns an error unless the account has paid for exactly the given
+// number of calls and has no reserved credits.
 func (a *account) requireCharges(ctx context.Context, calls int, charge ledger.Amount) error {
 	var view admin.AccountView
 	if err := a.accounts.ask(ctx, http.MethodGet, "accounts/"+a.name, nil, &view); err != nil {

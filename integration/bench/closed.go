@@ -105,8 +105,8 @@ func (l *load) warmUp() (calls int, err error) {
 	})
 }
 
-// run makes calls for the duration. It returns when all of them have their answers,
-// with their number and the time that they took.
+// run makes calls for the duration, and waits until all of them have their answers. It
+// returns the number of the calls and the time that they took.
 func (l *load) run(ctx context.Context, duration time.Duration) (calls int, elapsed time.Duration, err error) {
 	var stop atomic.Bool
 	timed, cancel := context.WithTimeout(ctx, duration)

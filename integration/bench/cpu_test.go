@@ -33,7 +33,7 @@ func TestParseStat(t *testing.T) {
 }
 
 // TestCPUTimes checks that the time of a process includes its descendants and its ended
-// children unless it is measured alone, and that an ended process is an error.
+// children, unless the process is measured alone. An ended process is an error.
 func TestCPUTimes(t *testing.T) {
 	proc := t.TempDir()
 	for pid, line := range map[int]string{

@@ -106,9 +106,9 @@ func readReport(t *testing.T, path string) (r report) {
 	return r
 }
 
-// TestChart checks that the chart is well-formed XML, that texts are escaped, that the
-// lengths of the bars are in proportion to the rates, and that the direct row, which
-// would make all others short, is left out.
+// TestChart checks that the chart is well-formed XML, and that texts are escaped. The
+// lengths of the bars are in proportion to the rates. The direct row is left out,
+// because it would make all other bars short.
 func TestChart(t *testing.T) {
 	var svg bytes.Buffer
 	if err := measured().report().writeChart(&svg); err != nil {

@@ -42,8 +42,8 @@ func TestSelectRows(t *testing.T) {
 	}
 }
 
-// TestSchedule checks that each row with a base stands between two turns of the base,
-// that all rows have a turn, and that the next round is in reverse.
+// TestSchedule checks that each row with a base stands between two turns of the base.
+// All rows have a turn. The next round is in reverse.
 func TestSchedule(t *testing.T) {
 	first := schedule(rows, 0)
 	turns := make(map[string]int)
@@ -65,8 +65,8 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// TestLeaveOut checks that rows without their server are left out with a line, and that
-// there is no line about a server that no row needs.
+// TestLeaveOut checks that leaveOut leaves out the rows of a missing server, and
+// returns a line about it. There is no line about a server that no row needs.
 func TestLeaveOut(t *testing.T) {
 	kept, lines := leaveOut(rows, false, true)
 	if uses(kept, nginxServer) || len(kept) != len(rows)-2 || len(lines) != 1 {

@@ -20,8 +20,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestRun measures all rows that can run here, for a moment. It checks that every row
-// has figures, that paid rows are compared with their base, and that no files stay.
+// TestRun measures all rows that can run here, for a moment. Every row must have
+// figures, and paid rows must be compared with their base. No files stay.
 func TestRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds and starts the gateway")

@@ -1,6 +1,6 @@
-// Package harness runs the real Farebox binary in tests. It builds the binary,
-// starts and kills it, drives it with its commands and over HTTP, puts real MCP
-// servers behind it, and records the requests that reach them.
+// Package harness runs the real Farebox binary in tests. It builds, starts and kills
+// the binary, and drives it with commands and over HTTP. It puts real MCP servers
+// behind the binary, and records the requests that reach these servers.
 //
 // Everything that the package starts listens on the loopback interface and ends
 // with the test. When a gateway ends, its output and files are searched for the

@@ -26,8 +26,8 @@ func OnPostgres(caddyfile string, options ...string) string {
 	return strings.NewReplacer("store sqlite {$FAREBOX_DATA}/farebox.db", shared, "level DEBUG", "level INFO").Replace(caddyfile)
 }
 
-// StartCluster starts the given number of new gateways on an empty database. They
-// start at the same time, so that they race to set up their shared state.
+// StartCluster starts the given number of new gateways on an empty database. All
+// gateways start at the same time and race to set up their shared state.
 func (b *Binaries) StartCluster(t testing.TB, nodes int, dsn, caddyfile string) *Cluster {
 	t.Helper()
 	c := &Cluster{}

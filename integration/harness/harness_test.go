@@ -30,8 +30,7 @@ func TestFindings(t *testing.T) {
 }
 
 // TestRelayEvents checks that notifications pass one by one while answers are held
-// back, that an answer waits for its release, and that no byte of the stream
-// changes.
+// back. An answer waits for its release. No byte of the stream changes.
 func TestRelayEvents(t *testing.T) {
 	const (
 		note   = ": hello\n\nevent: message\r\ndata: {\"method\":\"notifications/progress\"}\r\n\r\n"
@@ -85,8 +84,7 @@ func TestRecorder(t *testing.T) {
 }
 
 // TestAnswersAreRead checks that the method Code finds the code of a refusal in an
-// error and in a result, and that the last message of an event stream is taken as
-// the answer.
+// error and in a result. The last message of an event stream is taken as the answer.
 func TestAnswersAreRead(t *testing.T) {
 	for _, body := range []string{
 		`{"id":1,"error":{"code":401,"message":"no","data":{"_meta":{"dev.farebox/error":{"code":"TOKEN_INVALID"}}}}}`,

@@ -10,9 +10,10 @@ import (
 	"testing"
 )
 
-// search fails the test if a file in the working directory (logs, database, saved
-// config) or one of the shown texts contains a secret or the report of a data race.
-// The admin token is a secret, too, except in its own file.
+// search looks for secrets and for reports of data races, and fails the test if it
+// finds one. It searches the files in the working directory (logs, database, saved
+// config) and the texts in the parameter shown. The admin token is a secret, too,
+// except in its own file.
 func (g *Gateway) search(t testing.TB, shown map[string][]byte) {
 	t.Helper()
 	err := filepath.WalkDir(g.Dir, func(path string, entry fs.DirEntry, err error) error {

@@ -65,8 +65,8 @@ func (s *Service) moment(name, text string) (time.Time, error) {
 	return time.Time{}, refuse(Invalid, "%s %q is neither a time before now, such as 36h or 7d, nor a day, such as 2026-11-30, nor a time such as 2026-11-30T12:00:00Z", name, text)
 }
 
-// maxAgo is the longest duration that Since and Until accept, so that the resulting
-// time is in the range that stores know.
+// maxAgo is the longest duration that Since and Until accept. Stores know only a
+// certain range of times, and no time that results is outside this range.
 const maxAgo = 36500 * 24 * time.Hour
 
 func parseAgo(text string) (time.Duration, bool) {

@@ -20,8 +20,8 @@ import (
 
 // Every process on the machine can connect to an admin endpoint on a TCP port. Our
 // operations therefore also need a bearer token. Each admin address has its own
-// token, in a file with mode 0600 in the server's data directory, so that only users
-// with access to the server's files can read it.
+// token. The token is in a file with mode 0600 in the server's data directory, so
+// only users with access to the server's files can read the token.
 
 // TokenFile returns the path of the token file for an admin listener. The client and
 // the server derive the same path, because both see the same network address.
@@ -67,9 +67,9 @@ func EnsureToken(file string) (string, error) {
 	return ReadToken(file)
 }
 
-// ReadToken returns the token in the file. It refuses a file that other users may
-// read, that belongs to another user, or that is a link. Other users might know the
-// content of such a file, or might have chosen it.
+// ReadToken returns the token in the file. It refuses a link, a file of another
+// user, and a file that other users may read. Other users might know the content of
+// such a file, or might have chosen it.
 func ReadToken(file string) (string, error) {
 	named, err := os.Lstat(file)
 	if err != nil {

@@ -71,8 +71,8 @@ func verify(dir fstest.MapFS) Chain {
 	return Verify(dir, 2, ledger.ReceiptKeys{signer.Public()}, func(int64, int64) {})
 }
 
-// TestChain checks that an intact archive verifies with the right final balances, and
-// that a text that is not UTF-8 is read back unchanged.
+// TestChain checks that an intact archive verifies with the right final balances. A
+// text that is not UTF-8 is read back unchanged.
 func TestChain(t *testing.T) {
 	list := parts(t)
 	dir := written(t, list)
@@ -111,8 +111,9 @@ func altered(t *testing.T, data []byte, from, to string) []byte {
 	return b.Bytes()
 }
 
-// TestTamperedFile checks that Verify detects any change to an archive file, even in a
-// file that was sealed again with the same key or with another one.
+// TestTamperedFile checks that Verify detects any change to an archive file. Verify
+// detects it even if the file was sealed again with the same key or with another
+// one.
 func TestTamperedFile(t *testing.T) {
 	one, two := ledger.ArchiveName(1), ledger.ArchiveName(2)
 	for name, c := range map[string]struct {

@@ -63,8 +63,8 @@ func (c *chain) differ(format string, args ...any) {
 }
 
 // want adds to the map c.wanted the charges that file n carries over from earlier
-// files, so that the replay of those files keeps them. It ignores errors, because
-// chain.file reads the file again and reports them.
+// files. After each file, the replay keeps only the charges in c.wanted. want
+// ignores errors, because chain.file reads the file again and reports them.
 func (c *chain) want(dir fs.FS, n int64, keys ledger.ReceiptKeys) {
 	f, err := dir.Open(ledger.ArchiveName(n))
 	if err != nil {
@@ -123,8 +123,9 @@ func (c *chain) compare(b *ledger.RunningBalance, what string) {
 	}
 }
 
-// carried compares a charge that a file carries over from an earlier file with the
-// charge as it was replayed from that file and later ones.
+// carried checks the charge x, which a file carries over from an earlier file. It
+// compares x with the charge as it was replayed from that earlier file and later
+// ones.
 func (c *chain) carried(x *ledger.Carried) {
 	if got := c.charges[x.Seq]; got == nil || *got != *x {
 		c.differ("charge %d is carried differently than it was archived", x.Seq)

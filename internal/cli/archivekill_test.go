@@ -139,9 +139,8 @@ func whole(t *testing.T, dir string, balances map[string]ledger.Amount) (archive
 	return v.Archived
 }
 
-// TestArchiveChild runs in the child process that TestArchiveKilled starts. It
-// archives until it reaches the given step of the second file, and there kills its
-// own process.
+// TestArchiveChild runs in the child process that TestArchiveKilled starts. It calls
+// archiveDir. At the given step of the second file, it kills its own process.
 func TestArchiveChild(t *testing.T) {
 	step := os.Getenv(archiveKillStep)
 	if step == "" {

@@ -90,9 +90,9 @@ func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 }
 
-// mayWrite returns an error if the backup must not be written to file: it exists and
-// the parameter force is false, it is not a regular file, it is a store, or its
-// directory is missing.
+// mayWrite returns an error if the backup must not be written to file. There are
+// four such cases: file exists and the parameter force is false, file is not a
+// regular file, file is a store, or its directory is missing.
 func mayWrite(file string, force bool) error {
 	info, err := os.Lstat(file)
 	switch {

@@ -36,9 +36,9 @@ func completed(t *testing.T, words ...string) (offers []string, stderr string) {
 	return lines[:last], strings.TrimPrefix(stderr, "Completion ended with directive: ShellCompDirectiveNoFileComp")
 }
 
-// TestCompletion checks that flags and arguments that take an account, key or server
-// complete with those of the running server, and that nothing is offered if no
-// server answers.
+// TestCompletion checks flags and arguments that take an account, key or server.
+// They complete with the names and ids of the running server. If no server answers,
+// nothing is offered.
 func TestCompletion(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text := map[string]string{

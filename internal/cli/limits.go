@@ -14,7 +14,8 @@ import (
 )
 
 // addCapFlag adds the flag --cap for spending caps. The parameter holder is the
-// subject and verb of its help text, such as "it and its successors spend".
+// subject and the verb in the help text of the flag, such as "it and its successors
+// spend".
 func addCapFlag(cmd *cobra.Command, caps *[]string, holder string) {
 	cmd.Flags().StringArrayVar(caps, "cap", nil, "The most that "+holder+capsHint)
 }

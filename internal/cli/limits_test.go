@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestParseCaps checks that --cap sets and removes caps and refuses ambiguous ones,
-// and that capsText renders caps with the words that the flag uses.
+// TestParseCaps checks that --cap sets and removes caps, and refuses ambiguous ones.
+// capsText renders caps with the words that the flag uses.
 func TestParseCaps(t *testing.T) {
 	if caps, err := parseCaps(nil); caps != nil || err != nil {
 		t.Errorf("no flags: %v, %v", caps, err)

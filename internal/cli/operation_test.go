@@ -96,8 +96,8 @@ func runMadeUp(t *testing.T, endpoint string, words ...string) (stdout, stderr s
 }
 
 // TestMadeUpOperation checks that an operation needs only one declaration, in the
-// table, to be a command, a path of the admin endpoint and of the API, and a part of
-// the OpenAPI document.
+// table. With it, the operation is a command, a path of the admin endpoint and of
+// the API, and a part of the OpenAPI document.
 func TestMadeUpOperation(t *testing.T) {
 	n := new(notes)
 	operator := identity.As{Subject: "test", Rights: identity.Operator}

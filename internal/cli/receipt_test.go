@@ -34,9 +34,9 @@ func TestReceiptInputIsBounded(t *testing.T) {
 	}
 }
 
-// TestReceiptDoesNotSteerTheTerminal checks that texts of a receipt with characters
-// that are not printable are quoted, so that a signer cannot send escape sequences
-// to the terminal.
+// TestReceiptDoesNotSteerTheTerminal checks that printReceipt quotes texts with
+// characters that are not printable. The signer of a receipt therefore cannot send
+// escape sequences to the terminal.
 func TestReceiptDoesNotSteerTheTerminal(t *testing.T) {
 	var out bytes.Buffer
 	printReceipt(&out, receiptView{Receipt: ledger.Receipt{

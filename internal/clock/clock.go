@@ -40,7 +40,8 @@ func Since(t time.Time) time.Duration { return time.Since(t.Add(-ahead)) }
 func Until(t time.Time) time.Duration { return time.Until(t.Add(-ahead)) }
 
 // Shift returns how far Now is ahead of the clock of the operating system. It is
-// zero except in tests. A store needs it if its database has a clock of its own.
+// zero except in tests. A store needs Shift if the store's database has a clock of
+// its own.
 func Shift() time.Duration { return ahead }
 
 // Deadline returns the time of the operating system's clock plus d. It is for the

@@ -1,7 +1,7 @@
 // Package coding decodes the content codings of HTTP (RFC 9110, 8.4.1) as the bytes
-// arrive. It passes on all the text in a piece of a body before it waits for the next
-// piece, so that the events of a compressed stream arrive one by one. It bounds the
-// ratio of the text's length to the body's.
+// arrive. Before the package waits for the next piece of a body, it passes on all
+// the text in the pieces so far. So the events of a compressed stream arrive one by
+// one. It also bounds the ratio of the text's length to the body's.
 package coding
 
 import (

@@ -74,8 +74,8 @@ func TestDecodes(t *testing.T) {
 	}
 }
 
-// TestFlushedTextArrives checks that text that the server has flushed is decoded before
-// any further bytes arrive, so that an event of a stream does not wait for the next.
+// TestFlushedTextArrives checks that flushed text is decoded before any further
+// bytes arrive. So an event of a stream does not wait for the next event.
 func TestFlushedTextArrives(t *testing.T) {
 	for name, c := range writers {
 		var wire bytes.Buffer
@@ -113,8 +113,8 @@ func TestFlushedTextArrives(t *testing.T) {
 	}
 }
 
-// TestDamage checks that a body is an error if it is cut off, damaged, or followed by
-// other bytes, and that an empty body is an empty text.
+// TestDamage checks that a body is an error if it is cut off, damaged, or followed
+// by other bytes. An empty body is an empty text.
 func TestDamage(t *testing.T) {
 	text := strings.Repeat("an answer of some length ", 10)
 	for name, c := range writers {

@@ -53,8 +53,8 @@ func TestAbandonedCallsBelowTheLimit(t *testing.T) {
 	}
 }
 
-// TestAbandonedIsBounded checks that memory is bounded for any number of keys, and
-// that a key that keeps abandoning calls is not forgotten.
+// TestAbandonedIsBounded checks that memory is bounded for any number of keys. A key
+// that keeps abandoning calls is not forgotten.
 func TestAbandonedIsBounded(t *testing.T) {
 	a := newAbandoned(func() time.Time { return time.Unix(1, 0) })
 	for range maxAbandoned {

@@ -35,10 +35,10 @@ const (
 	payTime = 30 * time.Second
 )
 
-// debts holds the refunds that payers are owed because the store could not book them.
-// Each debt is a file in the directory, so it outlives this process. Processes that
-// share the directory need no lock: a refund has its id from the start, so the second
-// process that tries to pay it finds it booked.
+// debts holds the refunds that payers are owed because the store could not book
+// them. Each debt is a file in the directory dir, so the debt outlives this process.
+// Processes that share the directory need no lock. Each refund has its id from the
+// start, so a second process that tries to pay the refund finds it booked.
 type debts struct {
 	dir    string
 	by     string // see Options.DebtBy

@@ -88,9 +88,9 @@ func debtOf(n int) gate.Debt {
 	return gate.Debt{Charge: fmt.Sprintf("chg_%d", n), Refund: fmt.Sprintf("txn_%d", n), At: clock.Now()}
 }
 
-// TestDebtsOutliveTheProcess (promise 2): a refund that falls due while the store is
-// down is made exactly one time, when the store is back, even if the process that
-// owed it has died.
+// TestDebtsOutliveTheProcess checks promise 2 for a refund that falls due while the
+// store is down. The refund is made exactly one time, when the store is back. This
+// holds even if the process that owed the refund has died.
 func TestDebtsOutliveTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, log := filepath.Join(t.TempDir(), "refunds"), slog.New(slog.DiscardHandler)
@@ -123,7 +123,7 @@ func TestDebtsOutliveTheProcess(t *testing.T) {
 }
 
 // TestDebtsSpareADownStore checks that an unavailable store is asked rarely, and for
-// only one of many debts, so that debts do not make an outage worse.
+// only one of many debts. Debts therefore do not make an outage worse.
 func TestDebtsSpareADownStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &payee{down: true}

@@ -71,9 +71,9 @@ type Options struct {
 	// 0700 when the first refund is owed. Each store needs its own directory.
 	DebtDir string
 	// DebtBy identifies this process to a store that refunds a charge only to the
-	// caller that captured the charge, and reports the charges of others as unknown.
-	// For other stores it is "". Processes that share DebtDir may have different
-	// values.
+	// caller that captured the charge. Such a store reports the charges of others as
+	// unknown. For other stores DebtBy is "". Processes that share DebtDir may have
+	// different values.
 	DebtBy  string
 	Cache   keycache.Options
 	IDs     *share.Budget // bounds the ids of requests in sessions

@@ -129,8 +129,8 @@ func TestDeleteReachesTheCache(t *testing.T) {
 	}
 }
 
-// TestReceiptKeyStays checks that the receipt key is created only one time, is
-// readable only by its owner, and is the same after a restart, so that old receipts
+// TestReceiptKeyStays checks that the receipt key is created only one time, and is
+// readable only by its owner. The key is the same after a restart, so old receipts
 // stay valid.
 func TestReceiptKeyStays(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "receipt-key")

@@ -166,8 +166,8 @@ func TestDeletedIsDeadAtEveryNode(t *testing.T) {
 }
 
 // TestFrozenNodeHoldsNothingUp checks that a frozen node does not delay a delete for
-// longer than its lease. When it wakes, it does not trust its memory until it has
-// read the changes that it missed.
+// longer than its lease. When the node wakes, it reads the changes that it missed.
+// Until then, it does not trust its memory.
 func TestFrozenNodeHoldsNothingUp(t *testing.T) {
 	nodes, parts := cluster(t, 2)
 	k := newAgent(t, nodes[0], "alice")

@@ -63,9 +63,10 @@ func TestNodeBelievesNothingFromBeforeItFollowed(t *testing.T) {
 	}
 }
 
-// TestStubbornNodeHoldsNothingUp checks that a change waits for a node only until the
-// end of the lease that the node had when the change was made. This holds even if the
-// node keeps renewing the lease, because each renewal returns the change.
+// TestStubbornNodeHoldsNothingUp checks a node that keeps renewing its lease but
+// never acknowledges a change. The change waits for the node only until the end of
+// the lease that the node had when the change was made. A renewal does not prolong
+// the wait, because each renewal returns the change.
 func TestStubbornNodeHoldsNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newRevocationLog(clock.Now, 0)

@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// missRate limits the lookups of each client address that miss the cache, so that a
-// flood of well-formed but invented tokens cannot reach the store. A lookup is not
+// missRate limits the lookups of each client address that miss the cache. It keeps a
+// flood of well-formed but invented tokens away from the store. A lookup is not
 // counted if it finds a key, so only unknown tokens use up the limit. Burst also
 // bounds how many lookups of one address run concurrently.
 var missRate = keys.Rate{Requests: 50, Per: time.Second, Burst: 1000}

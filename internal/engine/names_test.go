@@ -29,8 +29,8 @@ func (n *naming) AccountNames(ctx context.Context, _ []string) (map[string]strin
 	return n.names, n.err
 }
 
-// TestNamesAreRemembered checks that the store is asked one time for a known name
-// and every time for an unknown one, and that the cache is bounded.
+// TestNamesAreRemembered checks that the store is asked one time for a known name,
+// and every time for an unknown name. The cache is bounded.
 func TestNamesAreRemembered(t *testing.T) {
 	store := &naming{names: map[string]string{"acct_1": "alice"}}
 	n := newNames(store)
@@ -55,8 +55,9 @@ func TestNamesAreRemembered(t *testing.T) {
 	}
 }
 
-// TestNamesDoNotHoldRefusalsUp checks that a refusal waits at most a second for a
-// name, and that a store that failed is not asked again for a while.
+// TestNamesDoNotHoldRefusalsUp checks that a refusal waits at most nameTime, a
+// second, for a name. A store that failed is not asked again until nameRetry has
+// passed.
 func TestNamesDoNotHoldRefusalsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &naming{wait: true}

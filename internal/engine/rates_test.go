@@ -54,10 +54,9 @@ func TestRatesAreExact(t *testing.T) {
 	})
 }
 
-// TestMovedRatesAreExact checks that moving a request to other buckets leaves the
-// first buckets exactly as if the request had never been counted there, and counts it
-// in the other buckets by their own rate. The returned quota is that of the first
-// buckets.
+// TestMovedRatesAreExact moves requests to other buckets. The first buckets are then
+// exactly as if the requests had never been counted there. The other buckets count
+// the requests by their own rate. The returned quota is that of the first buckets.
 func TestMovedRatesAreExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r, now := testRates()
@@ -94,9 +93,9 @@ func TestMovedRatesAreExact(t *testing.T) {
 	})
 }
 
-// TestRatesAreExactUnderConcurrency checks that exactly as many concurrent requests
-// as the burst allows are served, and that each of them gets a different number of
-// remaining requests.
+// TestRatesAreExactUnderConcurrency makes more concurrent requests than the burst
+// allows. Exactly the allowed number of requests is served. Each served request gets
+// a different number of remaining requests.
 func TestRatesAreExactUnderConcurrency(t *testing.T) {
 	r, _ := testRates()
 	rate := keys.Rate{Requests: 60, Per: time.Minute, Burst: 100}

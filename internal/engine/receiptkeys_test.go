@@ -33,7 +33,7 @@ func reopen(t *testing.T, dir string) (receipt string, served ledger.ReceiptKeys
 }
 
 // TestPublicKeysAreWritten checks that the public keys are in a world-readable file
-// beside the store, and that the file is rewritten only for a new key.
+// beside the store. The file is rewritten only for a new key.
 func TestPublicKeysAreWritten(t *testing.T) {
 	dir := t.TempDir()
 	file := ReceiptKeysFile(filepath.Join(dir, "f.db.receipt-key"))
@@ -163,8 +163,8 @@ func TestReadReceiptKeysIsBounded(t *testing.T) {
 	}
 }
 
-// TestPrivateKeyIsMadeOnce checks that processes that start concurrently with the
-// same missing key file all use the key that the file has afterwards.
+// TestPrivateKeyIsMadeOnce checks processes that start concurrently with the same
+// key file, which is missing. All of them use the key that the file has afterwards.
 func TestPrivateKeyIsMadeOnce(t *testing.T) {
 	for range 20 {
 		file := filepath.Join(t.TempDir(), "receipt-key")

@@ -39,8 +39,9 @@ func TestRequestIDs(t *testing.T) {
 	}
 }
 
-// TestRequestIDsAreBounded checks that the client of a session with too many requests
-// must begin a new one, and that the memory for all sessions is bounded.
+// TestRequestIDsAreBounded checks that a session with too many requests refuses
+// further ones. Its client must then begin a new session. The memory for all
+// sessions is bounded, too.
 func TestRequestIDsAreBounded(t *testing.T) {
 	r := newRequests(clock.Now, share.New(1<<21, nil))
 	for i := range maxSessionIDs {

@@ -26,10 +26,10 @@ func streaming(key *keys.Key) (*Exchange, *onlyKey) {
 	return x, store
 }
 
-// TestStreamEndsWhenItsKeyExpires: promise 6. A stream that is open when its key
-// expires ends at that instant, and not before, even if the key's expiry was moved
-// in the meantime. The stream of a key that does not expire stays open. The test
-// runs on the clock of a synctest bubble.
+// TestStreamEndsWhenItsKeyExpires: promise 6. If a stream is open when its key
+// expires, the stream ends at that instant, and not before. This holds even if the
+// key's expiry was moved in the meantime. The stream of a key that does not expire
+// stays open. The test runs on the clock of a synctest bubble.
 func TestStreamEndsWhenItsKeyExpires(t *testing.T) {
 	const day = 24 * time.Hour
 	for name, c := range map[string]struct {

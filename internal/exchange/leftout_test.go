@@ -14,9 +14,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// TestLeftOutIsLogged checks that an item that cannot be read is left out of a
-// list, and that a log line names it. The rest of the list is unaffected. A server
-// cannot fill the log with such items.
+// TestLeftOutIsLogged checks a list with items that cannot be read. Such an item is
+// left out of the list, and a log line names it. The rest of the list is unaffected.
+// A server cannot fill the log with such items.
 func TestLeftOutIsLogged(t *testing.T) {
 	catalogue, err := keys.NewCatalogue(nil, nil)
 	if err != nil {

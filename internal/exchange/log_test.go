@@ -11,10 +11,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// TestFailuresNameTheCall checks that each code for a fault of the gateway or the
-// server is logged with the tool that was called, even if the refusal does not name
-// the tool. This holds for a whole response and for an event. A long name from a
-// caller does not fill the log.
+// TestFailuresNameTheCall checks each code for a fault of the gateway or the server.
+// The fault is logged with the tool that was called, even if the refusal does not
+// name the tool. This holds for a whole response and for an event. A long name from
+// a caller does not fill the log.
 func TestFailuresNameTheCall(t *testing.T) {
 	for _, code := range faults {
 		for _, event := range []bool{false, true} {

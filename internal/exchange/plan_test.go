@@ -227,8 +227,8 @@ func TestPlansAreCarriedOut(t *testing.T) {
 	}
 }
 
-// TestRefusedStreamIsCountedOnce checks that a stream is refused if the budget for
-// streams has no room for it, and that it is counted only as refused.
+// TestRefusedStreamIsCountedOnce checks a stream for which the budget for streams
+// has no room. The stream is refused, and it is counted only as refused.
 func TestRefusedStreamIsCountedOnce(t *testing.T) {
 	key := &keys.Key{Account: "acct_1", Kind: keys.Agent, Environment: keys.Live}
 	site, _ := pricedSite(t, key)

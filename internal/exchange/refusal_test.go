@@ -43,7 +43,7 @@ func TestRefusalFormsAreExhaustive(t *testing.T) {
 }
 
 // TestRefusalsCarryTheID checks that each refusal is a whole JSON-RPC message with
-// the request's id and the refusal's code, and that caches must not store it.
+// the request's id and the refusal's code. Caches must not store the refusal.
 func TestRefusalsCarryTheID(t *testing.T) {
 	for _, code := range gate.Codes() {
 		x, w := exchangeFor(t, paidCall)
@@ -90,8 +90,9 @@ func TestRefusalsCarryTheID(t *testing.T) {
 	}
 }
 
-// TestInsufficientBalanceText checks that a model reads the name of the refused
-// tool, its price, the balance, that nothing was charged, and how to go on.
+// TestInsufficientBalanceText checks the text that a model reads. The text has the
+// name of the refused tool, its price and the balance. It also says that nothing was
+// charged, and how to go on.
 func TestInsufficientBalanceText(t *testing.T) {
 	x, _ := exchangeFor(t, paidCall)
 	body := string(x.refusalBody(&gate.Refusal{Code: gate.InsufficientBalance, Tool: "get_forecast", Price: 10_000, Available: 2_500, Currency: "USD"}, false))
@@ -199,8 +200,8 @@ func TestPolicyRefusalTexts(t *testing.T) {
 	}
 }
 
-// TestChargedAtStartTextIsHonest checks that no refusal of a call that was charged
-// at its start says that nothing was charged.
+// TestChargedAtStartTextIsHonest checks the refusals of a call that was charged at
+// its start. No such refusal says that nothing was charged.
 func TestChargedAtStartTextIsHonest(t *testing.T) {
 	for _, code := range []gate.Code{gate.UpstreamFailed, gate.UpstreamTimeout, gate.StoreUnavailable} {
 		if !strings.Contains(refusalForms[code].text, "nothing was charged") {

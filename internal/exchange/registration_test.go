@@ -30,8 +30,8 @@ func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
 	}
 }
 
-// TestRegistrationAtAServer checks that a client that registers at a server's path
-// gets the refusal of registrations, with that server's header for keys. MCP
+// TestRegistrationAtAServer checks a client that registers at a server's path. The
+// client gets the refusal of registrations, with that server's header for keys. MCP
 // messages, other refusals and servers with OAuth are not affected.
 func TestRegistrationAtAServer(t *testing.T) {
 	missing, invalid := &gate.Refusal{Code: gate.TokenMissing}, &gate.Refusal{Code: gate.TokenInvalid}

@@ -34,9 +34,9 @@ func answerOf(t *testing.T, r *gate.Refusal) (status int, header http.Header, te
 	return w.Code, w.Header(), message.Result.Content[0].Text, message.Result.Meta["dev.farebox/error"]
 }
 
-// TestSpendingCapText checks that a model reads which cap prevents the call, how
-// much of the cap is left, when it resets, and that nothing was charged. A program
-// reads the same in _meta.
+// TestSpendingCapText checks the text that a model reads. The text names the cap
+// that prevents the call, the amount left of the cap, and the time when the cap
+// resets. It also says that nothing was charged. A program reads the same in _meta.
 func TestSpendingCapText(t *testing.T) {
 	tomorrow := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
@@ -76,9 +76,10 @@ func TestSpendingCapText(t *testing.T) {
 	}
 }
 
-// TestIdempotencyTexts checks that a caller that repeats a call learns whether to
-// wait, whether to take another key, or that the result is gone. In each case it
-// learns that nothing more was charged, or that the tool was not called again.
+// TestIdempotencyTexts checks the texts for a caller that repeats a call. A text
+// says that the caller should wait, that it should take another key, or that the
+// result is gone. Each text also says that nothing more was charged, or that the
+// tool was not called again.
 func TestIdempotencyTexts(t *testing.T) {
 	for _, c := range []struct {
 		refusal gate.Refusal

@@ -79,8 +79,8 @@ func (c *Caller) HasScope(scope string) bool {
 	return slices.Contains(c.Scopes, scope)
 }
 
-// Again checks that the caller may still call its server, and returns it as it is
-// now.
+// Again checks that the caller may still call its server. It returns the caller's
+// current state, or a refusal.
 func (c *Caller) Again(ctx context.Context) (Caller, *Refusal) {
 	if c.gate == nil {
 		return Caller{}, &Refusal{Code: TokenMissing}

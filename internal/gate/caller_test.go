@@ -59,9 +59,9 @@ func newFair(t *testing.T) (*bench, *wristbands) {
 	return b, bands
 }
 
-// TestFurtherCredential checks that a made-up credential is admitted, charged,
-// bound to its account and checked again like a stored key, and that stored keys
-// still work.
+// TestFurtherCredential checks a made-up kind of credential. Like a stored key, it
+// is admitted, charged, bound to its account and checked again. Stored keys still
+// work.
 func TestFurtherCredential(t *testing.T) {
 	b, bands := newFair(t)
 	watched := make(chan struct{}, 1)

@@ -102,8 +102,8 @@ func TestStartedIsNeverTakenBack(t *testing.T) {
 	}
 }
 
-// TestStartFails checks that a call that cannot be charged at its start is refused,
-// and that its reservation is given back.
+// TestStartFails checks a call that cannot be charged at its start. The call is
+// refused, and its reservation is given back.
 func TestStartFails(t *testing.T) {
 	b := newBench(t)
 	ctx := context.Background()
@@ -124,8 +124,9 @@ func TestStartFails(t *testing.T) {
 }
 
 // TestAbandonedIsCounted checks that an abandoned call counts against its lineage,
-// unless its response is charged anyway. A call that is cut when its client
-// disconnects gets no response, so it counts unless it was charged at its start.
+// unless its response is charged anyway. If the call is cut when its client
+// disconnects, there is no response to charge. A cut call therefore counts unless it
+// was charged at its start.
 func TestAbandonedIsCounted(t *testing.T) {
 	for tool, want := range map[string][2]bool{ // whether the call counts: if it goes on, and if it is cut
 		"cheap":      {true, true},
@@ -151,9 +152,9 @@ func TestAbandonedIsCounted(t *testing.T) {
 	}
 }
 
-// TestFrequentAbandonersAreRefused checks that a key that has abandoned too many
-// calls is refused paid calls for a stated time, and that nothing is reserved. Free
-// calls go on.
+// TestFrequentAbandonersAreRefused checks a key that has abandoned too many calls.
+// The key's paid calls are refused for a stated time, and nothing is reserved for
+// them. Its free calls go on.
 func TestFrequentAbandonersAreRefused(t *testing.T) {
 	b := newBench(t)
 	b.left.wait = 1500 * time.Millisecond

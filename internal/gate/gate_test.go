@@ -68,7 +68,7 @@ type bench struct {
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
 // ticking returns a clock that starts at the time now and advances by a microsecond
-// per reading, so that each step of a call is later than the one before.
+// per reading. So each step of a call is later than the step before.
 func ticking() func() time.Time {
 	var reads atomic.Int64
 	return func() time.Time { return now.Add(time.Duration(reads.Add(1)) * time.Microsecond) }

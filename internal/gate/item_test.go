@@ -35,9 +35,9 @@ func request(method, params string) string {
 	return `{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":` + params + `}`
 }
 
-// TestAdmitItems checks that prompts, resources and methods that a rule names are
-// paid like tools, under a name that includes their kind. Without a rule they are
-// free if the protocol has the method, and unknown otherwise.
+// TestAdmitItems checks prompts, resources and methods. If a rule names such an
+// item, the item is paid like a tool, under a name that includes its kind. Without a
+// rule, the item is free if the protocol has the method, and unknown otherwise.
 func TestAdmitItems(t *testing.T) {
 	b := newShop(t)
 	secret := b.key(t, nil)

@@ -51,11 +51,12 @@ func (g *Gate) Count(caller *Caller) (Quota, *Refusal) {
 	return counted(g.deps.Limiter.Take(caller.Lineage, buckets))
 }
 
-// CountUpkeep counts a request that turned out to be upkeep (see mcp.IsUpkeep)
-// separately, so that a client without calls left can still connect, list the tools,
-// and learn why its calls are refused. The parameter taken says whether Count has
-// counted the request. The returned quota is the quota of the other requests, or the
-// quota of upkeep if the upkeep rate is exceeded.
+// CountUpkeep counts a request that turned out to be upkeep (see mcp.IsUpkeep).
+// Upkeep is counted separately from other requests. So a client without calls left
+// can still connect, list the tools, and learn why its calls are refused. The
+// parameter taken says whether Count has counted the request. The returned quota is
+// the quota of the other requests, or the quota of upkeep if the upkeep rate is
+// exceeded.
 func (g *Gate) CountUpkeep(caller *Caller, taken bool) (Quota, *Refusal) {
 	buckets, refusal := g.buckets(caller)
 	if refusal != nil || buckets[0].Rate.IsZero() && buckets[1].Rate.IsZero() {

@@ -120,9 +120,9 @@ func codeOf(r *Refusal) Code {
 	return r.Code
 }
 
-// TestLeftOutNamesAreLogged checks that each tool that is left out of the server's
-// list because of its name is logged a single time, with the reason. The rest of the
-// list is unaffected.
+// TestLeftOutNamesAreLogged checks tools that are left out of the server's list
+// because of their names. Each of these tools is logged a single time, with the
+// reason. The rest of the list is unaffected.
 func TestLeftOutNamesAreLogged(t *testing.T) {
 	b := newMarket(t, pricing.Default{Allow: true}, pricing.Rule{Pattern: "delete", Amount: 1_000})
 	var log bytes.Buffer

@@ -203,9 +203,9 @@ func TestListsByScope(t *testing.T) {
 	}
 }
 
-// TestResourceNotificationsByScope checks that changes of a resource go only to
-// keys that may read it, because other keys of the account can listen in the same
-// session.
+// TestResourceNotificationsByScope checks the notifications of a changed resource.
+// Several keys of an account can listen in the same session. The notifications go
+// only to those keys that may read the resource.
 func TestResourceNotificationsByScope(t *testing.T) {
 	b := newLibrary(t, "base")
 	for uri, want := range map[string]string{

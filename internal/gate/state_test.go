@@ -38,8 +38,8 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// TestStates checks that every state has a name of its own, and that exactly the
-// states with a charge that was not refunded count as charged.
+// TestStates checks that every state has a name of its own. A state counts as
+// charged exactly if it has a charge that was not refunded.
 func TestStates(t *testing.T) {
 	charged := map[callState]bool{stateCaptured: true, stateStarted: true, stateStanding: true, stateReplayed: true}
 	names := make(map[string]bool)

@@ -10,11 +10,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Task is one request about a task of the caller's account: for its status, for its
-// result, or to cancel it. A response that carries the result is paid for before it
-// is forwarded, under the charge id of the call that became the task. The result is
-// paid for a single time, no matter how often the client asks for it. The methods of
-// a Task may be called from one goroutine at a time.
+// Task is one request about a task of the caller's account. The request asks for the
+// task's status or result, or cancels the task. A response that carries the result
+// is paid for before it is forwarded, under the charge id of the call that became
+// the task. The result is paid for a single time, no matter how often the client
+// asks for it. The methods of a Task may be called from one goroutine at a time.
 type Task struct {
 	gate   *Gate
 	id     string

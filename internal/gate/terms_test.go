@@ -181,9 +181,9 @@ func TestReplayRefused(t *testing.T) {
 	b.settled(t, secret, message, mcp.OutcomeResult, nil) // another server
 }
 
-// TestNoChargeFreesTheKey checks that a call frees its idempotency key if it was
-// not charged, or if its charge was refunded because the response was too long to
-// store.
+// TestNoChargeFreesTheKey checks two cases in which a call frees its idempotency
+// key. In the first, the call was not charged. In the second, the response was too
+// long to store, so the charge was refunded.
 func TestNoChargeFreesTheKey(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
@@ -278,8 +278,8 @@ func TestFeeIsInTheOrder(t *testing.T) {
 	}
 }
 
-// TestTerms checks that a call's terms combine the limits of its key, the limits of
-// its server and its idempotency key.
+// TestTerms checks the terms of a call. They combine the limits of the caller's key,
+// the limits of the server and the idempotency key of the call.
 func TestTerms(t *testing.T) {
 	b := newBench(t)
 	b.policy.Caps, b.policy.FreeCalls = ledger.Caps{Day: 5}, 9

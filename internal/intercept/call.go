@@ -170,9 +170,9 @@ func (i *Interceptor) cutOff() {
 	}
 }
 
-// refundPart refunds a response that was sent in part. There are two exceptions: a
-// client that broke the response off may have read all it wanted, and a client that
-// resumed the stream may have received the whole response earlier.
+// refundPart refunds a response that was sent in part. Two kinds of client get no
+// refund. A client that broke the response off may have read all it wanted. A client
+// that resumed the stream may have received the whole response earlier.
 func (i *Interceptor) refundPart(broken bool) {
 	i.broken = broken
 	if !i.gone() && !i.o.Resumed {

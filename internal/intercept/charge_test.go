@@ -104,9 +104,9 @@ func TestChargeOn(t *testing.T) {
 }
 
 // TestChargeOnLongAnswers checks that a long response is captured before it streams
-// if its outcome may be charged, and refunded if its actual outcome is not charged.
-// If the client left before the response could stream, the call is settled by the
-// actual outcome.
+// if its outcome may be charged. If the actual outcome is not charged, the charge
+// is refunded. If the client left before the response could stream, the call is
+// settled by the actual outcome.
 func TestChargeOnLongAnswers(t *testing.T) {
 	ends := []struct {
 		tail    string
@@ -161,8 +161,9 @@ func TestChargeOnLongAnswers(t *testing.T) {
 	}
 }
 
-// TestChargeOnWithoutAnswer checks that an upstream error, or a stream that ends
-// without a response, is charged only if the call was charged when it started.
+// TestChargeOnWithoutAnswer checks calls without a response. The upstream returns an
+// error, or the stream ends without a response. Such a call is charged only if it
+// was charged when it started.
 func TestChargeOnWithoutAnswer(t *testing.T) {
 	for _, rule := range rules {
 		for name, play := range map[string]func(*rig){

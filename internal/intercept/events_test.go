@@ -138,8 +138,8 @@ func TestStreamEndsWithoutAnswer(t *testing.T) {
 	}
 }
 
-// TestAnswerWithoutBlankLine checks that a response without its blank line is charged
-// if it ends the stream, because clients accept it there.
+// TestAnswerWithoutBlankLine checks a response without its blank line at the end of
+// the stream. Clients accept such a response there, so it is charged.
 func TestAnswerWithoutBlankLine(t *testing.T) {
 	for _, cut := range []int{1, 2} {
 		whole := event(result)
@@ -240,8 +240,8 @@ func TestLongNotificationThenAnswer(t *testing.T) {
 	}
 }
 
-// TestDetachedCallGoesOn checks that the upstream of a detached call is read to its
-// end without an error after the client has left, and that the call is free.
+// TestDetachedCallGoesOn checks a detached call after its client has left. The
+// upstream is read to its end without an error, and the call is free.
 func TestDetachedCallGoesOn(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Detached = true })
 	r.Header().Set("Content-Type", "text/event-stream")
@@ -353,8 +353,8 @@ func TestEventsThatAreNoResponse(t *testing.T) {
 }
 
 // TestLongEventThatWasAMessage checks a long event that seems to have a type other
-// than message. If it turns out to be a message, it is refused and not left out,
-// because it may have been the response.
+// than message, but turns out to be a message. The event may have been the response.
+// It is therefore refused and not left out.
 func TestLongEventThatWasAMessage(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Hold = 1000 })
 	text := "event: log\ndata: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"a\":\"" + long(3000) + "\"}}\nevent: message\n\n"

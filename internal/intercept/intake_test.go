@@ -52,7 +52,8 @@ func zip(t *testing.T, pieces ...string) (encoded []string) {
 }
 
 // TestEncodedAnswer checks that an encoded response is decoded before it is judged,
-// charged and delivered, and that its head has no trace of the coding.
+// charged and delivered. The head of the delivered response has no trace of the
+// coding.
 func TestEncodedAnswer(t *testing.T) {
 	r := newRig(t, nil)
 	body := zip(t, result)[0]
@@ -69,8 +70,8 @@ func TestEncodedAnswer(t *testing.T) {
 	}
 }
 
-// TestEncodedEventsPassAtOnce checks that the events of an encoded stream pass one by
-// one as the server flushes them, and that the response is charged before it is sent.
+// TestEncodedEventsPassAtOnce checks that each event of an encoded stream passes as
+// soon as the server has flushed it. The response is charged before it is sent.
 func TestEncodedEventsPassAtOnce(t *testing.T) {
 	r := newRig(t, nil)
 	pieces := zip(t, event(progress), event(result))
@@ -89,8 +90,9 @@ func TestEncodedEventsPassAtOnce(t *testing.T) {
 	}
 }
 
-// TestBrokenCoding checks that End returns an error for a body that cannot be
-// decoded, and that the call is not charged.
+// TestBrokenCoding checks bodies that cannot be decoded. End returns an error for a
+// broken body. A body with an unknown coding is refused without an error from End.
+// Neither call is charged.
 func TestBrokenCoding(t *testing.T) {
 	whole := zip(t, result)[0]
 	for name, body := range map[string]string{"cut": whole[:len(whole)-3], "no gzip": result, "trailing": whole + "x"} {

@@ -326,8 +326,7 @@ func TestNoWayAround(t *testing.T) {
 }
 
 // TestWriteFailsAfterCapture checks that a failed write to the client ends the
-// response and that the charge stands, because some bytes may have reached the
-// client.
+// response. The charge stands, because some bytes may have reached the client.
 func TestWriteFailsAfterCapture(t *testing.T) {
 	r := newRig(t, nil)
 	r.wire.fail = context.DeadlineExceeded

@@ -156,9 +156,9 @@ func TestAnswerWithoutReceipt(t *testing.T) {
 	}
 }
 
-// TestReadAnswerIsAtHand checks that a call with a price that depends on the response
-// gets the whole message, in JSON and in events, even if the response is neither
-// stored nor bound. For other calls no message is extracted from an event.
+// TestReadAnswerIsAtHand checks a call with a price that depends on the response.
+// The call gets the whole message, in JSON and in events, even if the response is
+// neither stored nor bound. For other calls no message is extracted from an event.
 func TestReadAnswerIsAtHand(t *testing.T) {
 	for _, kind := range []string{typeJSON, typeEvents} {
 		for _, reads := range []bool{true, false} {

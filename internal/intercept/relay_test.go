@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestRelay checks that statuses and error texts pass through a Relay, and that a
-// body with a result never does, wherever the body is split.
+// TestRelay checks that statuses and error texts pass through a Relay. A body with a
+// result never passes, wherever the body is split.
 func TestRelay(t *testing.T) {
 	refused := `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}`
 	for name, c := range map[string]struct {
@@ -159,9 +159,9 @@ func TestListenerBounds(t *testing.T) {
 	}
 }
 
-// TestListenerLeavesLongEventsOut checks that an event that is too long to hold and
-// has a type other than message is left out of a stream opened by GET. The stream
-// continues, and no memory stays in use.
+// TestListenerLeavesLongEventsOut checks a stream opened by GET. An event is left
+// out of the stream if it is too long to hold and has a type other than message. The
+// stream continues, and no memory stays in use.
 func TestListenerLeavesLongEventsOut(t *testing.T) {
 	w, budget, leftOut := newWire(), NewBudget(1<<30), 0
 	l := NewListener(w, nil, nil, budget, plain{}.Event, ours, func(string) { leftOut++ })

@@ -36,9 +36,9 @@ func TestJudgeBody(t *testing.T) {
 	}
 }
 
-// TestJudgeOutcome checks that a paid call never passes a result that cannot be
-// priced, and that a client that has left is charged only if the call charges
-// abandoned responses.
+// TestJudgeOutcome checks the action for each outcome. A paid call never passes a
+// result that cannot be priced. A client that has left is charged only if the call
+// charges abandoned responses.
 func TestJudgeOutcome(t *testing.T) {
 	for _, outcome := range outcomes {
 		for n := range 1 << 4 {
@@ -59,8 +59,8 @@ func TestJudgeOutcome(t *testing.T) {
 	}
 }
 
-// TestJudgeEvent checks that an event that may be the response waits for its
-// settlement, and that no second response passes.
+// TestJudgeEvent checks that an event waits for its settlement if it may be the
+// response. No second response passes.
 func TestJudgeEvent(t *testing.T) {
 	for _, class := range classes {
 		for _, fate := range []mcp.Fate{mcp.FateWithheld, mcp.FateLeftOut, mcp.FatePasses} {
@@ -124,9 +124,9 @@ func TestJudgeLong(t *testing.T) {
 	}
 }
 
-// TestJudgeLongEvent checks that at the end of a long event the charge stands only
-// for a response with a charged outcome, and that the last byte is sent only if the
-// client may read the whole event.
+// TestJudgeLongEvent checks the decision at the end of a long event. The charge
+// stands only for a response with a charged outcome. The last byte is sent only if
+// the client may read the whole event.
 func TestJudgeLongEvent(t *testing.T) {
 	for _, s := range []state{streamEvent, passEvent, readEvent} {
 		for _, class := range classes {

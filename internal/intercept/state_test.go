@@ -39,7 +39,7 @@ func TestStateTransitions(t *testing.T) {
 }
 
 // TestStateStreamsOnlyAfterCapture checks that a response streams only after the
-// input that follows a capture, and that the end of a response is final in every
+// input longPaid, which follows a capture. The end of a response is final in every
 // state.
 func TestStateStreamsOnlyAfterCapture(t *testing.T) {
 	for s := range stateCount {

@@ -128,10 +128,10 @@ func TestTaskNotificationsAreFiltered(t *testing.T) {
 	}
 }
 
-// TestLongTaskNotification checks that a notification about a task does not pass if
-// it is too long to read, whatever its first member is, because it may carry a result
-// that another call pays for. On the stream of a free call, an event too long to be
-// recognised does not pass either.
+// TestLongTaskNotification checks a task notification that is too long to read. The
+// notification may carry a result that another call pays for. It therefore does not
+// pass, whatever its first member is. On the stream of a free call, an event too
+// long to be recognised does not pass either.
 func TestLongTaskNotification(t *testing.T) {
 	bulk := long(4000)
 	for name, note := range map[string]string{

@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestItemsHaveNamesOfTheirOwn checks that no two items have the same String, and that
-// Parse returns the item for that text, even for a tool with a confusing name.
+// TestItemsHaveNamesOfTheirOwn checks that no two items have the same String. Parse
+// returns the item for that text, even for a tool with a confusing name.
 func TestItemsHaveNamesOfTheirOwn(t *testing.T) {
 	words := []string{
 		"a", "日本", "a b", "ns:tool", "prompt:x", "tool:x", "tool:prompt:x", "method:m", "resource:docs://a", "Prompt:x", "prompts:x", "docs://a", "mail:", ":", "x:y:z", "tool:", "prompt:", "\x00",
@@ -90,9 +90,9 @@ func TestFold(t *testing.T) {
 	})
 }
 
-// TestConfusable checks that a name is confusable if a lax lookup could take it for a
-// name with another rule, no matter if that rule has a name or a pattern. A name is not
-// confusable if all its spellings find the same rule.
+// TestConfusable checks that a name is confusable if a lax lookup could take it for
+// a name with another rule. The other rule may have a name or a pattern. A name is
+// not confusable if all its spellings find the same rule.
 func TestConfusable(t *testing.T) {
 	table := func(patterns ...string) *Table[int] {
 		var table Table[int]

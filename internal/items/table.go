@@ -90,8 +90,8 @@ func (g *glob[T]) compile(item Item) (many bool, fixed string, err error) {
 	return true, literals(pieces), nil
 }
 
-// shadow returns the pattern of an earlier rule that matches all items that the new rule
-// matches, or "" if it finds no such rule.
+// shadow looks for an earlier rule that matches all items of the new rule. It
+// returns the pattern of that rule, or "" if it finds no such rule.
 func (s *shelf[T]) shadow(new *glob[T], kind Kind) string {
 	inner := new.steps(kind)
 	for i := range s.globs {
@@ -111,10 +111,11 @@ func (s *shelf[T]) hasGlob(pattern string) bool {
 	return false
 }
 
-// Confusable reports whether a server with a lax lookup could confuse the name of a tool
-// or prompt with a name for which another rule applies, and returns the pattern of that
-// rule. That is so if no rule has exactly the item's name, and some name with the same
-// folded form (see Fold) finds another rule than the item's name does.
+// Confusable reports whether a server with a lax lookup could confuse the name of a
+// tool or prompt with another name, for which another rule applies. It returns the
+// pattern of the other rule. A name is confusable if no rule has exactly this name,
+// and some name with the same folded form (see Fold) finds another rule than this
+// name does.
 func (t *Table[T]) Confusable(item Item) (pattern string, confusable bool) {
 	s := &t.shelves[item.Kind]
 	if item.Kind != Tool && item.Kind != Prompt || !s.folding && isFolded(item.Name) {

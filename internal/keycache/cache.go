@@ -4,11 +4,11 @@
 // Deleting a cache entry does not suffice to revoke a key. A load that read the key
 // just before the revocation may write its entry just after the deletion, and the
 // cache underneath (ristretto) writes asynchronously and so even later. Therefore
-// every digest has a generation, a counter that revocation increments. Every entry
-// carries the generation that was read before its load asked the origin, and is used
-// only while its generation is still that of the digest. So an entry that is used
-// comes from a load that began after the last revocation, no matter when the entry
-// was written.
+// every digest has a generation, a counter that revocation increments. A load reads
+// the generation before it asks the origin, and its entry carries that generation.
+// The entry is used only while the digest still has the same generation. So an entry
+// that is used comes from a load that began after the last revocation, no matter
+// when the entry was written.
 //
 // The generations are a table of fixed size. Digests with certain bits in common share
 // a counter, so a revocation makes a few other keys load again, which is harmless.
@@ -136,7 +136,7 @@ func New(origin Origin, o Options) (*Cache, error) {
 // If only the origin can answer, Lookup first calls beforeLoad, unless beforeLoad is
 // nil. If beforeLoad returns an error, Lookup returns that error and does not ask
 // the origin. The parameter stale of beforeLoad says that the key is in memory but
-// no longer trusted, so that the origin had such a key not long ago.
+// no longer trusted. In that case the origin had such a key not long ago.
 //
 // A lookup that began before a revocation may still return the old key.
 func (c *Cache) Lookup(ctx context.Context, digest keys.Digest, beforeLoad func(stale bool) error) (*keys.Key, Source, error) {

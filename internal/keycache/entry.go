@@ -22,8 +22,8 @@ type entry struct {
 
 // newEntry copies the key into an entry, with at most two further allocations for
 // all its strings. The copy takes half the memory of a key that was read from a
-// database field by field, and if the origin later changes its own key, the copy
-// stays the same.
+// database field by field. If the origin later changes its own key, the copy stays
+// the same.
 func newEntry(k *keys.Key, s stamp) *entry {
 	e := &entry{stamp: s, key: *k}
 	e.key.Environment = shared(k.Environment)

@@ -34,8 +34,8 @@ type flight struct {
 	err    error
 }
 
-// errUnfinished is the error of a flight until it has a result, so that a load that
-// ends in an unforeseen way never looks like a success.
+// errUnfinished is the error of a flight until the flight has a result. A load that
+// ends in an unforeseen way keeps this error, so it never looks like a success.
 var errUnfinished = errors.New("load key: it did not finish")
 
 func (l *loads) init() {

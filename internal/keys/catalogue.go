@@ -50,10 +50,10 @@ func (e *ScopeError) Error() string {
 func (e *ScopeError) Unwrap() error { return e.Err }
 
 // NewCatalogue returns a catalogue of the scopes. The defaults are the scopes of a
-// personal key that is created without naming any. NewCatalogue returns a
-// *ScopeError if the name of a scope is malformed, declared twice or implied by a
-// kind of key, if a scope includes itself, directly or through others, or if an
-// included scope or a default is not declared. More than MaxScopes scopes are an
+// personal key that is created without naming any. The error is a *ScopeError if the
+// name of a scope is malformed, declared twice or implied by a kind of key. It is
+// also a *ScopeError if a scope includes itself, directly or through others, or if
+// an included scope or a default is not declared. More than MaxScopes scopes are an
 // error, too.
 func NewCatalogue(scopes []Scope, defaults []string) (*Catalogue, error) {
 	if len(scopes) > MaxScopes {

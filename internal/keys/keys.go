@@ -135,9 +135,9 @@ func (l *Limits) Check() error {
 	return nil
 }
 
-// HasScope reports whether the key carries the scope, because its kind implies it or
-// because the key names it. A named scope that some kind implies counts only for
-// keys with NamedRights.
+// HasScope reports whether the key carries the scope. A key carries the scope that
+// its kind implies and the scopes that the key names. A named scope that some kind
+// implies counts only for keys with NamedRights.
 func (k *Key) HasScope(scope string) bool {
 	if impliedByAnyKind(scope) && !k.Kind.Rules().NamedRights {
 		return scope == k.Kind.Implied() // k.Scopes cannot change the kind

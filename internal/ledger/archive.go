@@ -115,8 +115,8 @@ func (b *RunningBalance) Move(e *Entry, amount Amount) error {
 	return nil
 }
 
-// Carried is an archived charge that transactions of a later part refer to, with the
-// refunds and returned fees that were booked before that part.
+// Carried is an archived charge to which transactions of a later part refer. It
+// includes the refunds and returned fees that were booked before that part.
 type Carried struct {
 	Entry
 	Refunded Amount `json:"refunded,omitempty"`

@@ -38,16 +38,16 @@ type decoder struct {
 // canonical or refused. Decode does not change the body. The returned message keeps
 // references into the body, so the caller must not change the body either.
 //
-// The whole body must be JSON by RFC 8259 in valid UTF-8, without a byte order mark,
-// without lone surrogates, at most 64 levels deep, and with nothing after the message.
-// No object may have two keys that are equal after unescaping. The top level, params
-// and params._meta have reserved keys, and no other key there may differ from a
-// reserved one only in case or in invisible characters, because a lax reader could
-// take it for the reserved one. A batch is refused. An id must be a string of at most
-// 128 bytes or a plain integer from -(2^53-1) to 2^53-1. A tools/call must be a
-// request with a name, and its arguments must be absent or an object. A prompts/get
-// must have a name, and a resources/read must have a uri. Decode does not check that
-// the named item exists or that the method may be called: that is left to the caller.
+// The whole body must be JSON by RFC 8259 in valid UTF-8, at most 64 levels deep. It
+// must have no byte order mark, no lone surrogates and nothing after the message. No
+// object may have two keys that are equal after unescaping. The top level, params
+// and params._meta have reserved keys. No other key there may differ from a reserved
+// one only in case or in invisible characters, because a lax reader could take it
+// for the reserved one. A batch is refused. An id must be a string of at most 128
+// bytes or a plain integer from -(2^53-1) to 2^53-1. A tools/call must be a request
+// with a name, and its arguments must be absent or an object. A prompts/get must
+// have a name, and a resources/read must have a uri. Decode does not check that the
+// named item exists or that the method may be called: that is left to the caller.
 //
 // The error is always an *Error. Time and memory are linear in the length of the body.
 // For objects with many keys, the time has an additional logarithmic factor, because

@@ -3,10 +3,10 @@
 //
 // If a gateway reads a message differently from the server behind it, a client can
 // make it charge for one tool while the server runs another. So a request is either
-// canonical or refused: Decode accepts no duplicate keys, no keys that differ from a
-// reserved one only in case or in invisible characters, no batches, no byte order
-// mark and no text after the message. An accepted message has one meaning, and the
-// caller forwards exactly the bytes that Decode has read.
+// canonical or refused. Decode accepts no duplicate keys, and no keys that differ
+// from a reserved one only in case or in invisible characters. It accepts no
+// batches, no byte order mark and no text after the message. An accepted message has
+// one meaning, and the caller forwards exactly the bytes that Decode has read.
 //
 // A server's messages are classified as they pass. A Scanner reads one JSON message
 // in pieces and decides at its end whether it is the response to the pending request.

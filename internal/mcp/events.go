@@ -11,13 +11,14 @@ import (
 // It keeps only the bytes of short field names, so its memory is bounded, however
 // long an event is.
 //
-// By the standard, a line ends at CR, LF or CRLF. Some clients end a line only at LF,
-// and others at every line break that Unicode knows. Such clients see different lines
-// in the same bytes. So an event is ClassMalformed if one of its lines is not data by
-// the standard but could be data to such a client, or to a client that is lax about
-// field names. An event is also ClassMalformed if one of its lines has an impossible
-// field name. Unknown fields are ignored, as the standard requires. Fate decides about
-// malformed events. An EventScanner is not safe for concurrent use.
+// By the standard, a line ends at CR, LF or CRLF. Some clients end a line only at
+// LF, and others at every line break that Unicode knows. Such clients see different
+// lines in the same bytes. Still other clients are lax about field names. An event
+// is therefore ClassMalformed if one of its lines is not data by the standard but
+// could be data to any of these clients. An event is also ClassMalformed if one of
+// its lines has an impossible field name. Unknown fields are ignored, as the
+// standard requires. Fate decides about malformed events. An EventScanner is not
+// safe for concurrent use.
 type EventScanner struct {
 	scanner Scanner
 	pending ID
@@ -285,9 +286,9 @@ func (e *EventScanner) endLine() bool {
 	return false
 }
 
-// Verdict returns the verdict on the event that was just completed. If the current
-// event is unfinished, as it may be at the end of the stream, Verdict judges the event
-// as if it ended here, because some clients deliver an event without its blank line.
+// Verdict returns the verdict on the event that was just completed. The current
+// event may be unfinished at the end of the stream. Some clients deliver such an
+// event without its blank line, so Verdict judges the event as if it ended here.
 // Verdict does not change the scanner.
 func (e *EventScanner) Verdict() Verdict {
 	if e.isAmbiguous() {

@@ -113,10 +113,10 @@ func splitter(sizes []byte) func() int {
 	}
 }
 
-// FuzzScannerSplit checks that splitting the bytes differently changes neither a
-// verdict nor the events of a stream, that the events together are the whole stream,
-// and that a message that Decode accepts as a request or a notification is
-// ClassPassing for a Scanner.
+// FuzzScannerSplit splits the bytes differently. The split changes neither a verdict
+// nor the events of a stream. The events together are the whole stream. If Decode
+// accepts a message as a request or a notification, the message is ClassPassing for
+// a Scanner.
 func FuzzScannerSplit(f *testing.F) {
 	for i, body := range seedBodies() {
 		f.Add([]byte(body), []byte{byte(i), 3})

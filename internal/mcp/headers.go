@@ -21,14 +21,14 @@ const (
 //
 // A message belongs to EraStateless if its _meta has a protocol version. It also
 // belongs to EraStateless if the MCP-Protocol-Version header is 2026-07-28 or later,
-// unless the message is initialize, which begins a session. In EraStateless,
-// MCP-Protocol-Version must equal the version in _meta, Mcp-Method must equal the
-// method, and Mcp-Name must equal the name, URI or task id in params if the method has
-// one. Each of these headers must occur exactly one time. Mcp-Method and Mcp-Name may
-// be encoded as =?base64?...?= (MCP 2026-07-28, Streamable HTTP, "Request Metadata").
-// All other headers are ignored. A notification may lack Mcp-Method: MCP 2026-07-28
-// requires the header only in requests, and the TypeScript SDK 2.3.1 sends it only
-// there.
+// unless the message is initialize, which begins a session. In EraStateless, three
+// headers must agree with the body. MCP-Protocol-Version must equal the version in
+// _meta. Mcp-Method must equal the method. Mcp-Name must equal the name, URI or task
+// id in params if the method has one. Each of these headers must occur exactly one
+// time. Mcp-Method and Mcp-Name may be encoded as =?base64?...?= (MCP 2026-07-28,
+// Streamable HTTP, "Request Metadata"). All other headers are ignored. A
+// notification may lack Mcp-Method: MCP 2026-07-28 requires the header only in
+// requests, and the TypeScript SDK 2.3.1 sends it only there.
 //
 // In EraSession, CheckHeaders checks only that MCP-Protocol-Version occurs at most
 // one time. It ignores Mcp-Method and Mcp-Name, which some clients send in sessions

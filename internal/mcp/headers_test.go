@@ -22,9 +22,9 @@ func header(pairs ...string) http.Header {
 	return h
 }
 
-// TestCheckHeaders checks that a version in the body takes precedence over the header,
-// that the headers of a stateless message must agree with its body, and that other MCP
-// headers are ignored in a session.
+// TestCheckHeaders checks that a version in the body takes precedence over the
+// header. The headers of a stateless message must agree with its body. In a session,
+// other MCP headers are ignored.
 func TestCheckHeaders(t *testing.T) {
 	const v, met, nam = "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"
 	modernCall := call(`"name":"cheap",` + modern)

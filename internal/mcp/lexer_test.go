@@ -29,8 +29,8 @@ func tokens(text string, size int, strict bool) (string, bool) {
 	return out.String(), lex.state == wantNothing
 }
 
-// TestLexerGrammar checks that a strict lexer accepts exactly the texts of RFC 8259,
-// that a lax lexer accepts them too, and that the size of the pieces does not matter.
+// TestLexerGrammar checks that a strict lexer accepts exactly the texts of RFC 8259.
+// A lax lexer accepts them too. The size of the pieces does not matter.
 func TestLexerGrammar(t *testing.T) {
 	tests := []struct {
 		text string
@@ -89,8 +89,9 @@ func TestLexerTakesWhatParsersTake(t *testing.T) {
 	}
 }
 
-// TestLexerDepth checks that arrays and objects may nest 64 levels deep in a client's
-// message and 1024 in a server's, and that every level must end with its own bracket.
+// TestLexerDepth checks that arrays and objects may nest 64 levels deep in a
+// client's message and 1024 in a server's. Every level must end with its own
+// bracket.
 func TestLexerDepth(t *testing.T) {
 	for _, tt := range []struct {
 		open, shut, wrong string

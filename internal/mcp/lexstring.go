@@ -194,8 +194,8 @@ func (l *lexer) pairBroken(c byte) bool {
 	return l.state == inPair && c != '\\' || l.state == inPairU && c != 'u'
 }
 
-// lone ends a high surrogate that has no low surrogate. Some parsers replace it with
-// U+FFFD, and others keep it as it is; the capture gets U+FFFD.
+// lone ends a high surrogate that has no low surrogate. Some parsers replace the
+// high surrogate with U+FFFD, and others keep it. The capture gets U+FFFD.
 func (l *lexer) lone() {
 	escape := l.state == inPairU
 	l.high, l.flawed = 0, true

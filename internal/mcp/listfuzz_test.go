@@ -11,9 +11,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// listPolicy encodes the options of a rewriting in one number, so that the fuzzer can
-// vary them. Bits 0 to 3 select the items that stay, bits 4 to 7 the items that get
-// fields, and bits 12 and 13 the kind of list.
+// listPolicy encodes the options of a rewriting in one number, so that the fuzzer
+// can vary them. Bits 0 to 3 select the items that stay. Bits 4 to 7 select the
+// items that get fields. Bits 12 and 13 select the kind of list.
 type listPolicy uint16
 
 const (
@@ -295,8 +295,8 @@ func dropOwn(meta map[string]string) {
 }
 
 // FuzzRewriteListEvent checks that the data of an event is rewritten as RewriteList
-// rewrites it, that the other lines stay, and that a scanner still reads the result as
-// one event with the same verdict, however the stream is split.
+// rewrites it. The other lines stay. A scanner still reads the result as one event
+// with the same verdict, however the stream is split.
 func FuzzRewriteListEvent(f *testing.F) {
 	for i, message := range listSeeds() {
 		for _, end := range []string{"\n", "\r", "\r\n"} {

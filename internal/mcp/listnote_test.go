@@ -15,7 +15,7 @@ func noted(name string) string {
 }
 
 // TestRewriteListNotes checks that a note is appended to the description of an item,
-// wherever the description stands in the item, and that no other byte changes.
+// wherever the description stands in the item. No other byte changes.
 func TestRewriteListNotes(t *testing.T) {
 	const note = `(0.05 \"USD\" a call)`
 	for name, c := range map[string]struct{ items, want string }{

@@ -31,8 +31,8 @@ func listAnswer(members string) string {
 
 const metaPrice = `"_meta":{"dev.farebox/price":"0.05"}`
 
-// TestRewriteListItems checks that an item is removed together with one comma, that
-// kept items get their fields, and that no other byte changes.
+// TestRewriteListItems checks that an item is removed together with one comma. Kept
+// items get their fields. No other byte changes.
 func TestRewriteListItems(t *testing.T) {
 	tests := []struct{ name, items, want string }{
 		{"none", ``, ``},

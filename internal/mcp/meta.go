@@ -22,12 +22,12 @@ var (
 )
 
 // AddMeta returns a copy of a response with the fields added to result._meta. The
-// message must be a response with a result that a scanner found to be a ClassAnswer. If
-// the result has no _meta, or null as its _meta, AddMeta adds one. From an existing
-// _meta, AddMeta first drops every member that has the name of a field, or a name that
-// begins with "dev.farebox/", because only the gateway may set those. It also drops a
-// byte order mark before the message, which some clients cannot read. All other bytes
-// stay unchanged.
+// message must be a response with a result that a scanner found to be a ClassAnswer.
+// If the result has no _meta, or null as its _meta, AddMeta adds one. If the result
+// has a _meta, AddMeta first drops some of its members: those with the name of a
+// field, and those with a name that begins with "dev.farebox/". Only the gateway may
+// set these members. AddMeta also drops a byte order mark before the message, which
+// some clients cannot read. All other bytes stay unchanged.
 //
 // If clients could read another _meta than the one with the fields, the result gets no
 // fields. That is so if _meta occurs twice or in another case, or if it is neither an

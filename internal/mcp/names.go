@@ -83,10 +83,10 @@ var metaNames = names{
 // so that a longer key cannot match one.
 const skeletonSize = 48
 
-// find returns the number of the reserved name that the key matches, or 0. It returns
-// true if the key equals the name, or matches no name. It returns false if the key
-// differs from the name, but a reader that is lax about case or invisible characters
-// could take it for that name.
+// find returns the number of the reserved name that the key matches, or 0. It
+// returns true if the key equals the name, or matches no name. It returns false if
+// the key differs from the name but could be taken for it by a reader that is lax
+// about case or invisible characters.
 func (ns names) find(key []byte) (int, bool) {
 	for i, name := range ns {
 		if string(key) == name {
@@ -149,11 +149,12 @@ func lower(c byte) byte {
 	return c
 }
 
-// skeleton writes the skeleton of the key src to dst: the key in lower case and without
-// invisible characters. It returns the length of the skeleton, and how many bytes at the
-// end of src belong to an incomplete character. It returns false if the key cannot match
-// a reserved name, because its skeleton is too long or it has a character that does not
-// fold to ASCII. dst then has the skeleton of the text before that character.
+// skeleton writes the skeleton of the key src to dst: the key in lower case and
+// without invisible characters. The result n is the length of the skeleton. The
+// result rest is the number of bytes at the end of src that belong to an incomplete
+// character. The result ok is false if the key cannot match a reserved name. In that
+// case the skeleton is too long, or the key has a character that does not fold to
+// ASCII. dst then has the skeleton of the text before that character.
 func skeleton(dst *[skeletonSize]byte, src []byte) (n, rest int, ok bool) {
 	for i := 0; i < len(src); {
 		c := src[i]

@@ -75,9 +75,8 @@ func TestReadHandlesRefuses(t *testing.T) {
 	}
 }
 
-// TestAddTaskMeta checks that the receipt is added to the result that is embedded in the
-// report of a task, that a forged receipt there is dropped, and that the rest stays
-// unchanged.
+// TestAddTaskMeta checks that the receipt is added to the result in the report of a
+// task. A forged receipt in that result is dropped. The rest stays unchanged.
 func TestAddTaskMeta(t *testing.T) {
 	fields := []Field{{Name: "dev.farebox/receipt", Value: []byte(`"R"`)}}
 	for in, want := range map[string]string{

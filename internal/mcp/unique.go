@@ -63,9 +63,10 @@ func (ks *keySet) add(body []byte, depth int, key span) bool {
 	return twice
 }
 
-// close ends the object at the given depth. If the object has more than fewKeys keys, it
-// looks for a duplicate among them and returns the index of the opening quote of its
-// second occurrence. Otherwise, or if there is no duplicate, it returns false.
+// close ends the object at the given depth. If the object has more than fewKeys
+// keys, close looks for a duplicate among them. It returns the index of the opening
+// quote of the duplicate's second occurrence, and true. If the object has at most
+// fewKeys keys or no duplicate, close returns false.
 func (ks *keySet) close(body []byte, depth int) (int, bool) {
 	own := ks.own(depth)
 	ks.n = int(ks.base[depth])

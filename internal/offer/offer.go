@@ -48,8 +48,9 @@ const (
 	maxPages  = 1000    // pages in one list
 )
 
-// lists are the list methods. Each has the capability that announces it, the member of
-// the result that holds the list, and the member that identifies an item.
+// lists are the list methods. The field capability is the capability that announces
+// the method. The field member is the member of the result that holds the list. The
+// field name is the member that identifies an item.
 var lists = []struct{ method, capability, member, name, kind string }{
 	{"tools/list", "tools", "tools", "name", Tool},
 	{"prompts/list", "prompts", "prompts", "name", Prompt},

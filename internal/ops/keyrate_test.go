@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// TestKeyRate checks that the rate of a key can be set, changed and removed without
-// affecting its caps, and that other changes and rotations keep the rate.
+// TestKeyRate checks that the rate of a key can be set, changed and removed. These
+// changes leave the key's caps alone. Other changes and rotations keep the rate.
 func TestKeyRate(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")

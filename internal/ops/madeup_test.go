@@ -34,9 +34,9 @@ var madeUp = Define(Operation{
 	return greeting{in.Body.Words + ", " + in.Name, by.Subject}, nil
 })
 
-// TestMadeUpOperation checks that one declaration is enough for an operation: the
-// admin endpoint and the API serve it, the OpenAPI document describes it, it has a
-// command, and its right is checked.
+// TestMadeUpOperation checks that one declaration is enough for an operation. The
+// admin endpoint and the API then serve the operation, and the OpenAPI document
+// describes it. The operation also has a command, and its right is checked.
 func TestMadeUpOperation(t *testing.T) {
 	table := append(Store(), madeUp)
 	caller := identity.As{Subject: "somebody", Rights: identity.ManageKeys}

@@ -13,9 +13,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestUnexpectedBodies checks that a body is dropped if the operation takes none, and
-// that the connection can still be reused, because the server's own request keeps its
-// body.
+// TestUnexpectedBodies sends a body to an operation that takes none. The body is
+// dropped. The connection can still be reused, because the server's own request
+// keeps its body.
 func TestUnexpectedBodies(t *testing.T) {
 	var logged bytes.Buffer
 	server := httptest.NewUnstartedServer(mountOf(t))

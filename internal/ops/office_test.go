@@ -381,9 +381,9 @@ func (noServers) CheckServer(context.Context, string, string) (*CheckView, error
 	return nil, &admin.Error{Code: admin.NotFound, Message: "none"}
 }
 
-// TestToken checks that only a client that can read the server's token file is
-// admitted. The file is created when it is first needed, and only its owner can read
-// it.
+// TestToken checks the admission by the server's token file. Only a client that can
+// read the file is admitted. The server creates the file when a request first needs
+// it. Only the file's owner can read it.
 func TestToken(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	m := NewAdminEndpoint(admin.Local{Dir: func() string { return dir }, Name: "test"}, slog.New(slog.DiscardHandler))

@@ -1,11 +1,12 @@
 // Package ops is the table of the operations that an operator can perform. Each
-// operation has a single declaration: its id, method and path, the right that it
-// needs, its input and output, and the function that performs it. A Mount serves
-// operations over HTTP. The admin endpoint and the API are two mounts of the same
-// table. The OpenAPI document and the commands are derived from the table as well.
+// operation has a single declaration. The declaration gives the operation's id,
+// method and path, the right that the caller needs, the input and output, and the
+// function that performs the operation. A Mount serves operations over HTTP. The
+// admin endpoint and the API are two mounts of the same table. The OpenAPI document
+// and the commands are derived from the table as well.
 //
-// To add an operation, declare it in the file for its noun, and add it to the list at
-// the top of that file.
+// To add an operation, declare it in the file for its noun. Then add it to the list
+// at the top of that file.
 package ops
 
 import (

@@ -12,8 +12,9 @@ import (
 
 const allDeclared = "declared: billing.read, billing.write, billing.agent"
 
-// TestScopesAreDeclared checks that no key of any kind can get an undeclared scope,
-// neither on creation nor later, and that the error lists the declared scopes.
+// TestScopesAreDeclared checks that keys of every kind get only declared scopes,
+// both on creation and later. The error for an undeclared scope lists the declared
+// ones.
 func TestScopesAreDeclared(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")

@@ -185,9 +185,9 @@ func TestBackupsOneAtATime(t *testing.T) {
 	}
 }
 
-// TestStreamEndsBadly checks that an operation that fails after it has reported
-// progress gives the reason in its last line, and that a response that breaks off is
-// an error.
+// TestStreamEndsBadly checks two bad ends of a stream. If an operation fails after
+// it has reported progress, the last line gives the reason. A response that breaks
+// off is an error.
 func TestStreamEndsBadly(t *testing.T) {
 	var o *office
 	broken := -1 // number of bytes after which the response breaks off

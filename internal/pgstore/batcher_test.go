@@ -16,8 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
-// TestBadOrderFailsAlone checks that an order that the database cannot store fails
-// alone, and that the rest of its batch is carried out in sequence.
+// TestBadOrderFailsAlone adds to a batch an order that the database cannot store.
+// Only this order fails. The rest of the batch is carried out in sequence.
 func TestBadOrderFailsAlone(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)
@@ -125,8 +125,9 @@ func held(t *testing.T, s *Store, account string) (release func()) {
 	}
 }
 
-// TestOrphanedReservation checks that a reservation is released if its caller leaves
-// while the batch runs, and that a caller that leaves the queue reserves nothing.
+// TestOrphanedReservation checks callers that leave before they have an outcome. If
+// the caller leaves while its batch runs, its reservation is released. If the caller
+// leaves the queue, it reserves nothing.
 func TestOrphanedReservation(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)

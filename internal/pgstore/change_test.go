@@ -10,9 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestStoppedChangeHoldsNoLock checks that a node that stops right after sending a
-// change of a key does not block changes of other keys on other nodes, although all
-// revocations take the same lock.
+// TestStoppedChangeHoldsNoLock stops a node right after it has sent a change of a
+// key. The stopped node does not block changes of other keys on other nodes,
+// although all revocations take the same lock.
 func TestStoppedChangeHoldsNoLock(t *testing.T) {
 	s := fresh(t)
 	other := opened(t, Options{DSN: s.o.DSN})

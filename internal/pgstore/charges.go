@@ -153,9 +153,10 @@ type scan struct {
 	next string // the cursor of the next page, "" at the end
 }
 
-// scan finds how far back a page reads, so that no statement reads all of a long
-// journal for the few rows that pass a filter. It runs before the charges are listed.
-// A charge that commits in between has a higher number, so the page misses no charge.
+// scan finds how far back a page reads. Without this bound, a statement might read
+// all of a long journal for the few rows that pass a filter. scan runs before the
+// charges are listed. A charge that commits in between has a higher number, so the
+// page misses no charge.
 func (s *Store) scan(ctx context.Context, f *ledger.ChargeFilter, q *conditions) (r scan, err error) {
 	var read int64
 	var newest *time.Time

@@ -44,9 +44,8 @@ func disable(t *testing.T, s *Store, k keys.Key) {
 	}
 }
 
-// TestFollow checks that a node is notified of a change of a key at once and reads
-// each change a single time, and that Gap is set when the node may have missed
-// changes.
+// TestFollow checks that a node is notified of a change of a key at once, and reads
+// each change a single time. Follow sets Gap if the node may have missed changes.
 func TestFollow(t *testing.T) {
 	s := fresh(t)
 	k := someKey(t, s, "alice")
@@ -92,8 +91,8 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// TestConfirm checks that Confirm waits for each other node that has a lease and has
-// not read the change, and does not wait for its own node.
+// TestConfirm checks that Confirm waits until each other node has read the change,
+// has left, or has no lease any more. Confirm does not wait for its own node.
 func TestConfirm(t *testing.T) {
 	s := fresh(t)
 	k := someKey(t, s, "alice")

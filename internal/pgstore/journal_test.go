@@ -31,9 +31,9 @@ func listed(t *testing.T, s *Store, size int) (ids []string) {
 	}
 }
 
-// TestJournalMissesNothing checks a listing that is made while three nodes charge. It
-// has every transaction up to the last one that it lists, although transactions do
-// not commit in the order of their numbers.
+// TestJournalMissesNothing lists the journal while three nodes charge. Transactions
+// do not commit in the order of their numbers. Each listing nevertheless has every
+// transaction up to the last one in it.
 func TestJournalMissesNothing(t *testing.T) {
 	long(t)
 	stores, _ := nodes(t, 3)

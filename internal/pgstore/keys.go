@@ -73,11 +73,11 @@ func (s *Store) CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
 	return s.change(ctx, a, func(ctx context.Context, t *changes) error { return t.insertKey(ctx, &k) })
 }
 
-// UpdateKey reads the key, calls the function change to alter it, and writes it with
-// its audit row, in one transaction. If the function fails, nothing is written and
-// UpdateKey returns the error unchanged. The function must not alter ID, Digest,
-// Account, Lineage, Kind, Environment or a DeletedAt that is set. It must be quick,
-// because other changes of the key wait. Other errors: ledger.ErrNotFound.
+// UpdateKey reads the key, lets the function change alter it, and writes the key and
+// its audit row. All of this is one transaction. If the function fails, nothing is
+// written and UpdateKey returns the error unchanged. The function must not alter ID,
+// Digest, Account, Lineage, Kind, Environment or a DeletedAt that is set. It must be
+// quick, because other changes of the key wait. Other errors: ledger.ErrNotFound.
 func (s *Store) UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error) {
 	var changed keys.Key
 	err := s.change(ctx, a, func(ctx context.Context, t *changes) (err error) {

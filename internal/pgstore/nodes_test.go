@@ -152,9 +152,9 @@ func count(t testing.TB, dsn, text string) (n int) {
 	return n
 }
 
-// TestNodesDoNotDeadlock checks that several nodes can send batches that touch the
-// same accounts in different sequences, with refunds, changes of limits and
-// maintenance in between, without a deadlock or an error.
+// TestNodesDoNotDeadlock lets several nodes send batches that touch the same
+// accounts in different sequences. Refunds, changes of limits and maintenance run in
+// between. There must be no deadlock and no error.
 func TestNodesDoNotDeadlock(t *testing.T) {
 	long(t)
 	stores, dsn := nodes(t, 3)
@@ -213,9 +213,9 @@ func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
 	return nil
 }
 
-// TestDeadNodeIsSweptUp checks that the credits that a dead node reserved can be
-// spent on other nodes after the reservations expire, and that several nodes can run
-// maintenance at once.
+// TestDeadNodeIsSweptUp checks credits that a dead node has reserved. After the
+// reservations expire, the credits can be spent on other nodes. Several nodes can
+// run maintenance at once.
 func TestDeadNodeIsSweptUp(t *testing.T) {
 	var ahead atomic.Int64
 	o := Options{DSN: cluster.Database(t, template), Shift: func() time.Duration { return time.Duration(ahead.Load()) }}
@@ -351,9 +351,9 @@ func TestRevocationsAreInOrder(t *testing.T) {
 	}
 }
 
-// TestFrozenNodeHoldsNobodyUp checks that a node that freezes during a change of a
-// key is disconnected, so that other changes wait for seconds at most, and that a
-// node that freezes during a change of an account delays neither changes nor calls.
+// TestFrozenNodeHoldsNobodyUp freezes a node during a change. If the node was
+// changing a key, it is disconnected, and other changes wait for seconds at most. If
+// it was changing an account, it delays neither changes nor calls.
 func TestFrozenNodeHoldsNobodyUp(t *testing.T) {
 	long(t)
 	stores, _ := nodes(t, 2)
@@ -416,8 +416,8 @@ func TestFrozenNodeHoldsNobodyUp(t *testing.T) {
 	clean(t, stores[1])
 }
 
-// TestLimitsChangedOnNodes checks that no change is lost when several nodes change
-// the limits of one account at once, and that each change has an audit row.
+// TestLimitsChangedOnNodes lets several nodes change the limits of one account at
+// once. No change is lost, and each change has an audit row.
 func TestLimitsChangedOnNodes(t *testing.T) {
 	stores, dsn := nodes(t, 3)
 	owner := account(t, stores[0], "owner", 0)

@@ -115,8 +115,8 @@ func (o *operation) capOf(facts []int64, day int64) ledger.Cap {
 	}
 }
 
-// warn calls NearCap for each cap that is nearly spent. The numbers in o.Near are
-// holder, period, amount, spent and day.
+// warn calls NearCap for each cap that is nearly spent. o.out.Near has five numbers
+// per cap: holder, period, amount, spent and day.
 func (s *Store) warn(o *operation) {
 	for near := o.out.Near; len(near) >= 5; near = near[5:] {
 		c := o.capOf(near, near[4])

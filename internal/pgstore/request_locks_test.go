@@ -15,9 +15,9 @@ import (
 // A Store can keep the request locks of an engine.
 var _ engine.RequestLocks = (*Store)(nil)
 
-// TestRequestLock checks that exactly one caller gets the lock when many callers on
-// several nodes lock one id at once, and that no other gets it until it is unlocked
-// or expires.
+// TestRequestLock lets many callers on several nodes lock one id at once. Exactly
+// one caller gets the lock. No other caller gets it until the id is unlocked or the
+// lock expires.
 func TestRequestLock(t *testing.T) {
 	one := fresh(t)
 	nodes := []*Store{one, opened(t, one.o)}

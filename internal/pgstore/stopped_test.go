@@ -47,8 +47,8 @@ func runNode() error {
 	return err
 }
 
-// TestStoppedProcess checks that a process that is stopped at any moment of a charge
-// holds no lock that other nodes wait for.
+// TestStoppedProcess stops a process at arbitrary moments while it charges. The
+// stopped process holds no lock that other nodes wait for.
 func TestStoppedProcess(t *testing.T) {
 	long(t)
 	s := fresh(t)

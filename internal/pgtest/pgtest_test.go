@@ -22,9 +22,9 @@ func exec1(t *testing.T, dsn, query string) (n int) {
 	return n
 }
 
-// TestCluster checks that databases are cloned from a template that is prepared only
-// one time, that committed data survives a kill and a restart, and that connections
-// can be cut.
+// TestCluster clones two databases from one template, and checks that the template
+// is prepared only one time. Cut ends the connections to a database. Committed data
+// survives Kill and Restart.
 func TestCluster(t *testing.T) {
 	c := New(t)
 	prepared := 0

@@ -67,7 +67,7 @@ func TestBalanceIsOnesOwn(t *testing.T) {
 }
 
 // TestBalanceIsLimited checks that the keys of one lineage can ask for their balance
-// at most 60 times a minute, and that other keys are not affected.
+// at most 60 times a minute. Keys of other lineages are not affected.
 func TestBalanceIsLimited(t *testing.T) {
 	s := newSite(t)
 	for range balanceRate.Burst {

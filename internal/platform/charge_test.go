@@ -243,8 +243,9 @@ func TestProviderReserves(t *testing.T) {
 	}
 }
 
-// TestRefusalsAreNoUse checks that a successful request counts as a use of the
-// caller's key and of the charged agent's key, and that a refused request does not.
+// TestRefusalsAreNoUse checks that a successful request counts as a use of two keys:
+// the caller's key and the charged agent's key. A refused request does not count as
+// a use of any key.
 func TestRefusalsAreNoUse(t *testing.T) {
 	s := newSite(t)
 	s.refused(402, wire.InsufficientBalance, "provider", "POST", "/charge", s.request("poor agent"))

@@ -159,8 +159,8 @@ func TestGatewayStaysAtItsServers(t *testing.T) {
 	s.refused(409, wire.Conflict, "mail gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &mine})
 }
 
-// TestGatewayDoesNotSetWhoEarns checks that a gateway cannot choose the account that
-// earns, the account that pays, or the caps of the key.
+// TestGatewayDoesNotSetWhoEarns checks that a gateway can choose neither the account
+// that earns nor the account that pays. It cannot choose the caps of the key either.
 func TestGatewayDoesNotSetWhoEarns(t *testing.T) {
 	s := newSite(t)
 	for _, member := range []string{`"provider":"acct_1"`, `"fee":"0.00"`, `"fee_to":"acct_1"`, `"account":"acct_1"`, `"lineage":"key_1"`, `"test":true`} {
@@ -231,7 +231,7 @@ func TestGatewayRepeats(t *testing.T) {
 }
 
 // TestCaptureBody checks that the longest response that can be stored fits into a
-// capture, and that a larger body is refused.
+// capture. A larger body is refused.
 func TestCaptureBody(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
@@ -302,9 +302,9 @@ func TestFollow(t *testing.T) {
 	s.refused(422, wire.Invalid, "gateway", "POST", "/keys/revocations/follow", wire.Follow{Node: "n", Seen: -1, LeaseMS: 2001})
 }
 
-// TestForgottenNodesUseNoMemory checks that the record of leases keeps no entry
-// for a key as soon as all nodes of the key are forgotten, and that it keeps the
-// other nodes of the key until then.
+// TestForgottenNodesUseNoMemory checks the record of leases. When one node of a key
+// is forgotten, the record keeps the other nodes of the key. As soon as all nodes of
+// the key are forgotten, the record has no entry for the key.
 func TestForgottenNodesUseNoMemory(t *testing.T) {
 	n, now := newNodes(), clock.Now()
 	for _, node := range []string{"n1", "n2"} {

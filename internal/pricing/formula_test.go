@@ -22,8 +22,9 @@ func byExpression(t *testing.T, expression string, most ledger.Amount) *Book {
 	return compile(t, Default{}, Rule{Pattern: "t", CEL: expression, Max: most})
 }
 
-// TestExpressionPrices checks that an expression can read the arguments and the tool's
-// name, that its value is the price in micro-units, and that integers are exact.
+// TestExpressionPrices checks that an expression can read the arguments and the
+// tool's name. The value of the expression is the price in micro-units. Integers are
+// exact.
 func TestExpressionPrices(t *testing.T) {
 	const most = math.MaxInt64
 	for _, c := range []struct {

@@ -9,8 +9,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestQuoteByKind checks that a rule for items of one kind never prices an item of another
-// kind, and that items other than tools are free without a rule.
+// TestQuoteByKind checks that a rule for items of one kind never prices an item of
+// another kind. Items other than tools are free without a rule.
 func TestQuoteByKind(t *testing.T) {
 	b := compile(t, Default{Allow: true, Amount: 9},
 		Rule{Pattern: "report", Amount: 1}, Rule{Pattern: "prompt:report", Amount: 2}, Rule{Pattern: "method:report", Amount: 3},

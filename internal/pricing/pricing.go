@@ -99,11 +99,11 @@ type Book struct {
 }
 
 // Compile checks the rules and compiles them to a book. Among the rules for items of
-// one kind, exact names take precedence over patterns, wherever they stand. Among the
-// patterns, the first match wins. Compile returns an error for an invalid rule: for
-// example, a pattern that is malformed, repeated or can never match, a negative
-// amount, an expression that cannot yield an int or has no maximum, or a ChargeOn that
-// never charges.
+// one kind, exact names take precedence over patterns, wherever they stand. Among
+// the patterns, the first match wins. Compile returns an error for an invalid rule.
+// For example, a pattern is invalid if it is malformed or repeated, or if it can
+// never match. An amount is invalid if it is negative. An expression is invalid if
+// it cannot yield an int or has no maximum. A ChargeOn is invalid if it never charges.
 func Compile(rules []Rule, fallback Default) (*Book, error) {
 	b := &Book{fallback: fallback, conditions: make(map[string]*Condition)}
 	var lang language

@@ -44,9 +44,10 @@ func (p *place) element() *place {
 	return p.elem
 }
 
-// value is the origin of a value in the expression. Either the value is found in the
-// arguments, at one of the places in the field places, or the expression has built
-// it, for example as a list, from values at the places in the field held.
+// value is the origin of a value in the expression. If the value is found in the
+// arguments, the field places has the places where it is found. If the expression
+// has built the value, for example as a list, the field held has the places of the
+// values that it was built from.
 type value struct{ places, held []*place }
 
 func union(a, b []*place) []*place {
@@ -177,8 +178,8 @@ func (r *reads) call(c ast.CallExpr) value {
 }
 
 // index returns the origin of a member or element of the container. The parameter by
-// is the expression that yields the name or index of this member or element, and the
-// parameter key is the origin of that expression's value.
+// is the expression that yields the name or index of this member or element. The
+// parameter key is the origin of the value of that expression.
 func (r *reads) index(container, key value, by ast.Expr) value {
 	key.see()
 	if by.Kind() == ast.LiteralKind {

@@ -17,7 +17,7 @@ import (
 )
 
 // TestBreakerOpensAndCloses checks that calls fail at once and without a request
-// while the platform is down, and that one probe at a time detects its return.
+// while the platform is down. One probe at a time detects the platform's return.
 func TestBreakerOpensAndCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, f, log := faked(t, cut)
@@ -106,9 +106,9 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// TestOwnKeyRefused checks that a refusal of the gateway's own key is logged a
-// single time, and that calls then fail as unavailable, not as refused. Calls work
-// again as soon as the platform accepts the key.
+// TestOwnKeyRefused checks a platform that refuses the gateway's own key. The
+// refusal is logged a single time. Calls then fail as unavailable, not as refused.
+// They work again as soon as the platform accepts the key.
 func TestOwnKeyRefused(t *testing.T) {
 	for _, p := range []*wire.Problem{
 		{Status: 401, Code: wire.TokenInvalid, Title: "Invalid key"},
@@ -168,9 +168,8 @@ func TestCloseEndsEverything(t *testing.T) {
 	})
 }
 
-// TestOptionsRefused checks that New refuses an invalid address, an address that
-// would expose the key, and a malformed key, and that the error never contains the
-// key.
+// TestOptionsRefused checks that New refuses a malformed key, an invalid address,
+// and an address that would expose the key. The error never contains the key.
 func TestOptionsRefused(t *testing.T) {
 	good := Options{URL: "https://platform.example.com", Key: secret}
 	for want, change := range map[string]func(*Options){

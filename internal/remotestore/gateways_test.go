@@ -392,8 +392,9 @@ func TestStartEndsOlderBeliefs(t *testing.T) {
 	}
 }
 
-// faults breaks every n-th request. In turn, it fails a request before it is served,
-// fails it after it was served, or cuts the response short.
+// faults breaks every n-th request, where n is the field every. The faults take
+// turns: the request fails before it is served, the request fails after it was
+// served, or the response is cut short.
 type faults struct {
 	every  int64
 	asked  atomic.Int64

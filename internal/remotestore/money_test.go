@@ -123,9 +123,9 @@ func TestDoubtIsUnavailable(t *testing.T) {
 	}
 }
 
-// TestForgottenReservationIsChargedUnderItsID checks that a reservation that a
-// restart of the platform forgot is charged with the same id and order, unless it
-// was released or belongs to another gateway.
+// TestForgottenReservationIsChargedUnderItsID checks a reservation that the platform
+// has forgotten in a restart. Capture charges it with the same id and order. Capture
+// does not do this if the reservation was released or belongs to another gateway.
 func TestForgottenReservationIsChargedUnderItsID(t *testing.T) {
 	id := newID("chg_")
 	terms := ledger.Terms{Key: ledger.Caps{Day: 5}, Server: ledger.Caps{Day: 7}, FreeCalls: 2, Idempotency: ledger.Idempotency{Key: "k", Fingerprint: [32]byte{1}}}
@@ -304,8 +304,9 @@ func TestCallerLeaves(t *testing.T) {
 	})
 }
 
-// TestOpenReservations checks that reservations count as open until they are settled
-// or expire, that a renewal extends them, and that Reserve fails at the bound.
+// TestOpenReservations checks that a reservation counts as open until it is settled
+// or expires. Renew extends this time. Reserve fails when the number of open
+// reservations has reached the bound.
 func TestOpenReservations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, f, _ := faked(t, gives(reserved))
@@ -349,8 +350,9 @@ func TestOpenReservations(t *testing.T) {
 	})
 }
 
-// TestRequestsMayBeReplayed checks that requests have the header and the body that
-// let net/http retry them on a new connection if an idle one was closed.
+// TestRequestsMayBeReplayed checks that net/http may retry a request on a new
+// connection if an idle connection was closed. For this, the request needs the
+// header X-Idempotency-Key and a body that can be read again.
 func TestRequestsMayBeReplayed(t *testing.T) {
 	var keyed, replayable bool
 	s, _, _ := faked(t, func(q *http.Request, _ []byte) (*http.Response, error) {

@@ -262,8 +262,8 @@ func TestBackupAndClose(t *testing.T) {
 	alone(t, s)
 }
 
-// TestBackupOfStoreThatIsDown checks that a store that cannot write refuses a
-// backup, because the store's file may show transactions that will not last.
+// TestBackupOfStoreThatIsDown checks that a store refuses a backup while it cannot
+// write. At that time the store's file may show transactions that will not last.
 func TestBackupOfStoreThatIsDown(t *testing.T) {
 	s, f := faulty(t)
 	o := pair(t, s, 5)

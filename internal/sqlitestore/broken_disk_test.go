@@ -407,10 +407,10 @@ func TestRefusalsOutlivePowerCuts(t *testing.T) {
 	}
 }
 
-// TestReappearingRowsAreMadeDurable checks promise 1 across a restart after a
-// failed sync. After the restart, the rows of the failed transaction are visible, but
-// not durable. The store makes them durable before it acknowledges them or adds other
-// rows.
+// TestReappearingRowsAreMadeDurable checks promise 1 across a restart after a failed
+// sync. After the restart, the rows of the failed transaction are visible, but not
+// durable. The store makes these rows durable before it acknowledges them or adds
+// other rows.
 func TestReappearingRowsAreMadeDurable(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t, 1)

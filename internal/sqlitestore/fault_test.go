@@ -409,7 +409,7 @@ func TestFailedChange(t *testing.T) {
 }
 
 // TestFullDisk checks that the store charges nothing and returns an error while the
-// disk is full, and that the same connection works again as soon as there is space.
+// disk is full. As soon as there is space, the same connection works again.
 func TestFullDisk(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 1_000_000)

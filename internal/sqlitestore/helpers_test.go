@@ -23,9 +23,9 @@ type fakeClock struct{ ahead atomic.Int64 }
 func (c *fakeClock) now() time.Time          { return clock.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *fakeClock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
-// memoryDir returns a directory in memory, if the system has one. Tests that do not
-// depend on the disk use it, because on a disk they would spend most of their time
-// on syncs.
+// memoryDir returns a directory in memory, if the system has one. It is meant for
+// tests that do not depend on the disk. On a disk, such tests would spend most of
+// their time on syncs.
 func memoryDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "farebox-test-")

@@ -16,8 +16,8 @@ func repeatable(key string) ledger.Terms {
 	return ledger.Terms{Idempotency: ledger.Idempotency{Key: key}}
 }
 
-// keptClean checks that memory has the same idempotency keys as the file, that
-// their number per payer is right, and that the books balance.
+// keptClean checks that memory has the same idempotency keys as the file, and the
+// right number of keys for each payer. It also checks that the books balance.
 func keptClean(t *testing.T, s *Store) {
 	t.Helper()
 	clean(t, s)
@@ -362,8 +362,8 @@ func TestKeyOfADuplicate(t *testing.T) {
 	wantRepeat(t, s, o, "first", []byte("a"), nil)
 }
 
-// TestKeysAreBounded checks that an account with the maximum number of idempotency
-// keys can only call without a key, and that other accounts are not affected.
+// TestKeysAreBounded checks an account with the maximum number of idempotency keys.
+// The account can only call without a key. Other accounts are not affected.
 func TestKeysAreBounded(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)

@@ -63,11 +63,11 @@ func (s *Store) Key(ctx context.Context, id string) (keys.Key, error) {
 	return k, readError(err)
 }
 
-// UpdateKey reads the key, calls the function change to alter it, and writes it with
-// its audit row, all in one transaction. An error from this function aborts the
-// transaction and is returned as it is. ID, Digest, Account, Lineage, Kind and
-// Environment may not change, nor a DeletedAt that is set. The function must be
-// quick, because the store writes nothing else while it runs. Other errors:
+// UpdateKey reads the key, lets the function change alter it, and writes the key and
+// its audit row. All of this is one transaction. An error from the function aborts
+// the transaction and is returned as it is. The function must not alter ID, Digest,
+// Account, Lineage, Kind, Environment or a DeletedAt that is set. It must be quick,
+// because the store writes nothing else while it runs. Other errors:
 // ledger.ErrNotFound.
 func (s *Store) UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error) {
 	var changed keys.Key

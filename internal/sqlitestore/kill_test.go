@@ -209,8 +209,8 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 	t.Logf("%d acknowledged, %d captured without", len(took), unacknowledged)
 }
 
-// TestLockNamesTheOwner checks that a process that cannot open the store gets an
-// error that names the process that has the file.
+// TestLockNamesTheOwner checks that a process cannot open a store while another
+// process has the file. The error names the other process.
 func TestLockNamesTheOwner(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "farebox.db")
 	cmd, lines := startChild(t, "hold", path)

@@ -75,8 +75,8 @@ func TestPathIsNoQuery(t *testing.T) {
 	}
 }
 
-// TestOpenRefuses checks that Open refuses a file that is not an intact store, and
-// that its error names the fault.
+// TestOpenRefuses checks that Open refuses a file that is not an intact store. The
+// error names the fault.
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	dir := memoryDir(t)

@@ -220,9 +220,9 @@ func (w *writer) probe() error {
 }
 
 // postPendingRefunds refunds charges that were released while their capture was in
-// doubt, and turned out to be captured. The id of each refund was chosen in
-// advance, and the charge is read again, so that a refund that became durable
-// despite a failed COMMIT is not made twice.
+// doubt, and turned out to be captured. A refund may be durable despite a failed
+// COMMIT. Such a refund is not made twice, because its id was chosen in advance and
+// is looked up first. The charge is read again, too.
 func (w *writer) postPendingRefunds() {
 	pendingRefunds := w.pendingRefunds
 	w.pendingRefunds = nil

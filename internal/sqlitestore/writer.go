@@ -163,8 +163,8 @@ func (w *writer) run() {
 	}
 }
 
-// serve runs the job. After a capture, it also runs the captures queued behind it
-// and the first change after them.
+// serve runs the job. If the job is a capture, serve also runs the captures that are
+// queued behind it, and the first change after them.
 func (w *writer) serve(j job) {
 	if j.change != nil {
 		w.change(j.change)

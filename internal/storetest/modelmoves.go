@@ -454,8 +454,9 @@ func (m *model) limitTo(r *rapid.T, id string, limit ledger.Amount, caps ledger.
 }
 
 // beforeMidnight is the time before midnight at which long waits stop. No sum of the
-// short waits comes close to beforeMidnight or to the life of a reservation, so that
-// the real time that a test takes never decides the outcome.
+// short waits comes close to beforeMidnight or to the life of a reservation. The
+// real time that a test takes adds little to such a sum, and therefore never decides
+// the outcome.
 const beforeMidnight = 60 * time.Second
 
 // wait moves the clock, sometimes over midnight or the end of a month, and backwards if
@@ -496,8 +497,8 @@ func (m *model) pass(d time.Duration) {
 	}
 }
 
-// forgotten reports whether the store may have forgotten an idempotency key that would
-// be valid again if the clock were set back by that time.
+// forgotten reports whether an idempotency key would be valid again if the clock
+// were set back by the duration back. The store may have forgotten such a key.
 func (m *model) forgotten(back time.Duration) bool {
 	for _, c := range m.paid {
 		if age := m.Now().Sub(c.At); c.idempotencyKey.key != "" && age >= ledger.IdempotencyLife && age <= ledger.IdempotencyLife+back {

@@ -1,7 +1,7 @@
 // Package storetest is the test suite of all stores of keys and money. A store's own
-// test calls Run with a function that opens the store. The suite checks, against a
-// model and under races, that no call is charged twice, that no balance is overdrawn
-// and that the books balance, even after crashes and restarts.
+// test calls Run with a function that opens the store. The suite checks the store
+// against a model and under races. No call is charged twice, no balance is
+// overdrawn, and the books balance. This holds even after crashes and restarts.
 package storetest
 
 import (
@@ -189,8 +189,8 @@ func (t *test) holds(account string, balance, reserved ledger.Amount) {
 	}
 }
 
-// balanced checks that the books balance and that the journal has that number of
-// transactions. A negative number is not checked.
+// balanced checks that the books balance. It also checks the number of transactions
+// in the journal, unless the parameter transactions is negative.
 func (t *test) balanced(transactions int64) {
 	t.Helper()
 	v, err := t.Store.Verify(t.ctx, nil)

@@ -26,8 +26,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 		documented[m[1]] = m[2] + " " + sorted(regexp.MustCompile("[a-z]+").FindAllString(m[3], -1))
 	}
 
-	// A descriptor shows its labels only in its text, and does not show its kind.
-	// The kind follows from the type of the collector.
+	// A descriptor shows its labels only in its text. It does not show its kind,
+	// which follows from the type of the collector.
 	m, all := New(func() int64 { return 0 }), &recording{}
 	if err := m.Register(all); err != nil {
 		t.Fatal(err)

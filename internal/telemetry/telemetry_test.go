@@ -137,8 +137,9 @@ func TestGauges(t *testing.T) {
 	expect(4, 8, 1)
 }
 
-// TestCapsNear checks that caps that are nearly reached are counted by kind of
-// holder and period, and by nothing that a client could choose.
+// TestCapsNear checks the counter of caps that are nearly reached. The labels of the
+// counter are the kind of holder and the period. No label has a value that a client
+// could choose.
 func TestCapsNear(t *testing.T) {
 	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
 	if err := m.Register(r); err != nil {

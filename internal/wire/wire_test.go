@@ -25,8 +25,8 @@ func overTheWire[T any](t *testing.T, v T) (back T) {
 	return back
 }
 
-// fill sets every field of v to a value that is not zero, so that a test fails if a
-// new field is not sent.
+// fill sets every field of v to a value that is not zero. A field that is not sent
+// arrives as zero. So a test fails if a new field is not sent.
 func fill(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:

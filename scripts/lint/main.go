@@ -1,7 +1,8 @@
 // Command lint runs analyzers that go vet and staticcheck lack. Its arguments name
-// the packages to analyze. The analyzers report errors that are compared without
-// errors.Is, marked switches that miss a constant, response bodies that stay open,
-// and calls of log/slog with mixed or odd arguments. "lint types" only checks types.
+// the packages to analyze. The analyzers have four kinds of findings: comparing
+// errors without errors.Is, a marked switch that lacks a constant, a response body
+// that stays open, and a call of log/slog with mixed or odd arguments. "lint types"
+// only checks types.
 package main
 
 import (
@@ -27,8 +28,8 @@ func main() {
 			panic(err)
 		}
 	}
-	// contextcheck is left out: its findings here are contexts that are detached on
-	// purpose, so that a settlement outlives the client that has left.
+	// contextcheck is left out. Its findings here are contexts that are detached on
+	// purpose: a settlement must outlive the client that has left.
 	multichecker.Main(
 		errorlint.NewAnalyzer(errorlint.WithComparison(true), errorlint.WithAsserts(true)),
 		exhaustive.Analyzer,

@@ -43,8 +43,8 @@ func TestBearerLeavesTheRequestAlone(t *testing.T) {
 	}
 }
 
-// TestRefusalIsOfTheKey checks that Refusal returns the message for a refused key,
-// and that it fails if the key is accepted or the request fails for another reason.
+// TestRefusalIsOfTheKey checks that Refusal returns the message for a refused key.
+// Refusal fails if the key is accepted, or if the request fails for another reason.
 func TestRefusalIsOfTheKey(t *testing.T) {
 	for status, want := range map[int]string{http.StatusUnauthorized: "401 Unauthorized: Invalid agent token", http.StatusOK: "", http.StatusServiceUnavailable: ""} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,6 +1,7 @@
-// Package demo has the code that the example programs share. It starts servers,
-// waits until they are ready, and ends them. It manages Farebox as an operator does,
-// with the commands of the real binary, and calls a paid tool as an agent does.
+// Package demo has the code that the example programs share. The package starts
+// servers, waits until the servers are ready, and ends them. It manages Farebox as
+// an operator does, with the commands of the real binary. It calls a paid tool as an
+// agent does.
 //
 // The package works on Unix systems.
 package demo

@@ -54,7 +54,8 @@ func TestCreditsAreToppedUpOnlyWhenLow(t *testing.T) {
 }
 
 // TestCommandErrorsAreShown checks that the error of a failed command includes the
-// command's error output, and that output that is not JSON is an error.
+// command's error output. If the output of a command is not JSON, this is an error,
+// too.
 func TestCommandErrorsAreShown(t *testing.T) {
 	o := Operator{Binary: file(t, "#!/bin/sh\necho no such account >&2\nexit 1\n")}
 	if err := o.EnsureAccount(t.Context(), "demo"); err == nil || !strings.Contains(err.Error(), "farebox account create: exit status 1: no such account") {

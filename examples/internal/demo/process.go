@@ -20,8 +20,8 @@ const (
 	logTail      = 2 << 10          // number of bytes of a log in an error
 )
 
-// Process is a server that Spawn started. It has a process group of its own, so that
-// Ctrl-C in a terminal reaches only this program, which then ends its servers in
+// Process is a server that Spawn started. It has a process group of its own. Ctrl-C
+// in a terminal therefore reaches only this program, which then ends its servers in
 // order.
 type Process struct {
 	name string

@@ -36,8 +36,8 @@ func ending(p *Process) syscall.Signal {
 	return p.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal()
 }
 
-// TestStopAsksFirst checks that Stop does not kill a server that ends on SIGTERM,
-// and that stopping an ended server is not an error.
+// TestStopAsksFirst checks that Stop does not kill a server that ends on SIGTERM.
+// Stopping an ended server is not an error.
 func TestStopAsksFirst(t *testing.T) {
 	p := shell(t, `trap 'exit 0' TERM; echo $GREETING; while :; do :; done`)
 	if err := p.Stop(); err != nil {
@@ -63,8 +63,8 @@ func TestStopInsists(t *testing.T) {
 	}
 }
 
-// TestEarlyEndIsExplained checks that Await fails immediately if the server ends,
-// with an error that has the server's exit status and the end of its log.
+// TestEarlyEndIsExplained checks that Await fails immediately if the server ends.
+// The error has the server's exit status and the end of its log.
 func TestEarlyEndIsExplained(t *testing.T) {
 	p, err := Spawn("the script", filepath.Join(t.TempDir(), "log"), nil, "/bin/sh", "-c", "echo no luck; exit 7")
 	if err != nil {
