@@ -16,9 +16,9 @@ import (
 const socketAdvice = "write as a global option: admin unix//run/farebox/admin.sock|0600, in a directory that is there and is yours alone, or: admin off"
 
 // warnOfAdmin logs a warning if users other than the one that runs the server can
-// reach the admin endpoint of the config. They could load a config that reads the
-// store, its keys and the admin token. It also logs a warning if the directory of
-// the endpoint's socket does not exist.
+// reach the admin endpoint of the config. Such users could load a config that reads
+// the store, its keys and the admin token. It also logs a warning if the directory
+// for the endpoint's socket does not exist.
 func (a *App) warnOfAdmin(ctx caddy.Context) {
 	listen, on := adminListen(ctx)
 	if !on {

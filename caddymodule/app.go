@@ -63,9 +63,9 @@ type App struct {
 	PersonalExpiry caddy.Duration `json:"personal_expiry,omitempty"`
 
 	// The file of the key that signs receipts. It is created if it does not exist.
-	// Its public keys are kept beside it. Processes that share a store share the
-	// file. Default: beside a store that is a file, else `farebox/receipt-key` in
-	// Caddy's data directory.
+	// The public keys are kept in a second file beside it. Processes that share a
+	// store share both files. Default: beside a store that is a file, else
+	// `farebox/receipt-key` in Caddy's data directory.
 	ReceiptKeyFile string `json:"receipt_key_file,omitempty"`
 
 	// The file of the keys that seal the ids of sessions and streams. It is created
@@ -327,8 +327,9 @@ func (a *App) bind(ctx context.Context, rt *engine.Runtime) error {
 	return a.bindPlatforms(ctx, rt)
 }
 
-// rules sets the access rules of all handlers, and returns those of each server, as
-// texts to compare. The rules do not contain prices, because each call looks up its
+// rules sets the access rules of all handlers. It returns the rules of each server
+// as a text. Open streams compare the texts, to find out whether a new config has
+// changed the rules. The texts do not contain prices, because each call looks up its
 // price.
 func (a *App) rules() map[string]string {
 	rules := make(map[string]string, len(a.handlers))
@@ -385,7 +386,7 @@ func (a *App) open() (caddy.Destructor, error) {
 }
 
 // nearCap returns the function that a store calls when 80 % of a spending cap are
-// spent. It logs a warning and counts it.
+// spent. The function logs a warning, and counts the event in the metrics.
 func nearCap(logger *slog.Logger) func(ledger.Cap) {
 	return func(c ledger.Cap) {
 		metrics.NearCap(c)
@@ -401,9 +402,9 @@ func (a *App) Stop() error { return nil }
 // Caddy logs its subscribers as JSON and the app's config may contain a secret.
 type shutdownHook struct{ a *App }
 
-// Handle ends open streams when the process stops. Stop would be too late for this,
-// because Caddy may stop the HTTP app before this one, and then waits for the open
-// streams. The event comes before both are stopped.
+// Handle ends open streams when the process stops. App.Stop would be too late for
+// this: Caddy may stop the HTTP app first, and then waits for the open streams. The
+// event comes before any app is stopped.
 func (e shutdownHook) Handle(context.Context, caddy.Event) error {
 	a := e.a
 	a.mu.Lock()

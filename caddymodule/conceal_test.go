@@ -52,8 +52,8 @@ func TestKeysStayOutOfLogs(t *testing.T) {
 }
 
 // TestSites checks that a config is refused if no call reaches a farebox handler, or
-// if nothing behind the handler answers, in any order in which Caddy provisions its
-// servers.
+// if nothing behind the handler answers. The order in which Caddy provisions its
+// servers must not matter.
 func TestSites(t *testing.T) {
 	const (
 		paid  = `{"handler":"farebox","server":"weather","provider":"acme"}`

@@ -14,9 +14,10 @@ import (
 func init() { caddy.RegisterModule(Connections{}) }
 
 // Connections limits how many connections of a listener may be open without having
-// brought a request with a valid key. All of them together may use three quarters of
-// the limit `connections`, and those from one address a half. If a new connection
-// exceeds that, the oldest connection without a key is closed.
+// brought a request with a valid key. All such connections together may use three
+// quarters of the limit `connections`, and those from one address may use half of
+// that limit. If a new connection exceeds one of these two bounds, the oldest
+// connection without a key is closed.
 //
 // The wrapper belongs first among the `listener_wrappers` of a server, but after
 // `proxy_protocol`, which finds the address of the client.

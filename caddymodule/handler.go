@@ -74,15 +74,16 @@ type Handler struct {
 	// only if the key was created with that scope.
 	Require []string `json:"require,omitempty"`
 
-	// The request rate of all keys of one lineage together: `60/1m burst 100`.
-	// Upkeep (the handshake, lists, notifications) is counted separately. Default:
-	// no limit.
+	// The request rate that all keys of one lineage share, such as `60/1m burst
+	// 100`. Upkeep (the handshake, lists, notifications) is counted separately.
+	// Default: no limit.
 	RateLimit string `json:"rate_limit,omitempty"`
 
 	// The form of refusals for a missing token, a missing scope or lack of money,
-	// and for too many requests. With `mcp`, MCP clients go on and their models can
-	// read the reason. With `http`, the refusal is a status (401, 402, 403, 429) and
-	// a JSON-RPC error. Default: `mcp`.
+	// and for too many requests. With `mcp`, most refusals of tool calls are tool
+	// results with `isError`: MCP clients go on, and their models can read the
+	// reason. With `http`, such a refusal is a status (401, 402, 403, 429) and a
+	// JSON-RPC error. Default: `mcp`.
 	ErrorStyle string `json:"error_style,omitempty"`
 
 	// The contact that refusals name: a text of at most 200 bytes on one line, such
@@ -102,8 +103,8 @@ type Handler struct {
 	// and in a UTC month.
 	Caps *Caps `json:"caps,omitempty"`
 
-	// How many priced calls of one account are free each day (UTC): `100/day`.
-	// Default: none.
+	// How many priced calls of one account are free each day (UTC), such as
+	// `100/day`. Default: none.
 	FreeQuota string `json:"free_quota,omitempty"`
 
 	// The share of each charge that the operator keeps. Default: none.
@@ -175,7 +176,8 @@ type Caps struct {
 
 // Fee is a share of each charge.
 type Fee struct {
-	// The share, with at most four decimal places: `2.5%`. It is rounded down.
+	// The share, such as `2.5%`, with at most four decimal places. The resulting
+	// amount is rounded down.
 	Share string `json:"share"`
 
 	// The name of the account that receives the share. It is created if it does not
@@ -365,8 +367,8 @@ func (h *Handler) bind(ctx context.Context, rt *engine.Runtime, app *App) error 
 }
 
 // knowsMethod reports whether a rule of the config names the method of the request
-// m. Metrics may then show the method's name, although the protocol does not have
-// it.
+// m. Metrics may then show the method's name, even if the protocol has no such
+// method.
 func (h *Handler) knowsMethod(m *mcp.Message) bool {
 	_, named := h.book.Offer(items.Item{Kind: items.Method, Name: m.Method})
 	return named && m.Kind == mcp.KindRequest

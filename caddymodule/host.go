@@ -153,7 +153,7 @@ func (*host) RouteGroups(r *http.Request) map[string]struct{} {
 
 // RewritesAfter reports whether a proxy behind the handler changes paths. If so,
 // Farebox does not know the server's own paths, and does not follow redirects,
-// because a redirected POST could come to the same place again.
+// because the proxy could send a redirected POST to the same path again.
 func (c *host) RewritesAfter(r *http.Request) bool {
 	server := accesslog.ServerOf(r)
 	found := false
@@ -255,8 +255,9 @@ func (s *running) UnlockRequestID(session, id string, resumable bool) {
 	s.runtime.UnlockRequestID(session, id, resumable)
 }
 
-// translated wraps an error of package engine and keeps its text. By errors.Is it
-// also matches the field as, the corresponding error of package exchange.
+// translated wraps an error of package engine and keeps its text. errors.Is finds
+// that error, and also the corresponding error of package exchange, which is in the
+// second field.
 type translated struct {
 	error
 	as error

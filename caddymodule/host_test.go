@@ -24,7 +24,7 @@ import (
 )
 
 // A redirect is not followed if a proxy behind the handler rewrites paths, because
-// it could lead to the same place again.
+// the redirected request could reach the same path again.
 func TestRewritingProxyIsNotFollowed(t *testing.T) {
 	h, other := new(Handler), new(Handler)
 	proxy := func(rewrites bool) *reverseproxy.Handler {

@@ -53,8 +53,8 @@ type matrixRequest struct {
 
 func (q *matrixRequest) tool() bool { return q.method == "tools/call" }
 
-// matrixShared are the requests of both eras. The methods of tasks are unknown as
-// long as the server has not handed out a task.
+// matrixShared are the requests of both eras. The server never hands out a task, so
+// tasks/get and tasks/cancel are refused as unknown methods.
 var matrixShared = []matrixRequest{
 	{method: "tools/list"}, {method: "prompts/list"}, {method: "resources/list"}, {method: "resources/templates/list"},
 	{method: "tools/call", params: `"name":"allowed"`, needs: "right"},
@@ -348,8 +348,9 @@ func matrixRow(t *testing.T, client *http.Client, upstream *matrixUpstream, list
 }
 
 // TestEveryAnswerWithoutAKey checks requests without a token, with a malformed
-// token, and with a token that is no key. Each is refused in the same way in both
-// styles. The challenge names an error only if a token was sent (RFC 6750, 3.1).
+// token, and with a token that is no key. Each request is refused in the same way in
+// both styles of errors. The challenge names an error only if a token was sent (RFC
+// 6750, 3.1).
 func TestEveryAnswerWithoutAKey(t *testing.T) {
 	upstream := new(matrixUpstream)
 	server := httptest.NewServer(upstream)

@@ -24,10 +24,11 @@ func init() {
 // serves the OAuth 2.0 protected resource metadata (RFC 9728) of all servers of the
 // config that have `oauth`, at `/.well-known/oauth-protected-resource` and below. It
 // also answers clients that want to register with an authorization server, by a POST
-// to `/register`: they need a key in place of a registration. It leaves that answer
-// to the rest of the site, if that has one, or if a server at the same host has
-// `oauth`. Other requests go on to the next handler. The handler must receive
-// requests for those paths, so it stands outside routes for a server's own path.
+// to `/register`: its answer is that they need a key in place of a registration. It
+// does not give this answer if the rest of the site has an answer of its own, or if
+// a server at the same host has `oauth`: the request then goes to the rest of the
+// site. Other requests go on to the next handler. The handler must receive requests
+// for those paths, so it stands outside routes for a server's own path.
 type Metadata struct {
 	app *App
 }
@@ -125,10 +126,10 @@ func (a *App) needMetadata(pending bool) error {
 }
 
 // metadataPending reports whether the config has a handler for metadata that Caddy
-// may not have provisioned yet. Caddy has no hook that runs after the last handler
-// is provisioned and that "caddy validate" runs, too. The JSON of the HTTP app
-// answers the question instead, because it contains a list of handlers until the
-// whole list has been provisioned.
+// may not have provisioned yet. Caddy has no suitable hook: "caddy validate" runs
+// none after the last handler is provisioned. So metadataPending examines the HTTP
+// app's JSON, which contains a list of handlers until the whole list has been
+// provisioned.
 func metadataPending(ctx caddy.Context) bool {
 	for _, module := range ctx.Modules() {
 		if app, ok := module.(*caddyhttp.App); ok {

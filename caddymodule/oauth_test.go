@@ -172,8 +172,8 @@ func TestMetadataContents(t *testing.T) {
 	}
 }
 
-// Web pages of any origin may read the metadata, or learn that it is missing. No
-// page may write it.
+// Web pages of any origin may read the metadata, or learn that there is no metadata.
+// Methods that write are refused.
 func TestMetadataMethods(t *testing.T) {
 	app := new(App)
 	if err := app.register(withOAuth(t, "weather", "https://a.example/mcp", nil)); err != nil {
@@ -237,8 +237,8 @@ func TestChallengeLeadsToMetadata(t *testing.T) {
 	}
 }
 
-// A request where clients look for metadata gets 404, with or without oauth, and
-// never reaches the server behind.
+// A request for a path at which clients look for metadata gets 404, whether or not
+// the server has oauth, and never reaches the server.
 func TestDiscoveryIsNotFound(t *testing.T) {
 	for path, missing := range map[string]bool{
 		"/.well-known/oauth-protected-resource": true, "/.well-known/oauth-protected-resource/mcp": true,

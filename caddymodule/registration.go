@@ -12,8 +12,8 @@ import (
 )
 
 // serveRegistration lets the rest of the site answer a registration first, because
-// the site may have an authorization server or a page of its own at that path. If
-// nothing answers, serveRegistration refuses the registration.
+// the site may have an authorization server or a page of its own at the requested
+// path. If nothing answers, serveRegistration refuses the registration.
 func (m *Metadata) serveRegistration(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if slices.ContainsFunc(m.app.resources(), func(known *resource.Resource) bool { return known.IsAt(r.Host) }) {
 		return next.ServeHTTP(w, r) // the metadata of a resource at this host names an authorization server to register with

@@ -47,8 +47,8 @@ func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
 }
 
 // A client that wants to register is advised to send a key, unless the site has its
-// own answer. The authorization server, page or error of an operator at that path is
-// never shadowed.
+// own answer. If the operator has an authorization server, a page or an error at
+// that path, the client gets the answer from there.
 func TestRegistrationIsRefusedInPlaceOfNothing(t *testing.T) {
 	const header = "Authorization: Bearer sk_live_..."
 	fails := func(status int) caddyhttp.HandlerFunc {

@@ -57,9 +57,9 @@ func config(t *testing.T, listen, upstream, store, price string) []byte {
 	return text
 }
 
-// TestReloadsLeaveNothing checks promise 11 within one process. Many configs come
-// and go, failing ones among them, and the last one is stopped. After that, no
-// lease, no runtime and no goroutine may be left.
+// TestReloadsLeaveNothing checks promise 11 within one process. Many configs,
+// failing ones among them, are loaded one after another, and the last one is
+// stopped. After that, no lease, no runtime and no goroutine may be left.
 func TestReloadsLeaveNothing(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

@@ -128,7 +128,8 @@ func (s *loggedSite) call(ctx context.Context, tool string) {
 	_, _, _ = s.post(ctx, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`"}}`, http.Header{"Authorization": {"Bearer " + s.secret}})
 }
 
-// line waits for a record with that message for which the function ok returns true.
+// line waits for a record that has the given message and for which the function ok
+// returns true.
 func (s *loggedSite) line(t *testing.T, message string, ok func(map[string]any) bool) map[string]any {
 	t.Helper()
 	for deadline := clock.Now().Add(20 * time.Second); ; {
@@ -256,8 +257,8 @@ func toText(v any) string {
 }
 
 // Notifications outside the protocol reach the server free of charge, unless a rule
-// denies them. A message without an id never reaches the server if its method is
-// that of a request.
+// denies them. A message without an id but with the method of a request never
+// reaches the server.
 func TestNotificationsOfExtensions(t *testing.T) {
 	s := newLoggedSite(t)
 	bearer := http.Header{"Authorization": {"Bearer " + s.secret}}

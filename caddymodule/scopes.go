@@ -32,8 +32,8 @@ type Scope struct {
 	// Its meaning, for people.
 	Description string `json:"description,omitempty"`
 
-	// The scopes that this one includes. A key that has this scope has those, too,
-	// and in turn the ones that they include.
+	// The scopes that this one includes. A key with this scope also has the included
+	// scopes, and all scopes that those include in turn.
 	Includes []string `json:"includes,omitempty"`
 }
 

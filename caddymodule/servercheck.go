@@ -83,8 +83,8 @@ func gone(found *offer.Offer, before *offer.Seen) []ops.GoneView {
 
 // idle returns the reason why the price with the given pattern applies to no item of
 // the offer. It returns "" if the price applies to an item. It also returns "" for a
-// price for resources that may match URIs of an offered template, because that is
-// unknown.
+// price for resources if the server offers a template, because it is unknown whether
+// the price matches URIs of the template.
 func (h *Handler) idle(pattern string, found *offer.Offer) (state string) {
 	price, err := items.Parse(pattern)
 	var alone items.Table[bool]

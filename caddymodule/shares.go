@@ -15,8 +15,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/telemetry"
 )
 
-// Limits bound the resources of a process. They do not change how each resource is
-// divided among keys, accounts and addresses; see package share.
+// Limits bound the resources of a process. Package share divides each resource among
+// keys, accounts and addresses; the limits do not change the proportions.
 type Limits struct {
 	// Bytes of request bodies, each counted from its arrival until its request is
 	// answered, and of responses that are held back. Default: 256 MiB.

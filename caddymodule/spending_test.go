@@ -44,8 +44,8 @@ func TestCompileSpending(t *testing.T) {
 	}
 }
 
-// Two sites of one server must agree on its spending limits, because a caller would
-// choose the more generous site.
+// Two sites of one server must agree on its spending limits, because a caller could
+// otherwise choose the more generous site.
 func TestSitesAgreeOnSpending(t *testing.T) {
 	site := func(change func(*Handler)) *Handler {
 		h := &Handler{Server: "weather", Provider: "acme", Caps: &Caps{Day: "20"}, FreeQuota: "5/day", Fee: &Fee{Share: "2.5%", Account: "operator"}}

@@ -41,8 +41,8 @@ const (
 // gateway judge a different message than the server runs. Each row of
 // testdata/attacks goes through the gateway to each real server, one time for a
 // priced tool and one time for a tool without a price. No server receives a body
-// that is not canonical. The priced tool runs only if the call is charged, and the
-// other tool never runs. The gateway answers every attack and keeps serving.
+// that is not canonical. The priced tool runs only if the call is charged. The tool
+// without a price never runs. The gateway answers every attack and keeps serving.
 func TestAttackBodies(t *testing.T) {
 	t.Parallel()
 	attacks, servers := readAttacks(t), startAttacked(t)

@@ -109,9 +109,9 @@ func (h holder) lacks(x thing) (lacking []string) {
 	return lacking
 }
 
-// holders returns keys of both kinds that may call servers: with each scope alone,
-// with pairs of scopes with and without inheritance, with all scopes, and without
-// any relevant scope.
+// holders returns keys of both kinds that may call servers. A key has one of four
+// sets of scopes: one scope of the catalogue, two of them (with or without
+// inheritance), all of them, or no scope of the catalogue.
 func holders() (all []holder) {
 	sets := [][]string{
 		{"billing.read", "billing.write"}, {"billing.agent", "billing.read"}, {"billing.agent", "billing.write"}, {"billing.agent", "customers.read"},

@@ -108,7 +108,7 @@ func (game *hotGame) play(t *testing.T, r hotRound, secrets []string) (o hotOutc
 
 // TestClusterHotAccount checks promise 3 across nodes. With several keys of one
 // account, 64 callers call at the same time through three gateways. In each round
-// the account has one kind of funds. These are a balance for ten calls, a balance
+// the account has one of four kinds of funds: a balance for ten calls, a balance
 // shared by calls with several prices, a cap for ten calls, or a quota that makes
 // ten calls free. Together the callers spend exactly the available funds, and the
 // server runs exactly the paid calls.

@@ -25,11 +25,11 @@ const (
 	crowdCallers = 3                     // number of callers at each node
 	crowdPace    = 15 * time.Millisecond // the time between two calls of one caller
 	crowdChanges = 100                   // key changes in a round
-	// revokeAim is the target for the 99th percentile of the durations of changes.
-	// Because the test may run on a busy machine, it only requires that the median
-	// stays within revokeSlack times the target. With the race detector the factor
-	// is revokeSlackRace, because the detector slows all three gateways and the test
-	// on the same cores.
+	// revokeAim is the time within which 99 of 100 changes should return. A busy
+	// machine may need more. So the test only requires that the median is at most
+	// revokeSlack times revokeAim, and that the 99th percentile is at most
+	// revokeLease. With the race detector the factor is revokeSlackRace, because the
+	// detector slows all three gateways and the test on the same cores.
 	revokeAim       = 50 * time.Millisecond
 	revokeSlack     = 3
 	revokeSlackRace = 10

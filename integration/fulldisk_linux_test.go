@@ -44,7 +44,8 @@ func init() {
 	os.Exit(3)
 }
 
-// unsignalled returns the same programs, but starts Farebox through the wrapper.
+// unsignalled returns a copy of the variable binaries in which Farebox is a script that
+// starts the real binary through the wrapper.
 func unsignalled(t *testing.T) *harness.Binaries {
 	t.Helper()
 	self, err := os.Executable()

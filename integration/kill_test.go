@@ -158,8 +158,9 @@ func (k *killed) check(t *testing.T, point killPoint, round killRound) {
 	t.Helper()
 	k.gateway.VerifyLedger(t)
 	var charges []harness.Charge
-	// The list is one charge longer than the round can explain. So it ends with a
-	// charge from an earlier round, unless there is a charge too many.
+	// List one charge more than this round can have made. If all listed charges are
+	// new, there is a charge too many. Otherwise the list reaches back to an earlier
+	// round, so it contains all charges of this round.
 	limit := len(round.received) + round.inFlight + 1
 	k.gateway.CLI(t, &charges, "charge", "list", "--account", "agent", "--limit", strconv.Itoa(limit))
 	fresh := map[string]bool{}

@@ -210,8 +210,8 @@ func newRemoteOddClient(t *testing.T) *remoteOddClient {
 	return &remoteOddClient{t: t, bridges: map[place]*lineProgram{}}
 }
 
-// remoteBridges is the number of processes for each endpoint and protocol version.
-// The callers share them.
+// remoteBridges is the number of processes for each endpoint and protocol version. The
+// client has more callers than that, so several callers share a process.
 const remoteBridges = 2
 
 // bridge returns a process that has an open session with the given place.

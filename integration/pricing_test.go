@@ -61,8 +61,8 @@ func TestPricesByRule(t *testing.T) {
 }
 
 // TestAbandonedCalls: a caller that leaves before the answer is charged only if
-// the price says so. After ten abandoned calls, further calls to tools that are
-// free to abandon are refused.
+// the price says so. After ten abandoned calls, the gateway refuses further calls to
+// those tools for which a caller that leaves is not charged.
 func TestAbandonedCalls(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t))

@@ -13,10 +13,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestTooOftenHoldsNothing: the gateway reads no more of a request over the rate
-// limit than of a request with an unknown key. A key over its rate therefore
-// cannot fill the memory shared by all bodies by sending many large bodies
-// slowly.
+// TestTooOftenHoldsNothing checks that the gateway refuses a request over the rate
+// limit without waiting for a body that is announced as large. The gateway reads
+// no more of such a request than of a request with an unknown key. Otherwise a key
+// over its rate could send many large bodies slowly, and fill the memory that all
+// bodies share.
 func TestTooOftenHoldsNothing(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "unpriced free", "rate_limit 1/24h"))

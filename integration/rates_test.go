@@ -141,8 +141,8 @@ func split(t *testing.T, answers []limited, limit int) (served []int, refused []
 	return served, refused
 }
 
-// countdown returns a descending list of integers. The first is the parameter from
-// minus 1, and the last is the parameter to.
+// countdown returns the integers from the first parameter minus 1 down to the second
+// parameter. For example, countdown(4, 1) returns 3, 2, 1.
 func countdown(from, to int) (all []int) {
 	for i := from - 1; i >= to; i-- {
 		all = append(all, i)
@@ -222,9 +222,10 @@ func tooOften(t *testing.T, a limited, style string) {
 }
 
 // TestRateIsToldEverywhere: each response to a known key has the rate limit
-// headers, whatever the outcome of the request. Requests that are counted
-// separately do not lower Remaining. The gateway removes a server's own rate
-// limit headers. A response to an unknown token has no such headers.
+// headers, whatever the outcome of the request. A handshake or a request for a
+// list does not lower Remaining, because these requests are counted separately.
+// The gateway removes the rate limit headers that the server sent. A response to
+// an unknown token has no rate limit headers.
 func TestRateIsToldEverywhere(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -315,7 +316,7 @@ func TestRateIsToldEverywhere(t *testing.T) {
 }
 
 // TestHandshakesCountApart: a client with a rate of one call a day can connect and
-// list again and again, even after it has made its call. The refusal of a second
+// list the tools again and again, even after its one call. The refusal of a second
 // call gives the reason and says that an early retry is useless. Handshakes have a
 // limit of their own.
 func TestHandshakesCountApart(t *testing.T) {

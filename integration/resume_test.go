@@ -19,9 +19,9 @@ const cent = ledger.Unit / 100
 
 // TestResumedCallIsChargedOnce: if the server closes the stream of a paid call
 // before the answer, the call is not charged until the client has resumed the
-// stream. Then the call is charged one time, however often the client resumes. In
-// place of the gateway's event ids, the server gets the event ids that the server
-// itself made.
+// stream. Then the call is charged one time, however often the client resumes. The
+// client sends an event id that the gateway made. The test checks that the gateway
+// replaces it, so that the server gets the event id that the server itself made.
 func TestResumedCallIsChargedOnce(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -52,8 +52,9 @@ func TestResumedCallIsChargedOnce(t *testing.T) {
 }
 
 // TestBrokenCallIsResumed: a client can resume a paid call after the client's
-// connection broke, and get the answer. The gateway closes the server's stream when
-// the client's connection breaks, because a server answers on one stream only.
+// connection broke, and get the answer. A server sends an answer on one stream only.
+// So when the client's connection breaks, the gateway closes the server's stream, and
+// the server can send the answer on the stream that the client resumes.
 func TestBrokenCallIsResumed(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -73,8 +74,8 @@ func TestBrokenCallIsResumed(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestCrashedCallIsResumed: promises 1 and 4 across a crash. The event id
-// contains the data of the call, which the gateway lost in the crash. The answer
+// TestCrashedCallIsResumed: promises 1 and 4 across a crash. The gateway loses its
+// data of the call in the crash, but the event id contains them, too. The answer
 // is charged under the first charge id if the account can still pay, and
 // withheld otherwise.
 func TestCrashedCallIsResumed(t *testing.T) {
@@ -142,10 +143,10 @@ func TestFreeStreamsAreResumed(t *testing.T) {
 	}
 }
 
-// TestSessionsBelongToTheirAccount: the server cannot distinguish the callers. A
-// session, and the stream of a call, is therefore valid only for the account
-// that it was given to (CVE-2026-33946, CVE-2025-6515). Requests of other
-// accounts do not reach the server.
+// TestSessionsBelongToTheirAccount: the server cannot distinguish the callers. The
+// gateway therefore accepts a session only from the account that began it, and
+// lets only this account resume the streams of its calls (CVE-2026-33946,
+// CVE-2025-6515). Requests of other accounts do not reach the server.
 func TestSessionsBelongToTheirAccount(t *testing.T) {
 	t.Parallel()
 	p := startPolling(t)
@@ -191,9 +192,9 @@ func TestSessionsBelongToTheirAccount(t *testing.T) {
 }
 
 // TestRequestIDsOfResumableStreams: some servers find the stream of an answer by the
-// request id, for as long as the session lives. Where streams can be resumed, a
-// request id is therefore valid for one request only. The stream of a free call
-// never delivers a paid result.
+// request id, for as long as the session lives. If such a server got one id twice,
+// the stream of a free call could deliver a paid result. Where streams can be
+// resumed, the gateway therefore accepts a request id only one time in a session.
 func TestRequestIDsOfResumableStreams(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -215,7 +216,8 @@ func TestRequestIDsOfResumableStreams(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestTicketsBelongToTheirSession checks where an event id is valid. Event ids are
+// TestTicketsBelongToTheirSession checks where an event id of the gateway is valid. A
+// ticket is the description of a call in such an event id. The server's event ids are
 // unique only within a session: in another session, the same id may name another
 // event. An event id is therefore valid only in the session that it came from. It is
 // also valid only for the lineage of the key that made the call.

@@ -132,8 +132,8 @@ func (b *besieged) open(t *testing.T, secret string, length int, begin string) n
 	return conn
 }
 
-// refusedBy sums the metric that counts refused claims. The parameter of names the
-// claimed resource, such as "memory".
+// refusedBy returns the number of refused claims on a resource, from the metrics. The
+// resource, such as "memory", is in the parameter named "of".
 func (b *besieged) refusedBy(t *testing.T, of string) (n float64) {
 	t.Helper()
 	for name, value := range b.Metrics(t) {

@@ -22,13 +22,13 @@ import (
 )
 
 // Redactor writes access log records with keys redacted, in place of Caddy, for
-// requests of one handler. It does so for two kinds of requests. At a site with its
-// own header for keys it writes all records, because Caddy does not redact that
-// header. At other sites it writes those of requests with a key in a wrong place,
-// such as the URL; see Leaks. Caddy copies a request for its log before any handler
-// runs, with headers in spellings that handlers never see. No handler can redact
-// that copy, so Caddy's own record is suppressed. A Redactor is safe for concurrent
-// use.
+// requests of one handler. Which records it writes depends on the site. If the site
+// has its own header for keys, it writes the records of all requests, because Caddy
+// does not redact that header. At other sites it writes only the records of requests
+// with a key in a wrong place, such as the URL; see Leaks. Caddy copies a request
+// for its log before any handler runs, with headers in spellings that handlers never
+// see. No handler can redact that copy, so Caddy's own record is suppressed. A
+// Redactor is safe for concurrent use.
 type Redactor struct {
 	Server  string // the name of the MCP server, for log lines
 	Secrets *keys.Format

@@ -22,8 +22,8 @@ type Parser = func(d *caddyfile.Dispenser) error
 type Subdirectives map[string]Parser
 
 // Block reads a block of subdirectives. Those in the list repeatable may appear any
-// number of times, and all others only one time. The parameter of is the name of the
-// directive, with which the errors of Block begin.
+// number of times, and all others only one time. The second parameter, named "of",
+// is the name of the directive, with which the errors of Block begin.
 func Block(d *caddyfile.Dispenser, of string, allowed Subdirectives, repeatable ...string) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {

@@ -44,8 +44,8 @@ func nothing(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// find looks for h in the routes and reports whether h is there. Requests that pass
-// all of the routes go on to the handler after.
+// find looks for h in the routes and reports whether h is there. The parameter after
+// is the handler for requests that pass all of the routes.
 func (p *Place) find(routes caddyhttp.RouteList, h Guarding, after caddyhttp.Handler) bool {
 	if p.depth == maxDepth {
 		return false

@@ -166,8 +166,8 @@ func (s *survey) fail(g Guard, why string) {
 }
 
 // guardsIn returns all farebox handlers in a subroute, no matter which requests they
-// are for. A request that reaches no handler among them is assumed to bypass them on
-// purpose.
+// are for. Some requests may pass the subroute without reaching any of these
+// handlers; that is assumed to be on purpose.
 func guardsIn(stages []stage) (all []Guard) {
 	for _, to := range stages {
 		for _, s := range to.steps {

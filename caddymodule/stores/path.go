@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 )
 
-// Canonical returns the absolute path of a file, without symbolic links. Configs
-// therefore share a file even if they spell its path differently. The file and the
-// directories above it need not exist yet.
+// Canonical returns the absolute path of a file, without symbolic links. Two configs
+// that spell the path of one file differently get the same result, and so share the
+// file. The file and the directories above it need not exist yet.
 func Canonical(path string) (string, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {

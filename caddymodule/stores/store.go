@@ -178,7 +178,8 @@ func (s *Store) postgres() (*Source, error) {
 }
 
 // fingerprint identifies a credential without revealing it. Stores find keys by
-// their plain hash, so the fingerprint is the hash of that hash.
+// their plain hash, so that hash must not be revealed either: the fingerprint is the
+// hash of it.
 func fingerprint(credential string) string {
 	digest := sha256.Sum256([]byte(credential))
 	return fmt.Sprintf("#%x", sha256.Sum256(digest[:]))

@@ -11,7 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// credits are those of each new account: enough for any turn.
+// credits is the balance that each new account gets. It is enough for any turn.
 const credits = ledger.Amount(1_000_000_000_000) // 1,000,000.00
 
 // accounts makes accounts at a Farebox gateway through its admin endpoint. It is for one
@@ -21,8 +21,9 @@ type accounts struct {
 	made   int
 }
 
-// newAccounts returns the accounts of the gateway with the admin address. dir is the
-// directory of the token of its admin endpoint.
+// newAccounts returns a value that makes accounts at the gateway with this admin
+// address. The parameter dir is the directory with the file that holds the token of the
+// admin endpoint.
 func newAccounts(address, dir string) *accounts {
 	return &accounts{client: &ops.Client{HTTP: http.DefaultClient, Host: address, Token: func() (string, error) {
 		return admin.ReadToken(admin.TokenFile(dir, address))

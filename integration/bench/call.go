@@ -64,9 +64,10 @@ const (
 	metaReceipt = "dev.farebox/receipt"
 )
 
-// check checks an answer: its status, type, id, result, and charge and receipt or their
-// absence. It looks for their bytes, which costs the client little; checkWhole decodes
-// the answer.
+// check checks six parts of an answer: status, content type, id, result, charge and
+// receipt. A free call must have no charge and no receipt. To save the client's CPU
+// time, check only searches the body for the expected bytes. checkWhole decodes the
+// body instead.
 func (c call) check(id int64, status int, contentType string, body []byte) error {
 	if err := c.checkHead(status, contentType); err != nil {
 		return fmt.Errorf("%w: %s", err, body)
@@ -98,8 +99,8 @@ func (c call) checkHead(status int, contentType string) error {
 	return nil
 }
 
-// answeredID returns the digits of the id that the message in an answer begins with, or
-// nil.
+// answeredID returns the digits of the first id in the body of an answer, or nil if
+// there is no id.
 func answeredID(body []byte) []byte {
 	const before = `"id":`
 	i := bytes.Index(body, []byte(before))

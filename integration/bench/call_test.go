@@ -9,7 +9,9 @@ import (
 
 const jsonType, streamType = "application/json; charset=utf-8", "text/event-stream"
 
-// answerTo returns the upstream's answer with the charge and receipt of a gateway.
+// answerTo returns the upstream's answer as a gateway passes it on. The parameter meta
+// holds the members that the gateway adds in _meta, such as the charge and the receipt.
+// If meta is "", the gateway adds nothing.
 func answerTo(id int64, c call, meta string) string {
 	body := string(appendAnswer(nil, []byte(strconv.FormatInt(id, 10)), c.stateless))
 	if meta != "" {

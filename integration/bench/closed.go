@@ -18,7 +18,7 @@ const (
 	answerTimeout = time.Minute
 )
 
-// target is the row's place for the calls of one turn.
+// target holds the address, the token and the tools/call for one turn of a row.
 type target struct {
 	address string
 	token   string
@@ -34,12 +34,13 @@ type caller struct {
 	request  *fasthttp.Request
 	response *fasthttp.Response
 	body     []byte
-	ids      *atomic.Int64 // the last id of all callers
+	ids      *atomic.Int64 // the last id that was used; all callers share the counter
 }
 
 func newCaller(t target, ids *atomic.Int64) *caller {
 	c := &caller{target: t, ids: ids, request: fasthttp.AcquireRequest(), response: fasthttp.AcquireResponse()}
-	// A call must not be sent twice, so a broken connection is an error.
+	// The client must not send a call twice. So it makes only one attempt, and
+	// returns an error if the connection breaks.
 	c.client = fasthttp.HostClient{
 		Addr: t.address, MaxConns: 1, MaxIdemponentCallAttempts: 1,
 		NoDefaultUserAgentHeader: true, ReadTimeout: answerTimeout, WriteTimeout: answerTimeout,

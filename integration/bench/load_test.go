@@ -56,8 +56,9 @@ func TestClosedLoop(t *testing.T) {
 	}
 }
 
-// TestWrongAnswersFail checks that one wrong answer fails a turn in both loops, and that
-// a broken connection does, without a second request.
+// TestWrongAnswersFail checks that one wrong answer fails a turn, in closed loop and in
+// open loop. It also checks that a broken connection fails a turn, and that the client
+// does not send the request a second time.
 func TestWrongAnswersFail(t *testing.T) {
 	var count atomic.Int64
 	wrong := func(ctx *fasthttp.RequestCtx) {

@@ -13,14 +13,16 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// openFactor times the connections of the closed loop bounds the open calls. Without a
-// bound, a pause of the client is followed by a burst of calls. Caddy keeps 32 idle
-// connections to the upstream, so it opens one for each further call, and with that load
-// does not catch up for a long time. The rate that was reached shows if the bound
-// mattered.
+// openFactor bounds the number of calls that are open at the same time: at most
+// openFactor times the number of connections of the closed loop. Without this bound,
+// the client would make a burst of calls after each pause. Caddy keeps only 32 idle
+// connections to the upstream. In a burst it would open a connection for each further
+// call, and that load would keep it behind for a long time. If the bound held calls
+// back, the report shows a rate that is lower than the wanted one.
 const openFactor = 2
 
-// leadShare divides the duration of a turn to give the lead before it.
+// leadShare sets the length of the lead before a turn: the duration of the turn divided
+// by leadShare.
 const leadShare = 5
 
 // openTurn is the outcome of a row's turn in open loop.
@@ -40,8 +42,9 @@ func runOpen(ctx context.Context, t target, connections int, rate float64, durat
 	for name, value := range t.call.headers() {
 		header.Set(name, value)
 	}
-	// As many connections stay open as calls can be open, because a client that opens
-	// connections under load measures that.
+	// The client keeps one connection for each call that can be open. With fewer, it
+	// would open connections during the turn, and the measured times would include
+	// that work.
 	most := openFactor * connections
 	client := &http.Client{Timeout: answerTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: most, DisableCompression: true}}
 	defer client.CloseIdleConnections()
@@ -78,8 +81,9 @@ func runOpen(ctx context.Context, t target, connections int, rate float64, durat
 	}, ctx.Err()
 }
 
-// checkHit checks an answer. vegeta does not report the request's id, so checkHit
-// requires an id that was used, the last one being before end, and each only once.
+// checkHit checks an answer. vegeta does not report the id of the request that was
+// answered. So checkHit only requires that the answer's id was used in a request, and
+// that no earlier answer has the same id. All used ids are less than the parameter end.
 func checkHit(c call, r *vegeta.Result, end int64, answered map[int64]bool) error {
 	if r.Error != "" && r.Code == 0 {
 		return fmt.Errorf("call failed: %s", r.Error)

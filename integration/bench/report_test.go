@@ -31,8 +31,9 @@ func measured() *bench {
 	return b
 }
 
-// TestReport checks medians, and that ratios come from the pairs of each round: the
-// ratio of the medians would be 0.35 here.
+// TestReport checks the medians and the ratios. A ratio must be computed within each
+// round, and the report must show the median of these ratios, here 0.4. The ratio of
+// the two medians would be wrong, here 0.35.
 func TestReport(t *testing.T) {
 	r := measured().report()
 	paid, ok := r.find("paid")
@@ -55,7 +56,8 @@ func near(a, b spread) bool {
 	return math.Abs(a.Median-b.Median) < small && math.Abs(a.Low-b.Low) < small && math.Abs(a.High-b.High) < small
 }
 
-// TestNotes checks that a client or a rate that falsifies figures is reported.
+// TestNotes checks that the notes name each row with figures that may be wrong: because
+// the client was too busy, or because the open loop did not reach its rate.
 func TestNotes(t *testing.T) {
 	r := measured().report()
 	r.Rows[1].Busy = 0.95

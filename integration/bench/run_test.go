@@ -11,7 +11,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgserver"
 )
 
-// TestMain lets the test binary be the servers that the program starts itself as.
+// TestMain runs a server instead of the tests if the arguments name one. The program
+// starts some servers by running its own binary, which is the test binary here.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && (os.Args[1] == asUpstream || os.Args[1] == asAuth) {
 		fmt.Fprintln(os.Stderr, serve(os.Args[1], os.Args[2]))
@@ -20,8 +21,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestRun measures all rows that can run here, for a moment. Every row must have
-// figures, and paid rows must be compared with their base. No files stay.
+// TestRun measures all rows that can run here, for a moment. It checks that every row
+// has figures, that each row with a base is compared with its base, and that the
+// temporary files are removed.
 func TestRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds and starts the gateway")

@@ -34,8 +34,8 @@ type turn struct {
 	allocs allocations
 }
 
-// allocations are those of the gateway for a call. They are 0 if the gateway does not
-// report them.
+// allocations counts the objects and bytes that the gateway allocates for one call. Both
+// are 0 if the gateway does not report them.
 type allocations struct {
 	Objects float64 `json:"objects"`
 	Bytes   float64 `json:"bytes"`

@@ -8,11 +8,12 @@ import (
 	"text/tabwriter"
 )
 
-// clientLimit is the share of its core from which on the client may limit a row.
+// clientLimit is a share of the client's core. If the client used this share or more, it
+// may have limited the rate of the row.
 const clientLimit = 0.9
 
-// openShortfall is the share of the wanted rate below which the rate of a row in open
-// loop counts as not reached.
+// openShortfall is a share of the wanted rate in open loop. A row that reached less than
+// this share is reported.
 const openShortfall = 0.97
 
 // writeText writes the report for a terminal.

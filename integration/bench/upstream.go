@@ -84,8 +84,8 @@ func appendAnswer(b, id []byte, stateless bool) []byte {
 	return append(b, `}}`...)
 }
 
-// answerCall answers a tools/call: the tool "stream" in an event stream, the others in
-// JSON.
+// answerCall answers a tools/call. It answers calls of streamTool in an event stream,
+// and all other calls in JSON.
 func answerCall(ctx *fasthttp.RequestCtx) {
 	request := ctx.PostBody()
 	id := answeredID(request)

@@ -39,7 +39,7 @@ type Store interface {
 }
 
 // Revoker makes caches forget a key. After Revoke has returned, no new lookup uses
-// an older state of the key.
+// the key as it was before the call.
 type Revoker interface {
 	Revoke(digest keys.Digest)
 }

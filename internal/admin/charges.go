@@ -17,8 +17,9 @@ type ChargeQuery struct {
 	Key      string // id
 	Server   string
 	Tool     string
-	// Since and Until each hold a duration before now, such as 36h or 7d, a day in
-	// UTC, or an RFC 3339 time. Until is exclusive.
+	// Since and Until each hold one of three forms: a duration before now (36h or
+	// 7d), the beginning of a day in UTC (2026-11-30), or a time in RFC 3339
+	// (2026-11-30T12:00:00Z). Charges at the time Until itself are not selected.
 	Since, Until string
 }
 
@@ -65,8 +66,9 @@ func (s *Service) moment(name, text string) (time.Time, error) {
 	return time.Time{}, refuse(Invalid, "%s %q is neither a time before now, such as 36h or 7d, nor a day, such as 2026-11-30, nor a time such as 2026-11-30T12:00:00Z", name, text)
 }
 
-// maxAgo is the longest duration that Since and Until accept. Stores know only a
-// certain range of times, and no time that results is outside this range.
+// maxAgo is the longest duration that Since and Until accept. Stores accept only a
+// certain range of times. The bound ensures that a time computed from such a
+// duration is within that range.
 const maxAgo = 36500 * 24 * time.Hour
 
 func parseAgo(text string) (time.Duration, bool) {
@@ -150,8 +152,8 @@ type ChargeSums struct {
 	Live ChargeSum `json:"live"`
 	Test ChargeSum `json:"test"`
 	Next string    `json:"next,omitempty"` // cursor of the next part
-	// Archived is the number of archived charges of all accounts. Only the last part
-	// has it.
+	// Archived is the number of archived charges of all accounts. It is set only in
+	// the last part of a sum.
 	Archived int64 `json:"archived,omitempty"`
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// TestRotationSeesTheRate checks that a successor does not get a rate that its key
-// lost during the rotation.
+// TestRotationSeesTheRate checks that a successor does not get a rate that the old
+// key lost during the rotation.
 func TestRotationSeesTheRate(t *testing.T) {
 	s := &Service{now: clock.Now}
 	fast := keys.Key{ID: "key_1", Kind: keys.Agent, Limits: &keys.Limits{Rate: keys.Rate{Requests: 100, Per: time.Second, Burst: 100}}}

@@ -1,12 +1,13 @@
 // Package archive writes and reads archive files, to which a ledger's old transactions
 // are moved. It also verifies the files of an archive as one chain.
 //
-// A file consists of JSON lines, compressed with gzip. The first line has the number of
-// the file. Then come the opening balances of all accounts in the file's transactions,
-// the charges from earlier files to which the transactions refer, the transactions, and
-// the closing balances. The last line is the seal. It contains the SHA-256 sum of all
-// lines before it and the sum of the previous file, and is signed with the key that
-// signs receipts.
+// A file consists of JSON lines, compressed with gzip. The first line has the
+// number of the file. Then come four groups of lines: first the opening balances of
+// all accounts in the file's transactions, second the charges from earlier files to
+// which the transactions refer, third the transactions, and fourth the closing
+// balances. The last line is the seal. It contains the SHA-256 sum of all lines
+// before it and the sum of the previous file, and is signed with the key that signs
+// receipts.
 package archive
 
 import (
@@ -114,13 +115,14 @@ func (w *writer) part(p *ledger.ArchivePart) {
 	}
 }
 
-// escape is the prefix of a text that is written as a Go string literal. A text that
-// is not UTF-8 is written in this form, because JSON cannot hold it. So is a text that
-// itself begins with escape.
+// escape is the prefix of a text that is written as a Go string literal. Two
+// kinds of text are written in this form: a text that is not UTF-8, because JSON
+// cannot hold it, and a text that itself begins with escape, because a reader would
+// take it for a literal.
 const escape = "\x01"
 
-// mapTexts replaces each text s of a transaction with by(s), if the text comes from
-// outside the ledger, as the name of a tool does.
+// mapTexts replaces each text s of a transaction that comes from outside the ledger,
+// such as the name of a tool, with by(s).
 func mapTexts(e *ledger.Entry, by func(string) string) {
 	for _, s := range [...]*string{&e.Key, &e.Lineage, &e.Server, &e.Tool, &e.Reason} {
 		*s = by(*s)

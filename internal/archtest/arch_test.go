@@ -130,8 +130,9 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// The variable only lists packages that only certain packages of this module may
-// import. A path stands for all packages that begin with it.
+// The list named only has the packages that not every package of this module may
+// import. The field may has the packages that may import them. A path stands for all
+// packages that begin with it.
 var only = []struct {
 	path   string
 	may    []string

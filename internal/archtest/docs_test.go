@@ -41,7 +41,7 @@ func files(t *testing.T, suffix string, do func(path, text string)) {
 }
 
 // TestDocumentsNameTests checks that each test named in a document exists in the
-// tree. Each promise names at least one test.
+// tree, and that each promise names at least one test.
 func TestDocumentsNameTests(t *testing.T) {
 	defined := map[string]bool{}
 	files(t, "_test.go", func(_, text string) {

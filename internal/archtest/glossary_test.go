@@ -17,8 +17,8 @@ var (
 )
 
 // TestGlossary checks that each term of docs/glossary.md names an exported
-// identifier, and that this identifier exists. The docs and the code thus use the
-// same words. The terms are in alphabetical order.
+// identifier, and that this identifier exists, so that the docs and the code use the
+// same words. It also checks that the terms are in alphabetical order.
 func TestGlossary(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(root, "docs", "glossary.md"))
 	if err != nil {

@@ -17,8 +17,9 @@ var (
 	quoted        = regexp.MustCompile("`([^`]+)`")
 )
 
-// TestLogsAreDocumented checks that docs/logs.md has each message that is logged at
-// INFO or above with its fields, and each field of the access log.
+// TestLogsAreDocumented checks that docs/logs.md lists two things: each message that
+// is logged at INFO or above, together with its fields, and each field of the access
+// log.
 func TestLogsAreDocumented(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "docs", "logs.md"))
 	if err != nil {

@@ -45,10 +45,9 @@ Every command prints text for people, or with --json JSON for programs.
 
 // Host connects the commands to the program that contains them.
 type Host struct {
-	// ReadConfig returns a config file as JSON, converted by the named adapter. If
-	// the parameter file is empty, ReadConfig reads the Caddyfile in the working
-	// directory. If the parameter adapter is empty, ReadConfig chooses an adapter by
-	// the file's name.
+	// ReadConfig returns a config file as JSON, converted by the named adapter. An
+	// empty file stands for the Caddyfile in the working directory. For an empty
+	// adapter, ReadConfig chooses an adapter by the file's name.
 	ReadConfig func(file, adapter string) ([]byte, error)
 	// Installation returns the installation that a config in JSON describes. The
 	// error is ErrNoConfig if the config describes no installation.

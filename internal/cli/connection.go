@@ -67,7 +67,8 @@ func (c *connection) call(ctx context.Context, method, path string, body any) (r
 
 // reach calls the function use with a client for the running server or, with
 // --offline, for a store in this process. If the offline store does not exist, reach
-// fails if the method is GET, and creates the store for other methods.
+// fails for the method GET, because such operations only read, and creates the store
+// for other methods.
 func (c *connection) reach(ctx context.Context, method string, use func(context.Context, *ops.Client) error) error {
 	if ctx == nil {
 		ctx = context.Background()

@@ -27,7 +27,7 @@ func oneKey(cmd *cobra.Command, args []string) error {
 }
 
 // checkKeyID returns an error if id is not the id of a key. The error does not
-// repeat the text, and the command must not send it: the text may be a secret.
+// repeat id, and the command must not send it, because it may be a secret.
 func checkKeyID(id string) error {
 	if !isKeyID(id) {
 		return errors.New("this is not the id of a key, which begins with key_: find it with key list, by the hint or the name")

@@ -6,7 +6,7 @@ import (
 )
 
 // TestParseCaps checks that --cap sets and removes caps, and refuses ambiguous ones.
-// capsText renders caps with the words that the flag uses.
+// It also checks that capsText renders caps with the words that the flag uses.
 func TestParseCaps(t *testing.T) {
 	if caps, err := parseCaps(nil); caps != nil || err != nil {
 		t.Errorf("no flags: %v, %v", caps, err)

@@ -37,7 +37,7 @@ func (c *connection) installation() (*Installation, error) {
 }
 
 // reachStore opens the store and calls the function use with a client of the store.
-// In between is the same handler that a server uses, called in this process. If the
+// The client calls the same handler that a server uses, but in this process. If the
 // store does not exist and the method is GET, reachStore fails instead of creating
 // it.
 func (c *connection) reachStore(ctx context.Context, method string, use func(*ops.Client) error) (err error) {

@@ -133,8 +133,9 @@ func givenReceipt(input io.Reader, args []string) (string, error) {
 // verifyingKeys returns the public keys that verify receipts and archive files. The
 // first flag that is set decides where they come from: --keys (the file), --offline
 // or --config (the file beside the store), or --address (the server). Without these
-// flags the keys come from the store that the Caddyfile in the working directory
-// names, if there are any, and otherwise from the running server.
+// flags they come from the file beside the store that the Caddyfile in the working
+// directory names. If there is no such Caddyfile, store or file, they come from the
+// running server.
 func (c *connection) verifyingKeys(cmd *cobra.Command, file string) (ledger.ReceiptKeys, error) {
 	switch {
 	case cmd.Flags().Changed("keys"):

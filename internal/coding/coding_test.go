@@ -114,7 +114,8 @@ func TestFlushedTextArrives(t *testing.T) {
 }
 
 // TestDamage checks that a body is an error if it is cut off, damaged, or followed
-// by other bytes. An empty body is an empty text.
+// by other bytes. It also checks that an empty body is an empty text, and not an
+// error.
 func TestDamage(t *testing.T) {
 	text := strings.Repeat("an answer of some length ", 10)
 	for name, c := range writers {

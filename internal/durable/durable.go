@@ -71,7 +71,8 @@ func write(file string, content []byte, mode fs.FileMode, place func(temp, file 
 }
 
 // SyncDir makes the names in a directory durable. On Windows it does nothing,
-// because Windows cannot sync directories and journals their names.
+// because Windows cannot sync directories. Instead, its file system keeps a
+// journal of the names.
 func SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil

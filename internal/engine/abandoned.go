@@ -8,8 +8,9 @@ import (
 )
 
 // If a client abandons a call before it gets the response, the server has worked in
-// vain. Some clients have good reasons to do so. Therefore a key is refused only if
-// it abandons calls often, and only until its rate has dropped again.
+// vain. But some clients have good reasons to abandon a call now and then. So a key
+// is refused only if it abandons calls often, and only until it has done so less
+// often.
 const (
 	// maxAbandoned is the number of calls that a key may abandon within
 	// abandonedWindow. After that, its paid calls are refused until the oldest of these
@@ -52,8 +53,8 @@ func (a *abandoned) Note(lineage string) {
 	times.next = (times.next + 1) % maxAbandoned
 }
 
-// Forgive removes the newest abandoned call, because its client has fetched the
-// response.
+// Forgive undoes the newest Note of the lineage. It is called when the client of an
+// abandoned call has fetched the response after all.
 func (a *abandoned) Forgive(lineage string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -298,8 +298,8 @@ func TestNodeReadsTheLog(t *testing.T) {
 }
 
 // TestRevocationLogConfirms checks that a key change waits only for nodes with a
-// lease. If a node passes a position from another process's log, Follow reports a
-// gap.
+// lease. It also checks that Follow reports a gap to a node that passes a position
+// from another process's log.
 func TestRevocationLogConfirms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newRevocationLog(clock.Now, 0)

@@ -16,9 +16,9 @@ import (
 )
 
 // TestNodeBelievesNothingFromBeforeItFollowed checks that a node does not trust keys
-// that it cached before it first read the log. The reason is that no change waits
-// for a node without a lease, and that the node's first renewal returns no earlier
-// changes. For the same reason, streams that are older than the first renewal are
+// that it cached before it first read the log. Before that, the node had no lease,
+// so key changes did not wait for it, and its first renewal does not return them.
+// For the same reason, streams that are older than the first renewal must be
 // notified.
 func TestNodeBelievesNothingFromBeforeItFollowed(t *testing.T) {
 	nodes, parts := cluster(t, 1)

@@ -10,8 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// RequestLocks is implemented by stores that several processes share. A process that
-// locks a request id there excludes the other processes from using the id.
+// RequestLocks is implemented by stores that several processes share. While a
+// process holds the lock of a request id in the store, no other process can use the
+// id.
 type RequestLocks interface {
 	// LockRequestID takes the lock for at most the duration ttl. It returns false if
 	// the lock is already held.

@@ -22,8 +22,9 @@ type Revocations interface {
 	Follow(ctx context.Context, node string, seen int64, lease time.Duration) (keys.Revocations, error)
 	// Leave ends the node's lease, if it has one.
 	Leave(ctx context.Context, node string) error
-	// Confirm waits until every other node has seen all changes made before the call,
-	// or has no lease. If it returns an error, neither is certain.
+	// Confirm waits until every other node has seen all changes made before the
+	// call, or has no lease. After an error, a node may still have a lease without
+	// having seen the changes.
 	Confirm(ctx context.Context, node string) error
 	// Changed returns a channel that is closed when there may be changes since the
 	// call. It is only a hint: wake-ups may be spurious or lost.

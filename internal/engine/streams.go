@@ -9,7 +9,7 @@ import (
 )
 
 // streams holds the open streams of each key. A key is checked when a stream begins,
-// but the stream may outlive the check. So streams are notified when their key
+// but may change while the stream is open. So streams are notified when their key
 // changes and when the runtime is about to close.
 type streams struct {
 	closing chan struct{}

@@ -14,7 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// streaming returns an exchange that serves a stream of the key, and its key store.
+// streaming returns an exchange that serves a stream of the key, and the key store of
+// that exchange.
 func streaming(key *keys.Key) (*Exchange, *onlyKey) {
 	store := &onlyKey{key}
 	site := newSite()

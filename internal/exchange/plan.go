@@ -46,10 +46,10 @@ const (
 	eras        = mcp.EraStateless + 1
 )
 
-// ways lists the combinations of kind, origin and era that exist, and the causes
-// that end the response in each of them. Listeners and resumed streams exist only
-// in sessions. In a session, a client that leaves does not cancel its call (MCP
-// 2025-11-25), so a paid call goes on.
+// ways lists the combinations of kind, origin (fresh or resumed) and era that exist,
+// and the causes that end the response in each of them. Listeners and resumed
+// streams exist only in sessions. In a session, a client that leaves does not cancel
+// its call (MCP 2025-11-25), so a paid call goes on.
 var ways = [kinds][origins][eras]ends{
 	relay:        {fresh: {inSession: onLeave, inStateless: onLeave}},
 	free:         {fresh: {inSession: onLeave | onLimit, inStateless: onLeave | onLimit}, resumed: {inSession: onLeave | onLimit | onKey}},

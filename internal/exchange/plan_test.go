@@ -127,8 +127,8 @@ func (a *answering) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// pricedSite returns a site with the paid tool "paid" and the free tool "free",
-// open to the key, and the site's ledger.
+// pricedSite returns a site and the site's ledger. The site has the paid tool "paid"
+// and the free tool "free", and is open to the key.
 func pricedSite(t *testing.T, key *keys.Key) (*Site, *books) {
 	t.Helper()
 	catalogue, err := keys.NewCatalogue(nil, nil)

@@ -22,7 +22,7 @@ import (
 // one redirect to another path of the same server. The redirect must leave the
 // request as it is (RFC 9110, 15.4.8 and 15.4.9), and no byte may have reached w
 // yet. To follow the redirect, runNext calls the next handler again for the new
-// path. So redirects cannot leave the site's config.
+// path. So a redirect can lead only to servers that the site's config names.
 func (x *Exchange) runNext(w http.ResponseWriter, r *http.Request) *gate.Refusal {
 	asked, groups := *r.URL, x.host.RouteGroups(r)
 	before := make([]string, 0, 4)

@@ -21,9 +21,9 @@ func served(method, target string) *http.Request {
 	return r
 }
 
-// TestFollow checks that a redirect is followed to another path of the server,
-// under a name by which the client or the proxy has called the server, and nowhere
-// else.
+// TestFollow checks that a redirect is followed only to another path of the same
+// server. If the redirect names a server, the name must be one by which the client
+// or the proxy has called it.
 func TestFollow(t *testing.T) {
 	const dialled = "10.0.0.7:3001"
 	for _, c := range []struct {

@@ -22,8 +22,8 @@ import (
 // 404 only for a lost session or, in 2026-07-28, for an unknown method.
 type refusalForm struct {
 	status int
-	// rpc is the code of the JSON-RPC error: one of JSON-RPC's or MCP's own, or
-	// an HTTP status, which lies outside all reserved ranges.
+	// rpc is the code of the JSON-RPC error. It is either a code that JSON-RPC or MCP
+	// defines, or an HTTP status, which lies outside all reserved ranges.
 	rpc  int
 	text string // used unless the refusal has its own reason
 	// toolResult answers a tools/call with a result that has isError. Models read
@@ -135,9 +135,9 @@ type errorField struct {
 	Scopes       []string       `json:"scopes,omitempty"` // scopes that the request requires
 	Charge       string         `json:"charge,omitempty"` // id of the charge, if the call was charged in spite of the refusal
 
-	// The next four fields name the caller's account and say where to get help. They
-	// are set if credits are missing or a cap is reached. If a scope is missing,
-	// only Contact is set.
+	// The next four fields name the caller's account and say where to get help. All
+	// four are set if credits are missing. If a cap is reached, all but TopUpURL are
+	// set. If a scope is missing, only Contact is set.
 	Account     string `json:"account,omitempty"`
 	AccountName string `json:"account_name,omitempty"`
 	Contact     string `json:"contact,omitempty"`
@@ -220,7 +220,7 @@ func (x *Exchange) describe(r *gate.Refusal) (field errorField, text string) {
 	if r.Reason != "" {
 		text = r.Reason
 	}
-	if x.call != nil && x.call.Captured() { // the call was charged at its start, because other calls are not refused after they are charged
+	if x.call != nil && x.call.Captured() { // only a call that was charged at its start can be refused after its charge
 		field.Charge = x.call.ID()
 		text = chargedAtStartText(r.Code, text)
 	}

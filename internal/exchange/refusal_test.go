@@ -170,8 +170,9 @@ func TestChallenge(t *testing.T) {
 }
 
 // TestPolicyRefusalTexts checks that a caller with a maximum of its own reads the
-// price and the maximum. A key that abandons its calls reads how long to wait, in a
-// tool result: the status 429 stays for floods of unknown tokens.
+// price and the maximum. A caller that abandons its calls reads how long to wait. It
+// reads this in a tool result, because the status 429 is kept for floods of unknown
+// tokens.
 func TestPolicyRefusalTexts(t *testing.T) {
 	for _, c := range []struct {
 		refusal gate.Refusal

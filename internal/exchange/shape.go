@@ -164,9 +164,9 @@ func (x *Exchange) loopbackNamed() bool {
 	return strings.EqualFold(name, "localhost") || net.ParseIP(name).IsLoopback() || x.host.NamesSite(x.r)
 }
 
-// ownHeaders lists the headers that are removed from each request: credentials,
-// headers on which the proxy or the server would act without a check here, and
-// headers that have been checked.
+// ownHeaders lists the headers that are removed from each request. There are three
+// kinds: credentials, headers on which the proxy or the server would act without a
+// check here, and headers that have been checked.
 var ownHeaders = []string{
 	"Authorization", "Proxy-Authorization", "Connection", "Upgrade", "Expect", "Origin", "Trailer",
 	// http.Transport may send a POST with one of these headers twice.

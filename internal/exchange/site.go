@@ -1,7 +1,7 @@
 // Package exchange serves one request on its way from a client to an MCP server and
-// back: shape, origin, key, message, price, server, settlement. The package depends
-// on no particular web server. A Site holds the config, and a Host connects an
-// exchange with the web server that runs it.
+// back. It does so in seven steps: shape, origin, key, body, price, server and
+// settlement. The package depends on no particular web server. A Site holds the
+// config, and a Host connects an exchange with the web server that runs it.
 package exchange
 
 import (

@@ -76,10 +76,10 @@ func TestSpendingCapText(t *testing.T) {
 	}
 }
 
-// TestIdempotencyTexts checks the texts for a caller that repeats a call. A text
-// says that the caller should wait, that it should take another key, or that the
-// result is gone. Each text also says that nothing more was charged, or that the
-// tool was not called again.
+// TestIdempotencyTexts checks the three texts for a caller that repeats a call. The
+// first advises the caller to wait, the second to use a new key, and the third says
+// that the result is gone. Each text also says that nothing more was charged, or
+// that the tool was not called again.
 func TestIdempotencyTexts(t *testing.T) {
 	for _, c := range []struct {
 		refusal gate.Refusal
@@ -113,9 +113,9 @@ func TestIdempotencyTexts(t *testing.T) {
 	}
 }
 
-// TestSpendingRefusalsWithoutATool checks that refusals of spending are protocol
-// errors for requests other than tools/call, which have no result to carry a
-// refusal.
+// TestSpendingRefusalsWithoutATool checks refusals of spending for requests other
+// than tools/call. They are protocol errors, because only the result of a tools/call
+// can carry a refusal.
 func TestSpendingRefusalsWithoutATool(t *testing.T) {
 	for code, rpc := range map[gate.Code]int{gate.SpendingCap: 402, gate.CallInFlight: 409, gate.IdempotencyKeyReused: 409, gate.ResultGone: 410} {
 		x, w := exchangeFor(t, `{"jsonrpc":"2.0","id":"call-1","method":"ping"}`)

@@ -137,10 +137,10 @@ func (g *Gate) checkTasks(ctx context.Context, caller *Caller, ids ...string) *R
 	return nil
 }
 
-// Bind binds the handle in a response to the caller's account: the id of an accepted
-// task, along with the ticket of its call, or the state of a request for input. Bind
-// returns when the binding is durable. A refusal means that the response must be
-// withheld.
+// Bind binds the handle in a response to the caller's account. The handle is either
+// the id of an accepted task or the state of a request for input. With the id of a
+// task, Bind also stores the ticket of the task's call. Bind returns when the binding
+// is durable. A refusal means that the response must be withheld.
 func (g *Gate) Bind(ctx context.Context, caller *Caller, t *Ticket, outcome mcp.Outcome, response []byte) *Refusal {
 	handles, err := mcp.ReadHandles(response)
 	if err != nil {
@@ -249,9 +249,9 @@ func (g *Gate) judgeTask(caller *Caller) func(string) (bool, []mcp.Field) {
 // some callers only. The status of a task may go to the task's account, unless the
 // notification embeds a result that has a price: the client must ask for that
 // result, and then pays for it. A notification that a resource changed may go to
-// callers that may read the resource. That is checked because all keys of an
-// account can listen in the account's sessions. A notification that cannot be
-// judged is withheld.
+// callers that may read the resource. Scopes are checked for each notification,
+// because all keys of an account can listen in the account's sessions. A
+// notification that cannot be judged is withheld.
 func (g *Gate) Notifies(ctx context.Context, caller *Caller, notification []byte) bool {
 	if m, err := mcp.Decode(notification); err == nil && m.Method == mcp.MethodResourceUpdated {
 		return g.mayRead(caller, m.URI)

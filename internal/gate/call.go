@@ -193,9 +193,10 @@ func (c *Call) capture(ctx context.Context, response []byte) ([]mcp.Field, *Refu
 	return c.fields(balance), nil
 }
 
-// take captures the charge, or finds that it was captured before. A charge that was
-// captured before is not refunded, even if the response at hand cannot be
-// delivered. take returns the payer's balance after the charge.
+// take captures the charge, or finds that it was captured before, for another
+// stream of the call. In the second case, this call does not refund the charge, even
+// if its own response cannot be delivered. take returns the payer's balance after
+// the charge.
 func (c *Call) take(ctx context.Context, response []byte) (ledger.Balance, error) {
 	began := c.gate.deps.Now()
 	charge, balance, err := c.gate.deps.Ledger.Capture(ctx, c.id, response)
@@ -278,8 +279,8 @@ func (c *Call) captureFailed(ctx context.Context, cause error, stored bool) {
 	c.stopRenewal()
 	switch err := c.gate.deps.Ledger.Release(ctx, c.id); {
 	case errors.Is(err, ledger.ErrSettled):
-		// The failed Capture left the outcome unknown. It is known now: the money
-		// was taken, and the response is withheld.
+		// The failed Capture left the outcome unknown. Release has now found that
+		// the call is settled: the money was taken, and the response is withheld.
 		if stored { // the client gets the response by repeating the call
 			c.count(ResultFailed)
 			return

@@ -171,7 +171,7 @@ func (s *storedKeys) Again(ctx context.Context, client netip.Addr, c *Caller) (C
 // errNoKey matches both keys.ErrMalformed and ErrOtherCredential in errors.Is.
 var errNoKey = otherCredential{keys.ErrMalformed}
 
-// otherCredential wraps an error that errors.Is then also takes for
+// otherCredential wraps an error so that errors.Is also matches it with
 // ErrOtherCredential.
 type otherCredential struct{ error }
 

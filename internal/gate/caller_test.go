@@ -21,9 +21,9 @@ func callerFor(k *keys.Key) *Caller {
 	return &c
 }
 
-// wristbands is an Authenticator for a made-up credential, "band:" and a name. To
-// support another kind of credential, a program adds a type like this one to
-// Deps.Authenticators.
+// wristbands is an Authenticator for a made-up kind of credential: the text "band:"
+// followed by a name. To support another kind of credential, a program adds a type
+// like this one to Deps.Authenticators.
 type wristbands struct {
 	sold map[string]Caller
 	err  error // result of every check, if set

@@ -16,7 +16,7 @@ func resultOf(structured string) []byte {
 // TestChargeIf: promise 2, for results that report failure in a field of their own.
 // A result that the operator's condition rejects is released like a tool error. A
 // result that the condition cannot judge is charged, as it would be without a
-// condition, and counted.
+// condition. Such a result is also counted as unjudged.
 func TestChargeIf(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer  []byte

@@ -38,8 +38,8 @@ func (c *counts) Charge(_ string, r Result, _ ledger.Amount, _ bool) {
 	*c = append(*c, r)
 }
 
-// leavers is an Abandonments that records every call. Its Wait returns the field
-// wait.
+// leavers is an Abandonments that records the lineages passed to Note and Forgive.
+// Its Wait returns the field wait.
 type leavers struct {
 	forgiven []string
 	noted    []string
@@ -67,8 +67,8 @@ type bench struct {
 // now is the time at which the clock of a gate and its store starts in these tests.
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
-// ticking returns a clock that starts at the time now and advances by a microsecond
-// per reading. So each step of a call is later than the step before.
+// ticking returns a clock that starts at the variable now and advances by a
+// microsecond per reading. So each step of a call is later than the step before.
 func ticking() func() time.Time {
 	var reads atomic.Int64
 	return func() time.Time { return now.Add(time.Duration(reads.Add(1)) * time.Microsecond) }

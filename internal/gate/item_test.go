@@ -107,8 +107,8 @@ func TestAdmitItems(t *testing.T) {
 	}
 }
 
-// TestMethodRulesHoldInBothEras checks that a method of one era passes in the other
-// era, too, if a rule names it.
+// TestMethodRulesHoldInBothEras checks a method that a rule names. The method passes
+// in both eras, even if the protocol has it in neither.
 func TestMethodRulesHoldInBothEras(t *testing.T) {
 	b := newShop(t)
 	m, err := mcp.Decode([]byte(request("vendor/hello", "{}")))

@@ -45,10 +45,10 @@ func TestOddRateOfKeyIsRefused(t *testing.T) {
 	}
 }
 
-// TestUpkeepIsBounded checks that upkeep is limited wherever calls are: to ten
-// times their rate, and at least to one per second with a burst of 60, so that
-// clients can connect even under a very small rate. Computing the upkeep rate does
-// not overflow.
+// TestUpkeepIsBounded checks that upkeep is limited wherever calls are. Its rate is
+// ten times the rate of calls. But it is never lower than one per second with a
+// burst of 60, so that clients can connect even under a very small rate of calls.
+// Computing the upkeep rate does not overflow.
 func TestUpkeepIsBounded(t *testing.T) {
 	for text, want := range map[string]string{
 		"1/24h": "60/1m", "1/1m": "60/1m", "5/1m burst 20": "60/1m burst 200", "6/1m": "60/1m", "60/1m burst 100": "600/1m burst 1000",

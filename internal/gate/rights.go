@@ -65,6 +65,7 @@ func NewRights(scopes *keys.Catalogue, rules []ScopeRule, require []string) (*Ri
 
 // Named returns the declared scopes that at least one rule requires, or that items
 // without a rule require. They are in alphabetical order without duplicates.
+// keys.ScopeConnect is not a declared scope, so it is left out.
 func (r *Rights) Named() []string {
 	if r == nil {
 		return nil
@@ -77,7 +78,8 @@ func (r *Rights) Named() []string {
 	return slices.DeleteFunc(slices.Compact(all), func(s string) bool { return s == keys.ScopeConnect })
 }
 
-// Required returns the declared scopes that items without a rule require.
+// Required returns the declared scopes that items without a rule require. As in
+// Named, keys.ScopeConnect is left out.
 func (r *Rights) Required() []string {
 	if r == nil {
 		return nil

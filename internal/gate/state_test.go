@@ -8,9 +8,9 @@ import (
 )
 
 // TestNext checks the whole transition table: every state under every event. Only a
-// held call can be suspended, released or failed. No event takes back a charge that
-// was made at the start, for another stream, or for a replay. No event leaves the
-// states suspended, released, refunded and replayed.
+// held call can be suspended, released or failed. No event refunds a call in one of
+// the states started, standing and replayed. No event leaves the states suspended,
+// released, refunded and replayed.
 func TestNext(t *testing.T) {
 	const (
 		fre, hel, cpt, sta, std = stateFree, stateHeld, stateCaptured, stateStarted, stateStanding
@@ -57,8 +57,9 @@ func TestStates(t *testing.T) {
 // silent is a Ledger that must not be used.
 type silent struct{ Ledger }
 
-// TestEndedCallsDoNothing checks that ending a call that owes nothing and holds
-// nothing reaches neither the ledger nor the counters, no matter how it ends.
+// TestEndedCallsDoNothing checks calls that have nothing left to settle. Release,
+// Close, Suspend, Start, and Settle with an outcome that is not charged leave such a
+// call as it is, and reach neither the ledger nor the counters.
 func TestEndedCallsDoNothing(t *testing.T) {
 	for _, s := range []callState{stateFree, stateStarted, stateStanding, stateSuspended, stateReleased, stateRefunded, stateFailed, stateReplayed} {
 		b := newBench(t)

@@ -346,7 +346,8 @@ type forgetful struct {
 	charge string
 }
 
-// only returns the id of the one open reservation.
+// only returns the id of the one open reservation. It also chooses the id under which
+// Charge will charge.
 func (f *forgetful) only(t *testing.T, b *bench) string {
 	t.Helper()
 	binding, ours, refusal := b.bound(context.Background(), boundTask, owner{b.payer.ID, string(keys.Live)}, "t")

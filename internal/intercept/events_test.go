@@ -195,7 +195,7 @@ func TestLongEventRefunds(t *testing.T) {
 }
 
 // TestLongEventIsNeverWhole (promise 1): the client never gets the last byte of a
-// long event that cannot be matched, wherever the event exceeds the hold.
+// long event that cannot be matched, wherever the event exceeds the limit Hold.
 func TestLongEventIsNeverWhole(t *testing.T) {
 	for name, data := range map[string]string{
 		"foreign":   `{"jsonrpc":"2.0","result":{"content":["` + long(2000) + `"]},"id":8}`,
@@ -366,7 +366,7 @@ func TestLongEventThatWasAMessage(t *testing.T) {
 
 // TestOtherTypeIsNoAnswer checks that an event of a type other than message at the
 // end of a stream does not complete the call. A client could take this event for a
-// response, so it is left out, and leaving it out costs nothing.
+// response, so it is left out, and the call is not charged.
 func TestOtherTypeIsNoAnswer(t *testing.T) {
 	r := newRig(t, nil)
 	if !r.upstream(200, asEvents, "event: other\ndata: "+result+"\n\n") || r.out() != refusedEvent {

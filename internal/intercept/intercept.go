@@ -87,8 +87,8 @@ type Options struct {
 	Seal func(id []byte) []byte
 	// Resumed means that the stream is the rest of one that broke off.
 	Resumed bool
-	// Bind records the owner of the handle in a response before the response may pass:
-	// the handle of a task (OutcomeTask) or of a request for input
+	// Bind records the owner of the handle in a response before the response may pass.
+	// The handle stands for a task (OutcomeTask) or for a request for input
 	// (OutcomeInputRequired). If Bind returns a refusal, the response is withheld. If
 	// Bind is nil, tasks are withheld and requests for input pass.
 	Bind func(outcome mcp.Outcome, message []byte) *gate.Refusal
@@ -210,9 +210,9 @@ const (
 	typeEvents = "text/event-stream"
 )
 
-// kindOfBody returns the media type by which to read the body, or the reason to
-// refuse it. An error status may have any other media type; kindOfBody then returns
-// "".
+// kindOfBody returns the media type by which to read the body, typeJSON or
+// typeEvents, or the reason to refuse it. A body with an error status may also have
+// any other media type; kindOfBody then returns "" for both results.
 func (i *Interceptor) kindOfBody(status int) (kind, reason string) {
 	h := i.w.Header()
 	if len(h.Values("Content-Type")) > 1 {

@@ -10,8 +10,8 @@ import (
 
 // pulse times the comments on a quiet event stream. They keep proxies from closing
 // the stream as idle. A pulse is a runtime timer and needs no goroutine. If a stream
-// ends before it has been quiet for too long, its timer never fires. The owner guards
-// the pulse with the lock that guards its writes.
+// ends before the time in the field every has passed, its timer never fires. The
+// owner of a pulse guards it with the same lock as its writes.
 type pulse struct {
 	every time.Duration
 	timer *time.Timer // nil before the stream has begun, and after its end

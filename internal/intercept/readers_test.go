@@ -123,8 +123,8 @@ func seven(text string) bool {
 	return json.Unmarshal([]byte(text), &f) == nil && f == 7
 }
 
-// laxResult reports whether a value could be read as a result: it is an object, and
-// either has no member that says otherwise, or also has one that says it is a result.
+// laxResult reports whether a value could be read as a result. It must be an object.
+// If one of its members speaks against a result, another member must speak for one.
 func laxResult(value string) bool {
 	if !strings.HasPrefix(value, "{") {
 		return false

@@ -36,10 +36,11 @@ func answerSeeds() []string {
 		`{"jsonrpc":"2.0","id":7,"result":{}}//`, `{"id":7,"result":{}}`, `{"jsonrpc":"2.0","id":7}`)
 }
 
-// dataOf returns the data of the events in a stream, for each way in which clients
-// split it: by the standard, with only events of the type message; by the standard
-// and regardless of the type; by LF alone and regardless of the type (mcp-go); and by
-// every line break in Unicode.
+// dataOf returns the data of the events in a stream, for each of four ways in which
+// clients split it. The first way follows the standard and takes only events of the
+// type message. The second follows the standard, but takes events of all types. The
+// third splits at LF alone and takes events of all types (mcp-go). The fourth splits
+// at every line break in Unicode and takes only events of the type message.
 func dataOf(stream []byte) (all [][]byte) {
 	text := strings.TrimPrefix(string(stream), "\ufeff")
 	standard := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)

@@ -61,9 +61,9 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-// TestRelayWithholds checks that a switch of protocols and an invalid status are
-// withheld, because a switch would open a tunnel. If the upstream sends no response,
-// no head is sent either.
+// TestRelayWithholds checks that a switch of protocols is withheld, because it would
+// open a tunnel. An invalid status is withheld, too. If the upstream sends no
+// response, no head is sent either.
 func TestRelayWithholds(t *testing.T) {
 	w := newWire()
 	r := NewRelay(w, nil)

@@ -66,8 +66,8 @@ func judgeOutcome(f outcomeFacts) verdict {
 }
 
 // judgeEvent decides about a whole event that is held. The parameter allowed matters
-// only for a guarded notification, and the parameter fate only matters for a
-// malformed event.
+// only for a guarded notification. The parameter fate matters only for an event of
+// the class ClassMalformed or ClassForeign.
 func judgeEvent(v mcp.Verdict, allowed bool, fate mcp.Fate, s stage) verdict {
 	switch {
 	case v.Class == mcp.ClassEmpty, v.Class == mcp.ClassPassing:

@@ -129,9 +129,9 @@ func TestTaskNotificationsAreFiltered(t *testing.T) {
 }
 
 // TestLongTaskNotification checks a task notification that is too long to read. The
-// notification may carry a result that another call pays for. It therefore does not
-// pass, whatever its first member is. On the stream of a free call, an event too
-// long to be recognised does not pass either.
+// notification may carry a result that another call pays for. So it does not pass,
+// no matter in which order its members come. On the stream of a free call, an event
+// too long to be recognised does not pass either.
 func TestLongTaskNotification(t *testing.T) {
 	bulk := long(4000)
 	for name, note := range map[string]string{

@@ -118,8 +118,8 @@ func covers(outer, inner []step) bool {
 }
 
 // satisfiable reports whether the pattern matches some name. Only a class that
-// contains no character, such as [b-a], can prevent that. characters must stand for
-// all characters; see representatives.
+// contains no character, such as [b-a], can prevent that. The parameter characters
+// must stand for all characters; see representatives.
 func satisfiable(pattern []step, characters []rune) bool {
 	for _, s := range pattern {
 		if !s.star && !slices.ContainsFunc(characters, s.has) {
@@ -161,8 +161,8 @@ func closure(pattern []step, positions []int) string {
 	return set.String()
 }
 
-// representatives returns characters that stand for all characters: for every
-// character, the patterns treat at least one of the returned ones in the same way.
+// representatives returns characters that stand for all characters: the patterns
+// treat every character in the same way as at least one of the returned characters.
 func representatives(patterns ...[]step) []rune {
 	all := []rune{0}
 	add := func(low, high rune) { all = append(all, low, high+1) }

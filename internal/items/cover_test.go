@@ -6,8 +6,8 @@ import (
 )
 
 // TestCovered checks that Add refuses a pattern that an earlier pattern covers, for
-// all kinds of wildcards. Add accepts a pattern that is the first one to match some
-// name.
+// all kinds of wildcards. It also checks that Add accepts a pattern if it matches
+// some name for which the earlier pattern does not match.
 func TestCovered(t *testing.T) {
 	for _, c := range []struct {
 		kind         Kind
@@ -29,9 +29,9 @@ func TestCovered(t *testing.T) {
 	}
 }
 
-// TestCoversAgainstNames compares covers with a trial of all short names, for random
-// pairs of patterns. If covers were wrong, Add could refuse a rule that some call
-// would find.
+// TestCoversAgainstNames compares the function covers with a direct test, for random
+// pairs of patterns. The direct test matches both patterns against all short names.
+// If covers were wrong, Add could refuse a rule that some call would find.
 func TestCoversAgainstNames(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	parts := []string{"a", "b", "?", "*", "[a-b]", "[^a]", "[bc]"}

@@ -9,8 +9,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestItemsHaveNamesOfTheirOwn checks that no two items have the same String. Parse
-// returns the item for that text, even for a tool with a confusing name.
+// TestItemsHaveNamesOfTheirOwn checks that no two items have the same String, and
+// that Parse turns each String back into its item, even for a tool with a confusing
+// name.
 func TestItemsHaveNamesOfTheirOwn(t *testing.T) {
 	words := []string{
 		"a", "日本", "a b", "ns:tool", "prompt:x", "tool:x", "tool:prompt:x", "method:m", "resource:docs://a", "Prompt:x", "prompts:x", "docs://a", "mail:", ":", "x:y:z", "tool:", "prompt:", "\x00",
@@ -91,8 +92,8 @@ func TestFold(t *testing.T) {
 }
 
 // TestConfusable checks that a name is confusable if a lax lookup could take it for
-// a name with another rule. The other rule may have a name or a pattern. A name is
-// not confusable if all its spellings find the same rule.
+// a name with another rule. The other rule may have a name or a pattern. The test
+// also checks that a name is not confusable if all its spellings find the same rule.
 func TestConfusable(t *testing.T) {
 	table := func(patterns ...string) *Table[int] {
 		var table Table[int]
@@ -119,8 +120,8 @@ func TestConfusable(t *testing.T) {
 		{table("search_*"), "search_X", ""}, {table("search_*"), "Search_x", "search_*"}, {table("Search_*"), "search_x", "Search_*"},
 		{table("get_?", "*"), "GET_a", "get_?"}, {table("get_?", "*"), "get_A", ""}, {table("get_?", "*"), "get_ab", ""}, {table("[a-c]x", "*"), "Bx", "[a-c]x"}, {table("[A-C]x", "*"), "bx", "[A-C]x"},
 		{table("[^a]x", "*"), "ax", "[^a]x"}, {table("[0-9]x", "*"), "ax", ""}, {table(`a\*b`, "*"), "A*b", `a\*b`}, {table(`[\]]x`, "*"), "]X", `[\]]x`}, {table("a/*"), "A/b", "a/*"}, {table("a/*"), "A/b/c", "a/*"}, {table("a?b", "*"), "A/b", "a?b"},
-		// In the name, an accent follows the letter with which the pattern's literal
-		// ends. NFC composes the two to one letter.
+		// Names with a combining accent. If the accent follows the letter with which
+		// the pattern's literal ends, NFC composes the two to one letter.
 		{table("e*", "*"), "e\u0301lan", "e*"}, {table("e*"), "e\u0301lan", "e*"}, {table("e*", "*"), "élan", ""}, {table("e*", "*"), "elan\u0301", ""},
 		{table("가*", "*"), "가\u11a8", "가*"}, {table("*\u0301x", "*"), "e\u0301x", "*\u0301x"}, {table("a?b", "*"), "a b", "a?b"},
 		{table("*"), "anything At all", ""}, {table("prompt:p*"), "prompt:P", "p*"}, {table("prompt:p"), "P", ""}, {table("resource:docs://a"), "resource:DOCS://a", ""},

@@ -147,10 +147,11 @@ func isNormalHost(scheme, authority, defaultPort string) bool {
 	return true
 }
 
-// fillings are texts for the wildcards of a pattern. If a pattern matches some URI in
-// normal form, it usually also matches one in which every wildcard is replaced by the
-// same one of these texts. Most of the texts end the part of the URI in which they
-// stand, so that the rest of the pattern is in the path.
+// fillings are texts that MayBeNormal tries one after the other. It puts the same
+// text in place of every wildcard of a pattern. If the pattern can match a URI in
+// normal form, this usually gives such a URI for at least one of the texts. Most of
+// the texts end the part of the URI in which they stand, so that the rest of the
+// pattern is in the path.
 var fillings = []string{"x", "", "1", "/", "/x", "/x/x", "//x/x", "x/x", ".x/x", "1/x", "::1", "::1]/x", "a:b"}
 
 // MayBeNormal reports whether a resource pattern can match a URI in normal form. It also

@@ -22,8 +22,8 @@ func newAbsentees() absentees {
 	return absentees{stamps: recent.New[keys.Digest, stamp](absentBound)}
 }
 
-// get returns the stamp of the origin's last answer that the digest is unknown, if the
-// answer is remembered.
+// get returns the stamp that the digest was last added with, and whether the digest
+// is still remembered as unknown.
 func (a *absentees) get(digest keys.Digest) (stamp, bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()

@@ -16,7 +16,8 @@ import (
 )
 
 // narrowings are the ways in which a key may lose rights. They are applied in this
-// order. Each has the error by which a reader recognises a key that went through it.
+// order. A reader recognises the last narrowing of a key by the error that Check
+// returns.
 var narrowings = []struct {
 	name   string
 	change func(*keys.Key)
@@ -47,8 +48,8 @@ func narrowness(k *keys.Key) int64 {
 // target is a key that readers look up while it is narrowed.
 type target struct {
 	digest keys.Digest
-	// floor is the number of narrowings after which Revoke has returned. A lookup
-	// that begins now must return the key with at least as many narrowings.
+	// floor is the number of narrowings for which Revoke has already returned. A
+	// lookup that begins now must return the key with at least as many narrowings.
 	floor atomic.Int64
 }
 
@@ -282,10 +283,10 @@ func TestOvertakenLoadDoesNotReplaceANewerOne(t *testing.T) {
 	wantSource(t, cache, digest, SourceCache, nil)
 }
 
-// TestCreatedKeyIsSeenDespiteJunkLookup: after Revoke has announced the creation of
-// a key, lookups find the key, even if an earlier lookup found that it did not
-// exist. It does not matter whether the earlier lookup ended before or after the
-// creation.
+// TestCreatedKeyIsSeenDespiteJunkLookup: Revoke is also called when a key is
+// created. After that call, lookups find the key, even if an earlier lookup found
+// that it did not exist. The test checks two cases: the earlier lookup ended before
+// the creation, or after it.
 func TestCreatedKeyIsSeenDespiteJunkLookup(t *testing.T) {
 	t.Run("ended before", func(t *testing.T) {
 		origin := newOrigin()

@@ -85,9 +85,10 @@ func TestCheckTable(t *testing.T) {
 	}
 }
 
-// TestCheckGivesTheFirstReason takes a key that is wrong in every way and corrects one
-// fault after another. Check reports the faults in the order of their declaration, so
-// a key that may not call a server never learns which scope it would need there.
+// TestCheckGivesTheFirstReason takes a key that is wrong in every way and corrects
+// one fault after another. Check reports the faults in the order of their
+// declaration. ErrServer comes before ErrScope, so a key that may not call a server
+// never learns which scope it would need there.
 func TestCheckGivesTheFirstReason(t *testing.T) {
 	key := &Key{
 		Kind: Provider, Environment: Test, Servers: []string{"maps"},

@@ -140,7 +140,7 @@ func (l *Limits) Check() error {
 // implies counts only for keys with NamedRights.
 func (k *Key) HasScope(scope string) bool {
 	if impliedByAnyKind(scope) && !k.Kind.Rules().NamedRights {
-		return scope == k.Kind.Implied() // k.Scopes cannot change the kind
+		return scope == k.Kind.Implied() // k.Scopes cannot add such a scope
 	}
 	for _, s := range k.Scopes {
 		if s == scope {

@@ -3,11 +3,11 @@
 // only the standard library. The stores implement these definitions and share one
 // test suite.
 //
-// Every movement of credits is one Transaction with a debtor and a creditor, so that
-// its entries sum to zero by construction. Credits come from the system account
-// Funding. So the balance of Funding is minus the sum of all top-ups and
-// adjustments. Transactions by test keys have Test set, and each account has a live
-// and a test balance that never mix.
+// Every movement of credits is one Transaction. It adds its amount to the creditor
+// and subtracts the same amount from the debtor, so that these two entries always
+// sum to zero. Credits come from the system account Funding. So the balance of
+// Funding is minus the sum of all top-ups and adjustments. Transactions by test keys
+// have Test set, and each account has a live and a test balance that never mix.
 package ledger
 
 import (
@@ -60,11 +60,12 @@ const MaxName = 254
 // because proxies unescape it in request paths.
 const namePunctuation = "-_.@+|:=~'"
 
-// ValidName returns an error unless operators may give an account that name: 1 to
-// MaxName ASCII letters, digits and some punctuation, beginning with a letter or
-// digit, but not with "acct_" like an id. E-mail addresses and ids of other systems,
-// such as auth0|5f7c8ec7, are valid names. No two valid names look alike except in
-// case, which stores ignore: see FoldName.
+// ValidName returns an error unless operators may give an account that name. A valid
+// name has 1 to MaxName characters: ASCII letters, digits and the characters in
+// namePunctuation. It begins with a letter or a digit, but not with "acct_", as ids
+// do. E-mail addresses and ids of other systems (such as auth0|5f7c8ec7) are valid
+// names. No two valid names look alike, except names that differ only in case.
+// Stores take such names for the same: see FoldName.
 func ValidName(name string) error {
 	const id = "acct_"
 	ok := len(name) >= 1 && len(name) <= MaxName && (len(name) < len(id) || FoldName(name[:len(id)]) != id)

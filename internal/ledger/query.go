@@ -64,11 +64,11 @@ func (f *ChargeFilter) Selective() bool {
 	return rest != ChargeFilter{}
 }
 
-// ReadTo returns the time at which a listing with Since stops reading, because the
-// journal has no index by time. The listing stops as soon as all MaxScan
-// transactions that it read for a part are older than ReadTo. ReadTo is a day before
-// Since, because the journal is sorted by time except where a clock was set back.
-// Without Since it is the zero time.
+// ReadTo returns the time at which a listing with Since stops reading: a day before
+// Since. The listing needs such an end because the journal has no index by time. It
+// stops as soon as all MaxScan transactions that it read for a part are older than
+// ReadTo. The day is needed because the journal is not sorted by time where a clock
+// was set back. Without Since, ReadTo returns the zero time.
 func (f *ChargeFilter) ReadTo() time.Time {
 	if f.Since.IsZero() {
 		return time.Time{}
@@ -92,8 +92,8 @@ type Verification struct {
 	Accounts     int64    // number of compared accounts
 	Transactions int64    // number of replayed transactions
 	Differences  []string // each a sentence; empty when the books balance
-	// Archived describes the archived transactions. The replay begins after them, and
-	// Opening is the sum of the balances at that point; see SumBalances.
+	// Archived describes the archived transactions. The replay begins after them.
+	// Opening is a hash of the balances at that point; see SumBalances.
 	Archived Archived
 	Opening  Sum
 }

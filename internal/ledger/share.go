@@ -27,8 +27,8 @@ func ParseShare(s string) (Share, error) {
 func (s Share) Of(a Amount) Amount { return proportion(a, int64(s), int64(whole)) }
 
 // proportion returns a * part / of, rounded down, without intermediate overflow. The
-// divisor, which is the parameter of, must be positive. The parameter a must not be
-// negative, and part must be from 0 to the divisor.
+// divisor is the parameter named of. It must be positive, part must be from 0 to the
+// divisor, and a must not be negative.
 func proportion(a Amount, part, of int64) Amount {
 	high, low := bits.Mul64(uint64(a), uint64(part))
 	quotient, _ := bits.Div64(high, low, uint64(of))

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// ErrAsked is wrapped in the error for a request's params if the targets that they
-// name are ambiguous or cannot be read.
+// ErrAsked is wrapped in the error for the params of a request if the targets named
+// there are ambiguous or cannot be read.
 var ErrAsked = errors.New("what the params ask for cannot be judged")
 
 // maxListened bounds the number of tasks to which one request listens. The number of

@@ -108,9 +108,9 @@ func TestDecodeAliasesBody(t *testing.T) {
 	}
 }
 
-// TestDecodeRefuses checks the bodies that Decode refuses. Two parsers could read
-// such a body differently, or the body is not a message. The error has the right
-// code, and the id only if the id is certain.
+// TestDecodeRefuses checks that Decode refuses a body if two parsers could read it
+// differently, or if it is not a message. It also checks that the error has the
+// right code, and has the message's id only if that id is certain.
 func TestDecodeRefuses(t *testing.T) {
 	none, seven := ID{}, IntID(7)
 	tests := []struct {

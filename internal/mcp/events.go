@@ -252,13 +252,14 @@ func (e *EventScanner) beginField(f field) {
 }
 
 // misread reports whether another reader could take the current line for data. The
-// parameter f is the kind of the line. There are two cases. A line without a valid
-// field name may belong to a JSON body that was sent under the wrong content type.
-// After a lone CR, a reader that ends lines only at LF is still in the line that began
-// after the last LF. If that line is data, and the next bytes could continue its JSON,
-// the two readers see different messages. The name of a standard field cannot continue
-// a JSON text. A comment, which begins with a colon, can continue one only after a
-// key.
+// parameter f is the kind of the line. There are two cases. First, a line without a
+// valid field name may belong to a JSON body that was sent under the wrong content
+// type. Second, after a lone CR, a reader that ends lines only at LF is still in the
+// line that began after the last LF. If that line is data, and the next bytes could
+// continue its JSON, the two readers see different messages. The second case does
+// not concern standard fields, because their names cannot continue a JSON text. It
+// concerns a comment only if the JSON so far ends with a key, because a comment
+// begins with a colon, which JSON allows only there.
 func (e *EventScanner) misread(f field) bool {
 	switch f {
 	case fieldLikeData, fieldOdd:

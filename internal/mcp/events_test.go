@@ -128,11 +128,12 @@ func TestEventScanner(t *testing.T) {
 	}
 }
 
-// TestEventScannerRefusesWhatClientsReadDifferently checks lines that clients read
-// differently. Some clients end lines elsewhere, and others are lax about field
-// names. No line can carry a message past the scanner to such a client. go-sdk and
-// mcp-go end lines only at LF, and then trim each line. Other clients split at every
-// line break that Unicode knows.
+// TestEventScannerRefusesWhatClientsReadDifferently checks that an event is
+// malformed if clients read one of its lines differently, so that no line can carry
+// a message past the scanner to a client. Some clients end lines elsewhere than
+// the scanner: go-sdk and mcp-go end lines only at LF, and then trim each line, and
+// other clients split at every line break that Unicode knows. Still other clients
+// are lax about field names.
 func TestEventScannerRefusesWhatClientsReadDifferently(t *testing.T) {
 	tests := map[string]string{
 		"the data goes on after CR":            "data:\r" + answerJSON + "\n\n",
@@ -185,8 +186,8 @@ func TestEventScannerTakesHarmlessLoneCR(t *testing.T) {
 	}
 }
 
-// TestEventScannerEndsAtOnce checks an event that ends in CR. The event is complete
-// without another byte, and a LF after the CR does not begin a line.
+// TestEventScannerEndsAtOnce checks that an event that ends in CR is complete
+// without another byte, and that a LF after the CR does not begin a line.
 func TestEventScannerEndsAtOnce(t *testing.T) {
 	e := NewEventScanner(IntID(7))
 	if n, done := e.Scan([]byte("data: " + answerJSON + "\r\n\r")); !done || n != len(answerJSON)+9 {

@@ -99,7 +99,7 @@ func TestWithID(t *testing.T) {
 }
 
 // TestRetryKey checks that the idempotency key in _meta must be a string of 1 to 256
-// bytes. A similar member name is refused.
+// bytes, and that a member with a similar name is refused.
 func TestRetryKey(t *testing.T) {
 	body := func(meta string) []byte {
 		return []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","_meta":{` + meta + `}}}`)

@@ -113,10 +113,11 @@ func splitter(sizes []byte) func() int {
 	}
 }
 
-// FuzzScannerSplit splits the bytes differently. The split changes neither a verdict
-// nor the events of a stream. The events together are the whole stream. If Decode
-// accepts a message as a request or a notification, the message is ClassPassing for
-// a Scanner.
+// FuzzScannerSplit checks that a Scanner and an EventScanner return the same for
+// input in pieces as for the whole input, wherever the input is split. It also
+// checks that the events of a stream, joined, are the whole stream. If Decode
+// accepts the input as a request or a notification, the test requires that the input
+// is ClassPassing for a Scanner.
 func FuzzScannerSplit(f *testing.F) {
 	for i, body := range seedBodies() {
 		f.Add([]byte(body), []byte{byte(i), 3})
@@ -213,8 +214,9 @@ func mergeable(message []byte) bool {
 	}
 }
 
-// members returns the members of a message and those of its result, named "result.x",
-// and separately the result's _meta.
+// members returns two values. The first has the members of a message except result,
+// and the members of the result except _meta, with names such as "result.x". The
+// second is the _meta of the result.
 func members(t *testing.T, message []byte) (map[string]string, json.RawMessage) {
 	t.Helper()
 	var top, result map[string]json.RawMessage

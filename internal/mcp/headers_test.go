@@ -22,9 +22,10 @@ func header(pairs ...string) http.Header {
 	return h
 }
 
-// TestCheckHeaders checks that a version in the body takes precedence over the
-// header. The headers of a stateless message must agree with its body. In a session,
-// other MCP headers are ignored.
+// TestCheckHeaders checks the era of each message: a version in the body takes
+// precedence over the version header. It also checks that a stateless message
+// is refused if its headers do not agree with its body, and that in a session the
+// MCP headers other than the version are ignored.
 func TestCheckHeaders(t *testing.T) {
 	const v, met, nam = "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"
 	modernCall := call(`"name":"cheap",` + modern)

@@ -64,15 +64,16 @@ const (
 )
 
 // lexer cuts one JSON text (RFC 8259) into tokens. The text may be split into pieces
-// anywhere. The zero lexer is ready to use for a server's message. It accepts some
-// input that a strict lexer refuses, because the parsers of clients accept it too: a
-// byte order mark before the text, bytes in strings that are not UTF-8, half of a
-// surrogate pair, and nesting of up to MaxAnswerDepth. None of these changes where a
-// token begins or ends.
+// anywhere. The zero lexer is ready to use for a server's message. It accepts four
+// kinds of input that a strict lexer refuses, because the parsers of clients accept
+// them too: a byte order mark before the text, bytes in strings that are not UTF-8,
+// half of a surrogate pair, and nesting of up to MaxAnswerDepth. None of these
+// changes where a token begins or ends.
 type lexer struct {
-	// strict makes the lexer refuse the four kinds of input that the comment on lexer
-	// lists. It is set for a client's message, because every kind of server must read
-	// that message in the same way.
+	// strict makes the lexer refuse a byte order mark, bytes that are not UTF-8,
+	// half of a surrogate pair, and nesting deeper than maxDepth. It is set for a
+	// client's message, because every kind of server must read that message in the
+	// same way.
 	strict bool
 
 	state state

@@ -29,8 +29,9 @@ func tokens(text string, size int, strict bool) (string, bool) {
 	return out.String(), lex.state == wantNothing
 }
 
-// TestLexerGrammar checks that a strict lexer accepts exactly the texts of RFC 8259.
-// A lax lexer accepts them too. The size of the pieces does not matter.
+// TestLexerGrammar checks that a strict lexer accepts exactly the texts of RFC 8259,
+// and that a lax lexer accepts these texts too. Each text is lexed in pieces of
+// several sizes, which must not matter.
 func TestLexerGrammar(t *testing.T) {
 	tests := []struct {
 		text string
@@ -90,8 +91,8 @@ func TestLexerTakesWhatParsersTake(t *testing.T) {
 }
 
 // TestLexerDepth checks that arrays and objects may nest 64 levels deep in a
-// client's message and 1024 in a server's. Every level must end with its own
-// bracket.
+// client's message and 1024 in a server's, and that a level cannot end with the
+// bracket of the other kind.
 func TestLexerDepth(t *testing.T) {
 	for _, tt := range []struct {
 		open, shut, wrong string

@@ -289,19 +289,20 @@ const (
 	highs = 0x8080808080808080
 )
 
-// plain returns the index of the first byte in p[i:] that a string cannot contain as it
-// is, or that needs a check: a quote, a backslash, a control character, or a byte
+// plain returns the index of the first byte in p[i:] that a string cannot contain as
+// it is, or that needs a check: a quote, a backslash, a control character, or a byte
 // beyond ASCII. It compares eight bytes at a time. A subtraction can borrow from the
-// next byte and mark it wrongly, but only above a byte that is marked correctly. So the
-// lowest mark is always correct.
+// next higher byte and so mark that byte wrongly, but only if it has marked the
+// lower byte correctly. So the lowest mark is always correct.
 func plain(p []byte, i int) int {
 	for ; i+8 <= len(p); i += 8 {
 		x := binary.LittleEndian.Uint64(p[i:])
 		quote := x ^ ones*'"'
 		slash := x ^ ones*'\\'
 		marks := (x | (x - ones*0x20) | (quote - ones) | (slash - ones)) & highs
-		// The usual formula has "and not" terms, which unmark bytes from 0x80 on. They
-		// are left out here, because those bytes must be marked; x itself marks them.
+		// The formula in find has "and not" terms, which unmark bytes from 0x80 on.
+		// This formula has no such terms, because here bytes from 0x80 on must be
+		// marked; the term x marks them.
 		if marks != 0 {
 			return i + bits.TrailingZeros64(marks)>>3
 		}

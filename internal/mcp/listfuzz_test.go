@@ -13,7 +13,8 @@ import (
 
 // listPolicy encodes the options of a rewriting in one number, so that the fuzzer
 // can vary them. Bits 0 to 3 select the items that stay. Bits 4 to 7 select the
-// items that get fields. Bits 12 and 13 select the kind of list.
+// items that get fields. Bits 8 to 11 are the flags below. Bits 12 and 13 select the
+// kind of list.
 type listPolicy uint16
 
 const (
@@ -163,8 +164,9 @@ type itemDocument struct {
 	odd     bool // its _meta is neither an object nor null
 }
 
-// oneReading reports whether all readers find the same identifying member and the same
-// _meta in an item. name is the name of the identifying member.
+// oneReading reports whether all readers find the same identifying member and the
+// same _meta in an item. The parameter name is the name of the identifying member,
+// such as uri.
 func oneReading(item []byte, name string) bool {
 	d := jsontext.NewDecoder(bytes.NewReader(item), jsontext.AllowDuplicateNames(true))
 	seen := map[int]int{}
@@ -186,8 +188,8 @@ func oneReading(item []byte, name string) bool {
 	}
 }
 
-// object returns the members of a JSON object, or nil for any other JSON. The fuzz tests
-// compare the rewriter with this reader, which shares no code with it.
+// object returns the members of a JSON object, or nil for any other JSON. It shares
+// no code with the rewriter, so that the fuzz tests can compare the two.
 func object(raw string) map[string]string {
 	var m map[string]json.RawMessage
 	if json.Unmarshal([]byte(raw), &m) != nil || m == nil {
@@ -295,8 +297,9 @@ func dropOwn(meta map[string]string) {
 }
 
 // FuzzRewriteListEvent checks that the data of an event is rewritten as RewriteList
-// rewrites it. The other lines stay. A scanner still reads the result as one event
-// with the same verdict, however the stream is split.
+// rewrites it, and that all lines without data stay. It also checks that a scanner
+// still reads the result as one event with the same verdict, however the result is
+// split.
 func FuzzRewriteListEvent(f *testing.F) {
 	for i, message := range listSeeds() {
 		for _, end := range []string{"\n", "\r", "\r\n"} {

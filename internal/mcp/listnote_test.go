@@ -15,7 +15,8 @@ func noted(name string) string {
 }
 
 // TestRewriteListNotes checks that a note is appended to the description of an item,
-// wherever the description stands in the item. No other byte changes.
+// wherever the description stands in the item. Apart from the note and the price in
+// _meta, no byte may change.
 func TestRewriteListNotes(t *testing.T) {
 	const note = `(0.05 \"USD\" a call)`
 	for name, c := range map[string]struct{ items, want string }{

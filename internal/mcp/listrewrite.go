@@ -133,8 +133,8 @@ func (r *listRewriter) refuse(reason string) bool {
 	return false
 }
 
-// failure returns the error for a message for which the method message has returned
-// false.
+// failure returns the error of RewriteList. It is called after the method message
+// has returned false.
 func (r *listRewriter) failure() error {
 	switch {
 	case r.err != nil:

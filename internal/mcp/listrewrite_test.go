@@ -31,8 +31,8 @@ func listAnswer(members string) string {
 
 const metaPrice = `"_meta":{"dev.farebox/price":"0.05"}`
 
-// TestRewriteListItems checks that an item is removed together with one comma. Kept
-// items get their fields. No other byte changes.
+// TestRewriteListItems checks that an item is removed together with one comma, that
+// kept items get their fields, and that no other byte changes.
 func TestRewriteListItems(t *testing.T) {
 	tests := []struct{ name, items, want string }{
 		{"none", ``, ``},
@@ -342,7 +342,8 @@ func TestRewriteListRefusesItsCaller(t *testing.T) {
 	}
 }
 
-// TestRewriteListEvent checks that an event keeps its other lines and its line ends.
+// TestRewriteListEvent checks that RewriteListEvent changes only the data of an
+// event, and keeps the event's other lines and its line ends.
 func TestRewriteListEvent(t *testing.T) {
 	hidden, none := listAnswer(`"tools":[{"name":"hidden"}],"cacheScope":"private"`), listAnswer(`"tools":[],"cacheScope":"private"`)
 	tests := []struct{ name, event, want string }{

@@ -29,9 +29,10 @@ var (
 // set these members. AddMeta also drops a byte order mark before the message, which
 // some clients cannot read. All other bytes stay unchanged.
 //
-// If clients could read another _meta than the one with the fields, the result gets no
-// fields. That is so if _meta occurs twice or in another case, or if it is neither an
-// object nor null. The "dev.farebox/" members are dropped all the same.
+// If clients could read another _meta than the one with the fields, the result gets
+// no fields. That is so if _meta occurs twice, if its name differs in upper or lower
+// case or has invisible characters, or if it is neither an object nor null. The
+// "dev.farebox/" members are dropped all the same.
 //
 // The error is ErrNoResult or ErrField.
 func AddMeta(message []byte, fields []Field) ([]byte, error) {

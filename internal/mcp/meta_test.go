@@ -56,9 +56,9 @@ func TestAddMeta(t *testing.T) {
 	}
 }
 
-// TestAddMetaWithoutReceipt checks results that get no fields. Clients could find
-// another _meta in such a result, or could not read its _meta. Forged "dev.farebox/"
-// members are dropped all the same.
+// TestAddMetaWithoutReceipt checks that a result gets no fields if clients could
+// find another _meta in it, or could not read its _meta. It also checks that forged
+// "dev.farebox/" members are dropped all the same.
 func TestAddMetaWithoutReceipt(t *testing.T) {
 	for message, want := range map[string]string{
 		`{"result":{"_meta":{},"_meta":{}}}`:           ``,
@@ -126,8 +126,8 @@ func TestAddMetaRefuses(t *testing.T) {
 	}
 }
 
-// TestAddMetaToEvent checks that an event keeps its other lines and its line ends.
-// The data of the event changes as AddMeta changes it.
+// TestAddMetaToEvent checks that the data of an event changes as AddMeta changes it,
+// and that the event keeps its other lines and its line ends.
 func TestAddMetaToEvent(t *testing.T) {
 	const plainJSON, merged = `{"result":{}}`, `{"result":{"_meta":{"dev.farebox/receipt":"r"}}}`
 	broken := []Field{{"a", []byte("[1,\r\n2,\r3,\n4]")}}

@@ -49,9 +49,9 @@ func EventData(event []byte) []byte {
 	return bytes.Clone(data)
 }
 
-// cutHead splits the event into the bytes before its first line and the lines. The head
-// is empty, or a LF that belongs to the CR at the end of the previous event, or the byte
-// order mark of the stream.
+// cutHead splits the event into the bytes before its first line and the lines. There
+// are three possible heads: no bytes, a LF (which belongs to the CR at the end of
+// the previous event), and the byte order mark of the stream.
 func cutHead(event []byte) (head, lines []byte) {
 	n := 0
 	if len(event) > 1 && event[0] == '\n' {
@@ -104,9 +104,9 @@ func eventData(lines []byte) (data []byte, last int, found bool) {
 	return data, last, found
 }
 
-// appendData appends data as data lines with the given line end. An empty line end means
-// that the stream ended there; then LF separates the lines, and the last one stays
-// unfinished.
+// appendData appends data as data lines with the given line end. An empty line end
+// means that the stream ended there. In that case, LF separates the data lines, and
+// the last data line stays without a line end.
 func appendData(out, data, end []byte) []byte {
 	between := end
 	if len(between) == 0 {

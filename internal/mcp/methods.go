@@ -31,10 +31,10 @@ func MayAsk(method string) bool {
 	return m != nil && m.MayAsk
 }
 
-// KnownMethod reports whether clients send messages with the kind and the method of m
-// in the era. The method of a request must be a request method of the protocol, and
-// the method of a notification a notification method. A response is known only in
-// EraSession.
+// KnownMethod reports whether clients send messages with the kind and the method of
+// m in the era. The method of a request must be a request method of the protocol,
+// and the method of a notification must be a notification method of the protocol. A
+// response is known only in EraSession.
 func KnownMethod(era Era, m *Message) bool {
 	switch m.Kind {
 	case KindRequest, KindNotification:

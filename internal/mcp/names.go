@@ -83,9 +83,9 @@ var metaNames = names{
 // so that a longer key cannot match one.
 const skeletonSize = 48
 
-// find returns the number of the reserved name that the key matches, or 0. It
-// returns true if the key equals the name, or matches no name. It returns false if
-// the key differs from the name but could be taken for it by a reader that is lax
+// find returns the number of the reserved name that the key matches, or 0. The
+// second result is true if the key equals the name, or matches no name. It is false
+// if the key differs from the name but could be taken for it by a reader that is lax
 // about case or invisible characters.
 func (ns names) find(key []byte) (int, bool) {
 	for i, name := range ns {

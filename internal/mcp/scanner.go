@@ -69,7 +69,7 @@ type Verdict struct {
 // A Scanner is strict only where a client could otherwise find another response or
 // another outcome. At the top level of the message and of its result, no reserved
 // key may occur twice. No other key there may differ from a reserved one only in
-// case or in invisible characters. All other keys may repeat. So may _meta, which
+// case or in invisible characters. All other keys may repeat, even _meta, which
 // affects neither the response's identity nor its outcome. A Scanner accepts some
 // deviations from JSON that common parsers accept: a byte order mark, bytes in
 // strings that are not UTF-8, half of a surrogate pair, and nesting of up to

@@ -53,10 +53,10 @@ type laxAnswer struct {
 	} `json:"result"`
 }
 
-// FuzzScannerAgainstEncodingJSON checks that every message that a Scanner takes for
-// the response is the same response, to the same request, for a lax reader. The lax
-// reader is encoding/json, which ignores the case of keys and takes the last of
-// several equal keys.
+// FuzzScannerAgainstEncodingJSON checks the messages that a Scanner takes for the
+// response: a lax reader must take each of them for the same response to the same
+// request. The lax reader is encoding/json, which ignores the case of keys and takes
+// the last of several equal keys.
 func FuzzScannerAgainstEncodingJSON(f *testing.F) {
 	for _, message := range listSeeds() {
 		f.Add([]byte(message))

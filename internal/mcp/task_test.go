@@ -76,7 +76,8 @@ func TestReadHandlesRefuses(t *testing.T) {
 }
 
 // TestAddTaskMeta checks that the receipt is added to the result in the report of a
-// task. A forged receipt in that result is dropped. The rest stays unchanged.
+// task, that a forged receipt in that result is dropped, and that the rest of the
+// report stays unchanged.
 func TestAddTaskMeta(t *testing.T) {
 	fields := []Field{{Name: "dev.farebox/receipt", Value: []byte(`"R"`)}}
 	for in, want := range map[string]string{

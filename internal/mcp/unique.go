@@ -29,8 +29,8 @@ type keySet struct {
 // open begins an object at the given depth.
 func (ks *keySet) open(depth int) { ks.base[depth] = int32(ks.n) }
 
-// own returns the keys that the innermost object has had so far. This object is at
-// the given depth.
+// own returns the keys that have been added to the innermost open object so far. The
+// parameter depth must be the depth of that object.
 func (ks *keySet) own(depth int) []span {
 	if ks.heap != nil {
 		return ks.heap[ks.base[depth]:]

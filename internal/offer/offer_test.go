@@ -163,8 +163,9 @@ func TestDigest(t *testing.T) {
 	}
 }
 
-// TestRemember checks that Remember returns the offer from the previous call. Only
-// the owner can read the file. A damaged file is an error and is not replaced.
+// TestRemember checks that Remember returns the offer from the previous call, that
+// only the owner can read the file, and that a damaged file is an error and is not
+// replaced.
 func TestRemember(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "servers", "weather.json")
 	at := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)

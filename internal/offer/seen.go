@@ -15,7 +15,7 @@ import (
 // Seen is a server's offer at an earlier time.
 type Seen struct {
 	At      time.Time         `json:"at"`
-	Digests map[string]string `json:"items"` // by Item.Key
+	Digests map[string]string `json:"items"` // the digest of each item, by Item.Key
 }
 
 // Remember replaces the offer in the file with o. It returns the previous offer, or nil

@@ -81,8 +81,9 @@ func (o *office) part(ask admin.ArchiveAsk) (f admin.ArchiveFile, content []byte
 }
 
 // TestArchive checks that transactions leave the store only if the caller gives the
-// sum of the file that contains them. Every listing then counts the archived ones.
-// Repeating the removal changes nothing and writes no second audit row.
+// sum of the file that contains them. After that, every listing must count the
+// archived ones. Repeating the removal changes nothing and writes no second audit
+// row.
 func TestArchive(t *testing.T) {
 	signer := ledger.NewSigner([ed25519.SeedSize]byte{1})
 	o, charge := past(t, signer)

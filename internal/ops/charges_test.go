@@ -147,8 +147,9 @@ func allCharges(t *testing.T, store *sqlitestore.Store, f ledger.ChargeFilter) (
 }
 
 // TestRareCharges checks that in a long journal a filter that matches few charges
-// finds all of them. It follows the cursor of each part, for all accounts and for a
-// single payer or provider. A listing by time does not read all older charges.
+// finds all of them. The test follows the cursor of each part, for all accounts and
+// for a single payer or provider. It also checks that a listing by time ends without
+// reading all older charges.
 func TestRareCharges(t *testing.T) {
 	const n = 25_000 // two and a half parts of a listing; nearly seven hours of charges
 	path, ends := longJournal(t, n)

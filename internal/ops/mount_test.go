@@ -13,9 +13,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestUnexpectedBodies sends a body to an operation that takes none. The body is
-// dropped. The connection can still be reused, because the server's own request
-// keeps its body.
+// TestUnexpectedBodies sends a body to an operation that takes none. The mount drops
+// the body from its copy of the request. The test checks that the server still has
+// the original body, which it needs to reuse the connection: otherwise the server
+// would log an error.
 func TestUnexpectedBodies(t *testing.T) {
 	var logged bytes.Buffer
 	server := httptest.NewUnstartedServer(mountOf(t))

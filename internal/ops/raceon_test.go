@@ -2,6 +2,6 @@
 
 package ops
 
-// raceEnabled reports whether the race detector is on. It makes tests about ten times
-// slower.
+// raceEnabled reports whether the race detector is on. The detector makes tests
+// about ten times slower.
 const raceEnabled = true

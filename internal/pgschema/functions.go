@@ -39,9 +39,9 @@ func Functions() (text string, sum []byte, err error) {
 	return b.String(), hash[:], nil
 }
 
-// outdated reports whether the functions must be loaded. That is so if the database
-// has no functions, or a lower version, or this version with another checksum, which
-// an unreleased build may have left behind.
+// outdated reports whether the functions must be loaded. That is so in three cases:
+// the database has no functions, a lower version of them, or this version with
+// another checksum, which an unreleased build may have left behind.
 func outdated(ctx context.Context, q interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }, sum []byte) (bool, error) {

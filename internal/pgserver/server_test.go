@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// TestServer checks that a started server accepts connections. The server keeps its
-// data across Halt and Kill. Remove leaves no files.
+// TestServer checks that a started server accepts connections and keeps its data
+// across Halt and Kill. It also checks that Remove leaves no files.
 func TestServer(t *testing.T) {
 	ctx := context.Background()
 	s, err := Start(ctx)

@@ -121,10 +121,10 @@ const swapLimits = `WITH changed AS (
 
 // UpdateAccount reads the account with the id, calls the function change to alter
 // CreditLimit and Caps, and writes both with the audit row in one step. It ignores
-// other changes. It calls the function again if the limits have changed meanwhile.
-// If the function fails, nothing is written and UpdateAccount returns the error
-// unchanged. Open reservations stay; later ones obey the new limits. Other errors:
-// ledger.ErrNotFound, and ErrUnavailable, after which the outcome is unknown.
+// changes of other fields. It calls the function again if the limits have changed
+// meanwhile. If the function fails, nothing is written and UpdateAccount returns the
+// error unchanged. Open reservations stay; later ones obey the new limits. Other
+// errors: ledger.ErrNotFound, and ErrUnavailable, after which the outcome is unknown.
 func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err

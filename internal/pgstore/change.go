@@ -85,9 +85,9 @@ func (s *Store) transact(ctx context.Context) (conn *pgxpool.Conn, err error) {
 	return conn, err
 }
 
-// finish writes the audit row and the revocations, and commits, in one round trip.
-// revoke takes a lock that all nodes share. The COMMIT travels in the same batch, so
-// that the server never holds this lock while it waits for the node.
+// finish writes the audit row and the revocations, and commits, in one round trip. The
+// SQL function revoke takes a lock that all nodes share. The COMMIT travels in the same
+// batch, so that the server never holds this lock while it waits for the node.
 func (s *Store) finish(ctx context.Context, c *changes, a ledger.Audit) error {
 	var b pgx.Batch
 	b.Queue(`INSERT INTO audit (at, actor, origin, action, target, detail) VALUES (coalesce($1, moved_clock($7)), $2, $3, $4, $5, $6)`,

@@ -11,8 +11,8 @@ import (
 )
 
 // TestStoppedChangeHoldsNoLock stops a node right after it has sent a change of a
-// key. The stopped node does not block changes of other keys on other nodes,
-// although all revocations take the same lock.
+// key. All revocations take the same lock, but the stopped node must not block
+// changes of other keys on other nodes.
 func TestStoppedChangeHoldsNoLock(t *testing.T) {
 	s := fresh(t)
 	other := opened(t, Options{DSN: s.o.DSN})

@@ -10,7 +10,8 @@ import (
 
 // TestConfirmWaitsForARenewalUnderWay checks that Confirm waits for a node with an
 // expired lease if the node is renewing the lease and the renewal has not read the
-// change. After the renewal commits, the node trusts its cached keys again.
+// change. Confirm must wait because the node trusts its cached keys again as soon as
+// the renewal commits.
 func TestConfirmWaitsForARenewalUnderWay(t *testing.T) {
 	s := fresh(t)
 	k := someKey(t, s, "alice")

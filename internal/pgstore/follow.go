@@ -26,10 +26,10 @@ const (
 	listenAgain = time.Second
 )
 
-// Follow renews the node's lease and returns the revocations after the position
-// seen, up to which the node has read their log. A negative one means the log's end.
-// The node may trust its cached keys for the lease, counted from the call. The
-// database's clock ends a lease. Errors wrap ledger.ErrUnavailable.
+// Follow renews the node's lease and returns the revocations after seen, the
+// position up to which the node has read the log; a negative one means the log's
+// end. From the call on, the node may trust its cached keys for the duration lease.
+// The database's clock ends a lease. Errors wrap ledger.ErrUnavailable.
 func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.Duration) (r keys.Revocations, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

@@ -13,9 +13,10 @@ import (
 
 // Bounds of idempotency.
 const (
-	// maxKeys bounds the idempotency keys of a day. Beyond it the store refuses calls
-	// with a key. It drops no keys, because then a call could run a second time. The
-	// total is updated every half minute. The count of each account is always exact.
+	// maxKeys bounds the idempotency keys of a day. Beyond it the store refuses
+	// calls with a key. It drops no keys, because then a call could run a second
+	// time. The count of all keys is updated every half minute; an account's count
+	// is always exact.
 	maxKeys = 1 << 22
 	// maxKeysPerAccount keeps one account from using up maxKeys.
 	maxKeysPerAccount = maxKeys / 4

@@ -112,8 +112,8 @@ func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *k
 	return old, nil
 }
 
-// TouchKeys records the last use of keys. The map used has the times by key id. It
-// ignores unknown keys and times before the recorded one. It adds no audit row.
+// TouchKeys records the last use of keys, given as times by key id. It ignores
+// unknown keys and times before the recorded one. It adds no audit row.
 func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

@@ -99,16 +99,19 @@ func (s *Store) settleOpen(ctx context.Context, kind operationKind, id string) e
 	return op.refusal()
 }
 
+// Capture takes the credits of a reservation. It returns the charge and the payer's
+// balance as soon as the charge is durable. If the call has an idempotency key,
+// Capture stores the response, unless the response is empty or longer than
+// ledger.MaxStoredResponse. The caller must not change the response afterwards. A
+// repeated Capture returns the first outcome. If the reservation has expired,
+// Capture acts like Charge with the reservation's order. If ctx ends while the
+// outcome is still open, the error wraps ErrUnavailable as well.
+//
 // Errors: ledger.ErrSettled if the reservation was released, and ErrNotFound if it
 // is unknown. The database may have lost it in a crash of its machine; the caller
 // can use Charge then. After expiry, *InsufficientError and *CapError are possible,
 // too. With ErrUnavailable the outcome is unknown; a repetition with the same id
 // returns the outcome.
-//
-// Errors: ledger.ErrSettled if the reservation was released, ErrNotFound if it is
-// unknown (the database may have lost it in a crash of its machine: use Charge),
-// *InsufficientError and *CapError after expiry, ErrUnavailable if the outcome is
-// unknown: a repetition with the same id returns it.
 func (s *Store) Capture(ctx context.Context, id string, response []byte) (ledger.Charge, ledger.Balance, error) {
 	u, err := parseCharge(ctx, id)
 	if err != nil {

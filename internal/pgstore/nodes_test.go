@@ -213,9 +213,9 @@ func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
 	return nil
 }
 
-// TestDeadNodeIsSweptUp checks credits that a dead node has reserved. After the
-// reservations expire, the credits can be spent on other nodes. Several nodes can
-// run maintenance at once.
+// TestDeadNodeIsSweptUp checks that credits reserved by a dead node can be spent on
+// other nodes after the reservations expire, and that several nodes can run
+// maintenance at once.
 func TestDeadNodeIsSweptUp(t *testing.T) {
 	var ahead atomic.Int64
 	o := Options{DSN: cluster.Database(t, template), Shift: func() time.Duration { return time.Duration(ahead.Load()) }}
@@ -351,9 +351,10 @@ func TestRevocationsAreInOrder(t *testing.T) {
 	}
 }
 
-// TestFrozenNodeHoldsNobodyUp freezes a node during a change. If the node was
-// changing a key, it is disconnected, and other changes wait for seconds at most. If
-// it was changing an account, it delays neither changes nor calls.
+// TestFrozenNodeHoldsNobodyUp freezes a node while it changes a key and an account.
+// It checks that the connection with the change of the key is ended, so that other
+// changes wait for seconds at most. The change of the account must delay neither
+// changes nor calls.
 func TestFrozenNodeHoldsNobodyUp(t *testing.T) {
 	long(t)
 	stores, _ := nodes(t, 2)
@@ -417,7 +418,7 @@ func TestFrozenNodeHoldsNobodyUp(t *testing.T) {
 }
 
 // TestLimitsChangedOnNodes lets several nodes change the limits of one account at
-// once. No change is lost, and each change has an audit row.
+// once. It checks that no change is lost and that each change has an audit row.
 func TestLimitsChangedOnNodes(t *testing.T) {
 	stores, dsn := nodes(t, 3)
 	owner := account(t, stores[0], "owner", 0)

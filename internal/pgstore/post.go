@@ -23,11 +23,9 @@ const postQuery = `SELECT code, debtor, creditor, amount, test, at, balance, res
 	FROM post(ROW(@id, @kind, @debtor, @creditor, @test, @amount, @reason, @charge, @fee_id)::posting,
 		ROW(NULL, @audit_at, @actor, @origin, @action, @target, @detail)::audit, @shift)`
 
-// Errors: ledger.ErrNotFound (account or charge), ErrConflict (the ID was used with
-// other content), ErrSettled (all of the charge is refunded), ErrInsufficient
-// (Amount exceeds the rest of the charge), ErrOverflow and ErrUnavailable. With
-// ErrUnavailable the outcome is unknown; posting again under the same ID returns the
-// outcome.
+// PostTransaction writes a top-up (ledger.KindCredit), an adjustment
+// (KindAdjustment) or a refund (KindRefund) together with its audit row. It returns
+// the transaction as recorded, and the balance of its account.
 //
 // For a top-up it reads ID, Creditor, Amount, Test and Reason. For an adjustment it
 // reads the same fields, with Debtor in place of Creditor to take credits away. For
@@ -38,8 +36,9 @@ const postQuery = `SELECT code, debtor, creditor, amount, test, at, balance, res
 //
 // Errors: ledger.ErrNotFound (account or charge), ErrConflict (the ID was used with
 // other content), ErrSettled (all of the charge is refunded), ErrInsufficient
-// (Amount exceeds the rest of the charge), ErrOverflow, ErrUnavailable (the outcome
-// is unknown; posting again under the same ID returns it).
+// (Amount exceeds the rest of the charge), ErrOverflow and ErrUnavailable. With
+// ErrUnavailable the outcome is unknown; posting again under the same ID returns the
+// outcome.
 func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	id, err := parseID(otherPrefix, t.ID)
 	if err == nil {

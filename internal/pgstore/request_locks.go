@@ -7,8 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// LockRequestID locks the id m on all nodes for at most ttl. It returns false if it
-// is locked. After an error, which wraps ledger.ErrUnavailable, m may be locked.
+// LockRequestID locks the id m on all nodes for at most ttl, or returns false if m is
+// locked already. After an error, which wraps ledger.ErrUnavailable, m may be locked.
 func (s *Store) LockRequestID(ctx context.Context, m ledger.HandleHash, ttl time.Duration) (bool, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -20,7 +20,7 @@ func (s *Store) LockRequestID(ctx context.Context, m ledger.HandleHash, ttl time
 	return tag.RowsAffected() == 1, nil
 }
 
-// UnlockRequestID unlocks m at once or, if the time keep is positive, after it.
+// UnlockRequestID unlocks m at once or, if keep is positive, after the time keep.
 func (s *Store) UnlockRequestID(ctx context.Context, m ledger.HandleHash, keep time.Duration) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()

@@ -47,8 +47,8 @@ func runNode() error {
 	return err
 }
 
-// TestStoppedProcess stops a process at arbitrary moments while it charges. The
-// stopped process holds no lock that other nodes wait for.
+// TestStoppedProcess stops a process at arbitrary moments while it charges. It
+// checks that the stopped process holds no lock that other nodes wait for.
 func TestStoppedProcess(t *testing.T) {
 	long(t)
 	s := fresh(t)

@@ -26,7 +26,8 @@ const (
 	statementTime = 10 * time.Second
 	lockTime      = 8 * time.Second // longer than idleTime, so that a waiter outlasts a frozen node
 	idleTime      = 2 * time.Second // the server ends a transaction if the client is silent for this long
-	// margin makes this node wait longer than the server, which then gives a reason.
+	// margin makes this node wait longer than the server. So the server ends a slow
+	// statement first, and its error gives the reason.
 	margin = 2 * time.Second
 )
 

@@ -49,7 +49,8 @@ func (c *Cluster) Main(m *testing.M) {
 func New(t testing.TB) *Cluster {
 	t.Helper()
 	// The default strategy copies the template through the write-ahead log. If the
-	// server is killed soon after such a copy, the copy's sequences go back.
+	// server is killed soon after such a copy, the copy's sequences go back to
+	// earlier values. So this cluster copies files instead.
 	c := &Cluster{strategy: " STRATEGY file_copy", durable: true}
 	t.Cleanup(func() {
 		if err := c.Stop(); err != nil {
@@ -109,8 +110,8 @@ func (c *Cluster) database(ctx context.Context, prepare func(context.Context, st
 }
 
 // clone creates a database as a copy of the template. PostgreSQL refuses to copy a
-// database in use, so clone tries again until the connections that the function
-// prepare has closed are gone.
+// database in use. A connection that the function prepare has closed may still exist
+// for a moment, so clone tries again until it is gone.
 func (c *Cluster) clone(ctx context.Context, name string) error {
 	for {
 		err := c.server.Exec(ctx, `CREATE DATABASE `+name+` TEMPLATE farebox_template`+c.strategy)

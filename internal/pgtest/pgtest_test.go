@@ -22,9 +22,9 @@ func exec1(t *testing.T, dsn, query string) (n int) {
 	return n
 }
 
-// TestCluster clones two databases from one template, and checks that the template
-// is prepared only one time. Cut ends the connections to a database. Committed data
-// survives Kill and Restart.
+// TestCluster clones two databases from one template. It checks that the template is
+// prepared only one time, that Cut ends the connections to a database, and that
+// committed data survives Kill and Restart.
 func TestCluster(t *testing.T) {
 	c := New(t)
 	prepared := 0

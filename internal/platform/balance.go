@@ -51,7 +51,9 @@ type KeyUsage struct {
 // control.
 var balanceRate = keys.Rate{Requests: 60, Per: time.Minute, Burst: 60}
 
-// balanceBucket is not a valid server name, so it cannot collide with one.
+// balanceBucket stands in place of a server's name in the bucket that counts
+// requests for the balance. It is not a valid server name, so no server can have the
+// same bucket.
 const balanceBucket = "/balance"
 
 func balanceOps() []ops.Op[*Platform] {

@@ -156,8 +156,8 @@ func TestChargeOnce(t *testing.T) {
 }
 
 // TestChargeConcurrently checks that concurrent retries charge only one time and all
-// get the outcome. If the concurrent charges differ, as many succeed as the balance
-// allows.
+// get the outcome. If concurrent requests are for different charges, as many succeed
+// as the balance allows.
 func TestChargeConcurrently(t *testing.T) {
 	s := newSite(t)
 	c := s.request("agent")

@@ -27,15 +27,15 @@ type Ledger interface {
 	// a reservation in any state, as long as the ledger has the reservation.
 	// Otherwise it returns ledger.ErrNotFound.
 	OrderByID(ctx context.Context, id string) (ledger.Order, error)
-	// Void is a durable Release that also works for an unknown id. For
-	// ledger.SettleTime after it, the id cannot be used to capture an order that has
-	// a settler.
+	// Void is a durable Release that also works for an unknown id. During
+	// ledger.SettleTime after the call, no order with a settler can be captured
+	// under the id.
 	Void(ctx context.Context, id string) error
 	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
 }
 
-// Store keeps keys and bindings. It must only return durable state, because gateways
-// cache the state and receive only later changes.
+// Store keeps keys and bindings. It must only return keys and bindings that are
+// already durable: gateways cache them, and are notified only of later changes.
 type Store interface {
 	// KeyByDigest returns the key, or keys.ErrUnknown.
 	KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error)

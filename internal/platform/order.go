@@ -49,8 +49,8 @@ func (p *Platform) covers(caller *keys.Key, o *ledger.Order) bool {
 }
 
 // environments returns the environments of the keys that may pay at the server when
-// this caller charges. An empty result admits all keys. A test key never moves live
-// credits.
+// this caller charges. An empty result admits all keys. If the caller has a test
+// key, the result never admits live keys, so no live credits are moved.
 func environments(caller *keys.Key, server *Server) []keys.Environment {
 	if caller.Environment != keys.Test {
 		return server.Environments

@@ -22,10 +22,11 @@ type Sealer interface {
 }
 
 // A proof shows that a gateway has looked a key up by its digest, and therefore has
-// seen its secret. Proofs are needed because orders name keys by their ids, which are
-// not secret. A proof consists of the key's id, a dot, and the time of the lookup
-// with a tag, in base64. The tag covers the lineage of the gateway's key. So all
-// nodes with that key share proofs, and proofs survive a rotation of the key.
+// seen its secret. Proofs are needed because orders name keys by their ids, which
+// are not secret. A proof consists of three parts: the key's id, a dot, and base64
+// text with the time of the lookup and a tag. The tag covers the lineage of the
+// gateway's key. So all nodes with that key share proofs, and proofs survive a
+// rotation of the key.
 const (
 	sealedProof = "proof of a key/1"
 	stampSize   = 8

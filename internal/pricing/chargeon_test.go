@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestParseChargeOn checks that the words of charge_on round-trip. Sets that never
-// charge are refused.
+// TestParseChargeOn checks that String returns the words from which ParseChargeOn
+// has made a set, and that sets that never charge are refused.
 func TestParseChargeOn(t *testing.T) {
 	for text, want := range map[string]ChargeOn{
 		"success":                              Success,

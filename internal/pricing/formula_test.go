@@ -23,8 +23,8 @@ func byExpression(t *testing.T, expression string, most ledger.Amount) *Book {
 }
 
 // TestExpressionPrices checks that an expression can read the arguments and the
-// tool's name. The value of the expression is the price in micro-units. Integers are
-// exact.
+// tool's name, that the expression's value is the price in micro-units, and that
+// integers stay exact.
 func TestExpressionPrices(t *testing.T) {
 	const most = math.MaxInt64
 	for _, c := range []struct {
@@ -151,9 +151,10 @@ func TestExpressionMayReadTheWholeBody(t *testing.T) {
 	}
 }
 
-// TestCompileRefusesExpressions checks that Compile refuses an expression that cannot
-// yield an int, with the tool's name and an example. An expression without a static type
-// compiles, and its value is checked when it is evaluated.
+// TestCompileRefusesExpressions checks that Compile refuses an expression that
+// cannot yield an int. The error has the tool's name and, for another type, an
+// example. An expression without a static type compiles, and its value is checked
+// when it is evaluated.
 func TestCompileRefusesExpressions(t *testing.T) {
 	for _, c := range []struct {
 		rule Rule

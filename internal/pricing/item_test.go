@@ -53,8 +53,8 @@ func TestQuoteByKind(t *testing.T) {
 	}
 }
 
-// TestCompileRefusesItems checks that Compile refuses invalid names, with a reason or with
-// the right form in the error.
+// TestCompileRefusesItems checks that Compile refuses invalid names. The error has a
+// reason, or the form in which the name must be written.
 func TestCompileRefusesItems(t *testing.T) {
 	for pattern, want := range map[string]string{
 		"prompt:": "name of a prompt", "resource:": "name of a resource", "tool:": "name of a tool", "Prompt:x": "write prompt:NAME", "prompts:x": "tool:prompts:x", "docs://a": "resource:URI",

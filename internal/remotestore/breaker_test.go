@@ -17,7 +17,8 @@ import (
 )
 
 // TestBreakerOpensAndCloses checks that calls fail at once and without a request
-// while the platform is down. One probe at a time detects the platform's return.
+// while the platform is down, and that one probe at a time detects the platform's
+// return.
 func TestBreakerOpensAndCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, f, log := faked(t, cut)
@@ -106,9 +107,9 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// TestOwnKeyRefused checks a platform that refuses the gateway's own key. The
-// refusal is logged a single time. Calls then fail as unavailable, not as refused.
-// They work again as soon as the platform accepts the key.
+// TestOwnKeyRefused checks that a platform's refusal of the gateway's own key is
+// logged a single time. Calls must then fail as unavailable, not as refused, and
+// must work again as soon as the platform accepts the key.
 func TestOwnKeyRefused(t *testing.T) {
 	for _, p := range []*wire.Problem{
 		{Status: 401, Code: wire.TokenInvalid, Title: "Invalid key"},

@@ -14,8 +14,8 @@ import (
 )
 
 // TestKeyByDigest checks that a key arrives with everything that a gateway needs for
-// its decisions. If another key than the requested one arrives, it is rejected. Only
-// the platform's own refusal makes a key unknown.
+// its decisions. It also checks that another key than the requested one is rejected,
+// and that only the platform's own refusal makes a key unknown.
 func TestKeyByDigest(t *testing.T) {
 	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	want := keys.Key{

@@ -123,9 +123,10 @@ func TestDoubtIsUnavailable(t *testing.T) {
 	}
 }
 
-// TestForgottenReservationIsChargedUnderItsID checks a reservation that the platform
-// has forgotten in a restart. Capture charges it with the same id and order. Capture
-// does not do this if the reservation was released or belongs to another gateway.
+// TestForgottenReservationIsChargedUnderItsID checks that Capture charges a
+// reservation that the platform has forgotten in a restart, with the same id and
+// order. Capture must not do this if the reservation was released or belongs to
+// another gateway.
 func TestForgottenReservationIsChargedUnderItsID(t *testing.T) {
 	id := newID("chg_")
 	terms := ledger.Terms{Key: ledger.Caps{Day: 5}, Server: ledger.Caps{Day: 7}, FreeCalls: 2, Idempotency: ledger.Idempotency{Key: "k", Fingerprint: [32]byte{1}}}

@@ -38,8 +38,8 @@ import (
 
 // The suite's orders name the paying and the earning account, and its terms have the
 // caps of the key. A platform takes the accounts and the caps from its own keys and
-// config instead. Each request of these tests therefore carries the values that the
-// platform's store and config must return for the request.
+// config instead. So each request of these tests carries the suite's values in a
+// header, and the platform's store and config return these values for the request.
 
 // said holds the values that a request carries in addition, for the platform's store
 // and config.
@@ -300,7 +300,7 @@ func (s *site) reopen() storetest.Store {
 	return b
 }
 
-// found creates the platform.
+// found sets up the platform on the store.
 func (s *site) found(store own) *platform.Platform {
 	s.t.Helper()
 	digest, err := keys.DefaultFormat.Parse(s.secret)

@@ -12,11 +12,12 @@
 //     keys and accounts is the smallest of three amounts: the unused parts of the
 //     total, the three quarters and the half.
 //
-// The free amount shrinks as more is held. So a single key gets at most a fifth of
-// the total and a single account a quarter. Ten keys that take all they can, one
+// The free amount shrinks as more is held. A key that holds a fifth of the total
+// holds a quarter of the rest, so a single key gets at most a fifth. In the same
+// way, a single account gets at most a quarter. Ten keys that take all they can, one
 // after the other, leave a tenth of the total free, from which every other key may
-// still take its 1/64 (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions
-// on Networking 6(2), 1998). The number of holders need not be known.
+// still take its 1/64 (dynamic thresholds: Choudhury and Hahne, IEEE/ACM
+// Transactions on Networking 6(2), 1998). The number of holders need not be known.
 //
 // If a holder is within the limits of its key and account but there is no room, the
 // oldest allocation that may be cut (see Allocation.Cuttable) is cut. Allocations of

@@ -14,8 +14,9 @@ type account struct {
 	id, name string
 	created  time.Time
 
-	// The mutex of books guards these fields: the committed state, and the credits
-	// that holds reserve.
+	// The mutex of books guards these fields. They have the account's committed
+	// state. In addition, Reserved in each balance counts the credits that are
+	// reserved by holds.
 	creditLimit     ledger.Amount
 	caps            ledger.Caps
 	idempotencyKeys int // the number of the account's idempotency keys
@@ -39,8 +40,8 @@ type dirt struct {
 
 func (d *dirt) behind() *dirt { return d }
 
-// snapshot is an account or a spend counter in memory. The file has a copy of it, its
-// snapshot, which may be stale.
+// snapshot is, despite its name, an object in memory: an account or a spend counter.
+// The snapshot itself is the copy of this object in the file, and may be stale.
 type snapshot interface {
 	behind() *dirt
 	save(t *tx) error // writes a snapshot of the committed state

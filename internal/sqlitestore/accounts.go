@@ -124,8 +124,8 @@ func (t *tx) loadLimits() error {
 	return failure(rows.Err())
 }
 
-// Account returns the account that has the text ref as its id or, if there is no
-// such id, as its name, ignoring case. Errors: ledger.ErrNotFound.
+// Account returns the account with the id ref. If there is no such account, it
+// returns the account with the name ref, ignoring case. Errors: ledger.ErrNotFound.
 func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err

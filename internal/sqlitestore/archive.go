@@ -11,8 +11,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// archived describes the archived part of the journal. A value never changes.
-// Archiving another part of the journal makes a new value.
+// archived describes the archived part of the journal. A value of this type never
+// changes: when another part of the journal is archived, a new value replaces it.
 type archived struct {
 	ledger.Archived
 	lastID          uuid // the greatest archived UUIDv7
@@ -206,9 +206,9 @@ func (s *Store) openingBalances(accounts []string) ([]ledger.RunningBalance, err
 	return list, nil
 }
 
-// selectCarried reads archived charges from the table carried. It has the columns of
-// selectRow, with null for the settler. After them follows the part of the fee that
-// refunds have returned.
+// selectCarried reads archived charges from the table carried. The query returns the
+// columns of selectRow, with null for the settler. It also returns one more column:
+// the part of the fee that was returned with refunds.
 const selectCarried = `SELECT seq, id, 1, debtor, creditor, amount, test, at, 0, 0, key, lineage, server, tool, NULL, NULL, day, waived, fee, fee_to,
 	NULL, NULL, refunded, fee_back FROM carried `
 

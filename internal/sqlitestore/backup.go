@@ -23,7 +23,8 @@ import (
 const backupStep = 256
 
 // scratchDSN returns the data source name of the file that a backup is copied to.
-// The file need not be durable: the next start removes a partial copy.
+// The file need not survive a crash, because a crash ends the backup and the next
+// start removes the partial copy.
 func scratchDSN(path string) string {
 	return dsn(path, "5000", "journal_mode(OFF)", "synchronous(OFF)", "mmap_size(0)")
 }
@@ -59,8 +60,9 @@ func (b *backups) close() {
 // only, and is removed before Backup returns.
 //
 // Errors: ledger.ErrBackupRuns while another backup runs, ledger.ErrNoSpace, the
-// errors of ctx and deliver, and ledger.ErrUnavailable if the store cannot write. In
-// that case the store's file may show transactions that will not last.
+// errors of ctx and deliver, and ledger.ErrUnavailable if the store cannot write.
+// Backup makes no copy then, because the store's file may show transactions that
+// will not last.
 func (s *Store) Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) (err error) {
 	select {
 	case s.backups.one <- struct{}{}:

@@ -263,7 +263,8 @@ func TestBackupAndClose(t *testing.T) {
 }
 
 // TestBackupOfStoreThatIsDown checks that a store refuses a backup while it cannot
-// write. At that time the store's file may show transactions that will not last.
+// write. The reason for the refusal is that the store's file may then show
+// transactions that will not last.
 func TestBackupOfStoreThatIsDown(t *testing.T) {
 	s, f := faulty(t)
 	o := pair(t, s, 5)

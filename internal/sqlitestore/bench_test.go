@@ -102,8 +102,9 @@ func captureAlone(s *Store, o ledger.Order) error {
 }
 
 // BenchmarkBatching compares 64 callers that share commits with 64 callers that use
-// one transaction per capture. Runs of both kinds alternate. The target is that
-// sharing gives 5 times as many captures, by the median of the runs.
+// one transaction per capture. Runs of both kinds alternate. The target is that the
+// callers with shared commits make 5 times as many captures as the others, by the
+// median of the runs.
 func BenchmarkBatching(b *testing.B) {
 	s, orders := benchStore(b)
 	var batched, alone []float64

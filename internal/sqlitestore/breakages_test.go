@@ -370,8 +370,9 @@ func brokenPosts() map[string]func() breakage {
 	}
 }
 
-// brokenCrashes returns the faults that alter the file in a crash. Their stores
-// write snapshots at once, so that a replay does not repair a wrong snapshot.
+// brokenCrashes returns the faults that alter the file in a crash. A store with such
+// a fault writes all snapshots before each call, so that a replay after the crash
+// does not repair a snapshot that the fault made wrong.
 func brokenCrashes() map[string]func() breakage {
 	all := map[string]func() breakage{}
 	for name, query := range map[string]string{

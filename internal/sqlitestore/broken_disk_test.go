@@ -159,8 +159,9 @@ func (m *storm) stop(t *testing.T) {
 	}
 }
 
-// booked returns all charges of the account in the store, and for each charge
-// whether it is not refunded. It checks that the books balance.
+// booked returns a map of all charges of the account in the store. The value is true
+// for a charge without refunds, and false for a refunded charge. booked also checks
+// that the books balance.
 func booked(t *testing.T, s *Store, account string) map[string]bool {
 	t.Helper()
 	clean(t, s)
@@ -351,9 +352,9 @@ func (m *storm) settled(t *testing.T, c *fakeClock) {
 }
 
 // TestRefusalsOutlivePowerCuts checks promise 2 for captures with a failed sync. The
-// rows of the failed transaction may be on the disk all the same. A caller gets an
-// error only when these rows can never reappear, not even if the power fails at the
-// very next sync.
+// rows of the failed transaction may be on the disk all the same. The test checks
+// that the callers get their errors only when these rows can never reappear, not
+// even if the power fails at the very next sync.
 func TestRefusalsOutlivePowerCuts(t *testing.T) {
 	t.Parallel()
 	const fsync = sqlite3.SQLITE_IOERR_FSYNC
@@ -409,8 +410,8 @@ func TestRefusalsOutlivePowerCuts(t *testing.T) {
 
 // TestReappearingRowsAreMadeDurable checks promise 1 across a restart after a failed
 // sync. After the restart, the rows of the failed transaction are visible, but not
-// durable. The store makes these rows durable before it acknowledges them or adds
-// other rows.
+// durable. The test checks that the store makes these rows durable before it
+// acknowledges them or adds other rows.
 func TestReappearingRowsAreMadeDurable(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t, 1)

@@ -180,8 +180,8 @@ func setFlags(t *testing.T, values map[string]string) {
 	}
 }
 
-// TestSuiteFindsBrokenStores checks the suite itself: its model fails for a store
-// with any of the faults, and passes for the same store without one.
+// TestSuiteFindsBrokenStores checks the suite itself: its model must fail for each
+// faulty store, and must pass for the same store without a fault.
 func TestSuiteFindsBrokenStores(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the model takes all its steps to find them")

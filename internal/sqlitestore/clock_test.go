@@ -19,8 +19,8 @@ var jumps = map[string]time.Duration{
 	"an hour ahead": time.Hour, "an hour back": -time.Hour, "a month ahead": month, "a month back": -month,
 }
 
-// clocked returns a store in memory, the clock of the store, which the test can move,
-// and the options of the store.
+// clocked returns three values: a store in memory, its clock and its options. The
+// test can move the clock.
 func clocked(t *testing.T) (*Store, *fakeClock, Options) {
 	t.Helper()
 	c := &fakeClock{}
@@ -29,8 +29,9 @@ func clocked(t *testing.T) (*Store, *fakeClock, Options) {
 }
 
 // TestWallClockDoesNotJudgeExpiry checks that the default clock of the store has a
-// monotonic reading. Therefore a change of the system's clock, such as NTP or a
-// resumed machine makes, neither ends a reservation nor makes it live longer.
+// monotonic reading. Such a reading does not follow changes of the system's clock,
+// for example by NTP or when a machine resumes. So these changes neither end a
+// reservation nor make it live longer.
 func TestWallClockDoesNotJudgeExpiry(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
@@ -50,8 +51,8 @@ func TestWallClockDoesNotJudgeExpiry(t *testing.T) {
 
 // TestClockJumpsWithHolds checks reservations when the clock that decides about
 // expiry jumps. A reservation made before the jump is captured one time or released.
-// One made after it lives as long as any other. Neither lets an account spend more
-// than it has.
+// A reservation made after the jump lives as long as any other. The account never
+// spends more than it has.
 func TestClockJumpsWithHolds(t *testing.T) {
 	t.Parallel()
 	for name, jump := range jumps {
@@ -109,9 +110,9 @@ func TestClockJumpsWithHolds(t *testing.T) {
 	}
 }
 
-// TestHoldsOfAnEarlierClockAreSwept checks that reservations made before and after
-// the clock went back are kept in the order of their expiry. Each then ends at its
-// own time, and none hides another.
+// TestHoldsOfAnEarlierClockAreSwept checks reservations made before and after the
+// clock went back. The store must keep all of them in the order of their expiry.
+// Otherwise a reservation that expires late would delay the end of those behind it.
 func TestHoldsOfAnEarlierClockAreSwept(t *testing.T) {
 	t.Parallel()
 	s, c, _ := clocked(t)

@@ -218,8 +218,9 @@ func (d *disk) plate(path string) *plate {
 	return p
 }
 
-// inFrontOf returns file methods of the disk in front of the system's methods, which
-// are at the address real. The caller holds the mutex.
+// inFrontOf returns a table of file methods. It is a copy of the system's table at
+// the address real, with some methods replaced by the disk's own. The caller holds
+// the mutex.
 func (d *disk) inFrontOf(tls *libc.TLS, real uintptr) uintptr {
 	if ours, ok := d.methods[real]; ok {
 		return ours

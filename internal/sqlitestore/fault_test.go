@@ -178,8 +178,8 @@ func reserveAll(t *testing.T, s *Store, o ledger.Order, n int) []string {
 }
 
 // TestFailedCommitIsAnsweredFromTheFile checks that the file decides about captures
-// after a failed COMMIT. Captures with rows in the file were made. The others stay
-// reserved and can be captured later.
+// after a failed COMMIT. A capture with a row in the file succeeds. For any other
+// capture, the credits stay reserved and can be captured later.
 func TestFailedCommitIsAnsweredFromTheFile(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -318,8 +318,9 @@ func TestOwedRefundIsMadeOnce(t *testing.T) {
 	clean(t, s)
 }
 
-// TestVerifyInParallel checks that concurrent verifications of books with refunds all
-// end. Each of them waits only until the one before it has ended.
+// TestVerifyInParallel checks that verifications started at the same time all end,
+// although each must wait for the one before it. The books have refunds, because the
+// check of a refund needs a second connection to the file.
 func TestVerifyInParallel(t *testing.T) {
 	t.Parallel()
 	s, _ := faulty(t)

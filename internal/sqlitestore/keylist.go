@@ -11,9 +11,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// expiring selects the usable keys that expire between two times. It names the partial
-// index, because SQLite would otherwise scan the whole table: a listing is not in the
-// order of this index.
+// expiring selects the usable keys that expire between two times. It names the
+// partial index. Otherwise SQLite would scan the whole table, because Keys needs the
+// keys in the order of their creation, which is not the order of this index.
 const expiring = `key INDEXED BY key_expiry
 	WHERE disabled_at IS NULL AND deleted_at IS NULL AND expires_at > ? AND expires_at <= ?`
 

@@ -29,7 +29,8 @@ func (s *Store) KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	// While the store is down, it may be unknown whether a change restricted the key.
+	// Refuse while the store is down, because it may be unknown whether the last
+	// change of the key, such as its deletion, became durable.
 	if err := s.Healthy(); err != nil {
 		return nil, err
 	}
@@ -110,8 +111,9 @@ func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *k
 	return old, nil
 }
 
-// TouchKeys records the last use of keys. The map used has the times by key id. It
-// ignores unknown keys and times before the recorded one, and writes no audit row.
+// TouchKeys records the last use of keys. The map used has the times by key id.
+// TouchKeys ignores unknown keys, and times before the recorded one. It writes no
+// audit row.
 func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error {
 	return s.do(ctx, func(t *tx) error {
 		for id, at := range used {

@@ -24,8 +24,8 @@ import (
 // ErrUnavailable while the store cannot write or has the maximum number of open
 // reservations.
 //
-// An id that was captured so long ago that memory forgot it can be reserved again.
-// Capturing it then returns the first outcome and takes nothing.
+// In time, memory forgets a captured id. The id can then be reserved again, but
+// capturing it returns the first outcome and takes nothing.
 func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
 	u, err := s.check(ctx, id, &o, &terms)
 	if err != nil {
@@ -174,9 +174,9 @@ func (s *Store) release(u uuid) (known bool, err error) {
 // reservation's order. ctx can cancel Capture only while it is certain that nothing
 // is charged.
 //
-// If the call has an idempotency key, Capture stores the response, which is the
-// parameter answer, with the charge, unless the response is nil or longer than
-// ledger.MaxStoredResponse. The caller must not change the response afterwards.
+// If the call has an idempotency key, Capture stores the call's response with the
+// charge. The parameter answer is the response. It is not stored if it is nil or
+// longer than ledger.MaxStoredResponse. The caller must not change it afterwards.
 //
 // Errors: ledger.ErrSettled if the reservation was released, ErrNotFound if it is
 // unknown (a restart forgets reservations: use Charge), *InsufficientError if it
@@ -315,8 +315,9 @@ func (s *Store) unqueue(h *hold, done chan outcome) {
 }
 
 // errCapturedUnderKey means that the caller's idempotency key belongs to a captured
-// charge. Either that is the charge to capture, and memory has forgotten it, or it is
-// the charge of a repetition of the call.
+// charge. There are two cases. Either this charge is the one to capture, and memory
+// has forgotten its capture. Or a repetition of the call was captured as another
+// charge.
 var errCapturedUnderKey = fmt.Errorf("the call was answered under its key: %w", ledger.ErrSettled)
 
 // refused returns the outcome of an earlier capture that memory has forgotten. If

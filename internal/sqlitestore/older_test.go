@@ -181,8 +181,9 @@ func goesOn(t *testing.T, version int64) {
 	if err := s.UseCurrency(t.Context(), "USD"); err == nil {
 		t.Error("two currencies in one store")
 	}
-	// A second refund of one charge, and a charge with a settler. The cap of the day
-	// allows that charge a single time, because 300 of 500 are spent.
+	// Refund a charge a second time, and make a charge of 200 with a settler. The
+	// cap of the day is 500, and 300 are spent, so that only one such charge is
+	// allowed.
 	_, _, err = s.PostTransaction(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: olderID("chg_", "20"), Reason: "the rest"}, ledger.Audit{})
 	ok(err)
 	o.Settler, o.Amount, o.Fee = "key_gateway", 200, 20
@@ -198,7 +199,8 @@ func goesOn(t *testing.T, version int64) {
 	has("02", 360, 90)
 	has("03", 40, 10)
 
-	// The 13 archived transactions are those that the older Farebox wrote.
+	// Archive the first 13 transactions, which are those that the older Farebox
+	// wrote.
 	now = now.Add(40 * 24 * time.Hour)
 	_, _, err = s.PostTransaction(t.Context(), ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: olderID("chg_", "21"), Amount: 10, Reason: "late"}, ledger.Audit{})
 	ok(err)

@@ -174,7 +174,7 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 		return row{}, failure(fmt.Errorf("transaction %d names an account that does not exist", c.seq))
 	}
 	back := ledger.FeeReturned(c.fee, c.amount, c.refunded, amount)
-	if back > 0 && debtor == creditor { // any other provider cannot overflow, because it has just paid a larger amount
+	if back > 0 && debtor == creditor { // a provider that is not the payer cannot overflow, because the refund takes a larger amount from it
 		if err := t.canEarn(debtor, back, c.test); err != nil {
 			return row{}, err
 		}

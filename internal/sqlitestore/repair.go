@@ -17,10 +17,10 @@ const (
 	inDoubtAttempts = 6
 )
 
-// abort ends a transaction that failed before its COMMIT, or at the COMMIT because
-// the disk was full. In both cases no part of it can have become durable. abort also
-// handles a change with a failed COMMIT: it reconnects to find out whether the change
-// happened. It returns the error for the callers.
+// abort ends a failed transaction, and returns the error for the callers. If the
+// transaction failed before its COMMIT, or at the COMMIT because the disk was full,
+// no part of it can have become durable. If the COMMIT failed for another reason,
+// abort reconnects to find out whether the transaction became durable.
 func (w *writer) abort(err error) error {
 	w.forget()
 	var s *storeError
@@ -139,9 +139,9 @@ func (w *writer) reconcile() error {
 
 // checkpoint makes the visible transactions durable. After a failed fsync, the
 // contents of the log may exist in the page cache only. After these contents are
-// copied to the database file and synced there, they are durable. Transactions that
-// are missing from the log can still reappear until the next commit, because the
-// emptied log is not synced yet.
+// copied to the database file and synced there, they are durable. A transaction that
+// is not visible now may still be in the old log on the disk. It can reappear until
+// the next commit, because the emptied log is not synced yet.
 func (w *writer) checkpoint() error {
 	var busy, frames, moved int
 	row := w.conn.QueryRowContext(background(), "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -222,7 +222,8 @@ func (w *writer) probe() error {
 // postPendingRefunds refunds charges that were released while their capture was in
 // doubt, and turned out to be captured. A refund may be durable despite a failed
 // COMMIT. Such a refund is not made twice, because its id was chosen in advance and
-// is looked up first. The charge is read again, too.
+// is looked up first. The charge is read again as well, because it may have been
+// refunded in another way meanwhile.
 func (w *writer) postPendingRefunds() {
 	pendingRefunds := w.pendingRefunds
 	w.pendingRefunds = nil

@@ -47,13 +47,13 @@ type Restored struct {
 // keptTime is the time layout in the name of a replaced store.
 const keptTime = "20060102T150405Z"
 
-// Restore replaces a closed store with a backup. It works on a copy beside the
-// store. The copy must be an intact Farebox store with a schema known to this
-// program. Restore migrates the copy. The copy's books must balance. Then Restore
-// disables every usable key, in one transaction with the audit row, because a key
-// deleted after the backup would otherwise work again. Last, it moves the copy into
-// place by one rename, and keeps the previous store under another name. A crash
-// leaves the old store or the new one.
+// Restore replaces a closed store with a backup. It first copies the backup to a
+// file beside the store, and works on this copy. The copy must be an intact Farebox
+// store with a schema known to this program. Restore migrates the copy. The copy's
+// books must balance. Then Restore disables every usable key, in one transaction
+// with the audit row, because a key deleted after the backup would otherwise work
+// again. Last, it moves the copy into place by one rename, and keeps the previous
+// store under another name. A crash leaves the old store or the new one.
 //
 // Errors: ErrLocked while the store is open, ledger.ErrNoSpace, fs.ErrNotExist if
 // there is no backup. Other errors describe the fault of the backup.

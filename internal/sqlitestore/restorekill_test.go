@@ -29,13 +29,14 @@ func childRestore(path, step string) error {
 	return fmt.Errorf("there is no step %q", step)
 }
 
-// TestRestoreKilled checks a restore killed (SIGKILL) after each of its steps. It
-// leaves the old store or the new one, intact. The next Open removes all other
-// files, except the previous store when the new one is in place. The restore can
-// then be repeated.
+// TestRestoreKilled checks a restore killed (SIGKILL) after each of its steps. The
+// killed restore must leave the old store or the new one, intact. The next Open
+// removes all other files, except the previous store when the new one is in place.
+// The restore can then be repeated.
 //
-// The test is not parallel: between fork and exec, a child of one test holds the
-// locks that another test has just released.
+// The test is not parallel, because a child process inherits the open files of all
+// tests. Between fork and exec, the child of one test still holds the locks that
+// another test has just released.
 func TestRestoreKilled(t *testing.T) {
 	for _, step := range []string{"copied", "migrated", "prepared", "folded", "kept", "moved", "done"} {
 		t.Run(step, func(t *testing.T) {

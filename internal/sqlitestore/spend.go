@@ -91,8 +91,8 @@ func (b *books) countersOf(payer int64, lineage, server string, test bool) (ms [
 
 // today returns the day that new reservations count towards. If the clock is set
 // back to the day before, that day does not begin again, because its caps would
-// restart. If the clock is set back further, it was wrong before, and the new day
-// applies.
+// restart. If the clock is set back further, it must have been wrong before, and the
+// day that it shows now applies.
 func (b *books) today(now time.Time) int32 {
 	day := ledger.Day(now)
 	if day != b.day-1 {
@@ -102,7 +102,7 @@ func (b *books) today(now time.Time) int32 {
 }
 
 // lastDay returns the latest day of any counter. After a restart, new reservations
-// count towards this day even if the clock shows an earlier one.
+// count towards this day even if the clock shows the day before.
 func (b *books) lastDay() (day int32) {
 	for _, sc := range b.loaded {
 		day = max(day, sc.day)
@@ -115,7 +115,7 @@ func (b *books) lastDay() (day int32) {
 
 // dayOf returns the day that a reservation with these counters counts towards. That
 // is today, unless a counter has already begun the next day because the clock was
-// days ahead. Such a counter no longer counts the day before.
+// days ahead. Such a counter can no longer count today's spending.
 func dayOf(ms *[counterCount]*spendCounter, today int32) int32 {
 	for _, sc := range ms {
 		if sc.day == today+1 {

@@ -114,9 +114,10 @@ func spendOne(s *Store, o ledger.Order, terms ledger.Terms) error {
 	return err
 }
 
-// TestClockSetBackOverMidnight checks that setting the clock back over midnight
-// neither begins the old day again nor gives more of the new day, even after a
-// restart. When the clock is right again, the day already counted continues.
+// TestClockSetBackOverMidnight checks a clock that is set back over midnight. Calls
+// still count towards the new day and share its cap, even after a restart, so the
+// old day does not begin again. When the clock is right again, the new day
+// continues.
 func TestClockSetBackOverMidnight(t *testing.T) {
 	t.Parallel()
 	for _, restart := range []bool{false, true} {
@@ -147,8 +148,9 @@ func TestClockSetBackOverMidnight(t *testing.T) {
 	}
 }
 
-// TestClockDaysAhead checks a clock that was days ahead and was then set right.
-// Each day has its cap, even for an account that spends nothing on the first day.
+// TestClockDaysAhead checks a clock that was days ahead and was then set right. The
+// cap applies to each of the following days, even for an account that spends nothing
+// on the first of them.
 func TestClockDaysAhead(t *testing.T) {
 	t.Parallel()
 	s, now, _, o := dayStore(t)

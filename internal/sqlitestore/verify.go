@@ -222,7 +222,7 @@ func (v *verifier) replayTo(to int64) (refunds []row, err error) {
 
 // selectRowIndexed also looks up the row's id in the index of ids, and reads the seq
 // found there. The index has one entry per id. If two rows have the same id, the seq
-// found there is therefore not the seq of both.
+// found there differs from the seq of at least one row, which reveals the duplicate.
 const selectRowIndexed = `SELECT ` + rowColumns + `, ` + lineage + `, 0, coalesce((SELECT u.seq FROM txn u WHERE u.id = txn.id), 0) FROM txn `
 
 func (v *verifier) account(r *row, n int64) *verified {

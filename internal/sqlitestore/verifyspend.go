@@ -33,9 +33,9 @@ func (v *verifier) holdSpend(h *hold) {
 // compareCounters compares the store's spend counters with the journal and the open
 // reservations.
 func (v *verifier) compareCounters(b *books) {
-	// whole reports whether the journal has all charges in the counter. A counter can
-	// include archived charges: the journal lacks some charges of a partly archived
-	// month, and all charges of earlier months.
+	// whole reports whether all charges in the counter are still in the journal.
+	// This may not be so for the last month with archived charges, which may be
+	// archived in part, or for earlier months, which are archived as a whole.
 	whole := func(m *spendCounter) bool {
 		return v.archived.Files == 0 || ledger.Month(m.day) > ledger.Month(v.archived.LastDay)
 	}

@@ -11,10 +11,11 @@ import (
 
 const maxVoidsPerSweep = 500
 
-// Void is a durable Release. For ledger.SettleTime, no later capture of an order
-// with a settler succeeds under the id, even after a restart. If the id is unknown,
-// Void voids it all the same, and returns ledger.ErrNotFound. Other errors:
-// ledger.ErrSettled if the id is captured or being captured, ErrUnavailable.
+// Void is a durable Release. For the duration ledger.SettleTime from now on, no
+// capture of an order with a settler succeeds under the id, even after a restart. If
+// the id is unknown, Void voids it all the same, and returns ledger.ErrNotFound.
+// Other errors: ledger.ErrSettled if the id is captured or being captured,
+// ErrUnavailable.
 func (s *Store) Void(ctx context.Context, id string) error {
 	u, err := parseCharge(ctx, id)
 	if err != nil {

@@ -243,8 +243,9 @@ func (w *writer) disconnect() {
 	if w.db == nil {
 		return
 	}
-	// Errors of Close do not matter, because only the file counts. The statements are
-	// closed first, because an open statement keeps its connection alive.
+	// Errors of Close do not matter, because only the contents of the file count.
+	// The statements are closed first, because an open statement keeps its
+	// connection alive.
 	w.stmts.close()
 	_ = w.conn.Close()
 	_ = w.db.Close()
@@ -366,8 +367,9 @@ func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
 	return r, outcome{ownsKey: ownsKey, made: made}, nil
 }
 
-// prepare sets the number of the settler, if the charge is made through a platform.
-// It returns ledger.ErrSettled if the id is voided.
+// prepare sets the number of the charge's settler, or returns ledger.ErrSettled if
+// the id is voided. Only a charge made through a platform has a settler. prepare
+// leaves any other charge as it is.
 func (t *tx) prepare(r *row) (err error) {
 	if r.settler == "" {
 		return nil

@@ -57,8 +57,9 @@ func accountUnique(t *test) {
 	}
 }
 
-// accountNames checks that every valid name finds its account in any case, also after a
-// crash. No two accounts may have names that differ only in case.
+// accountNames checks that every valid name finds its account in upper and lower
+// case, also after a crash. It also checks that no two accounts may have names that
+// differ only in case.
 func accountNames(t *test) {
 	ids := make(map[string]string)
 	for _, name := range []string{"Jane.Doe+mcp@Example.com", "o'brien@example.com", "auth0|5f7c8ec7", "user:123", "b64==", "x~y", strings.Repeat("N", ledger.MaxName)} {

@@ -89,8 +89,8 @@ func (t *test) follows(in files) {
 }
 
 // archiveStays checks that archiving changes no balance and removes only old
-// transactions. An archived charge cannot be refunded or made again, and the error
-// names the archive file.
+// transactions. It also checks that an archived charge can neither be refunded nor
+// made again, and that the error names the archive file.
 func archiveStays(t *test) {
 	to := files{}
 	payer, provider, operator := t.account("payer", 1000, 0), t.account("provider", 0, 0), t.account("operator", 0, 0)

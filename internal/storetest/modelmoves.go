@@ -454,9 +454,9 @@ func (m *model) limitTo(r *rapid.T, id string, limit ledger.Amount, caps ledger.
 }
 
 // beforeMidnight is the time before midnight at which long waits stop. No sum of the
-// short waits comes close to beforeMidnight or to the life of a reservation. The
-// real time that a test takes adds little to such a sum, and therefore never decides
-// the outcome.
+// short waits (25, 50 and 130 seconds) differs by less than five seconds from
+// beforeMidnight or from the life of a reservation. The real time that a test takes
+// adds less than that, and so never decides the outcome.
 const beforeMidnight = 60 * time.Second
 
 // wait moves the clock, sometimes over midnight or the end of a month, and backwards if

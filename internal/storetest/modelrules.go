@@ -11,7 +11,7 @@ import (
 )
 
 // today returns the day that a new reservation counts for. If the clock was set back
-// over midnight, today is still the later day.
+// over midnight, today still returns the later day.
 func (m *model) today() int32 {
 	if day := int32(m.Now().Unix() / 86400); day != m.day-1 {
 		m.day = day
@@ -202,7 +202,7 @@ func (m *model) shut(id string, h *heldCharge, state ledger.State) {
 
 // firstOutcome returns the expected error of capturing the order under an id that
 // the store has no reservation for. If the journal has no charge under the id
-// either, it returns the error reason.
+// either, it returns the error in the parameter reason.
 func (m *model) firstOutcome(id string, o *ledger.Order, reason error) error {
 	switch c := m.paid[id]; {
 	case c == nil:

@@ -161,8 +161,9 @@ func retryScope(t *test) {
 		t.repeats(o, again("K", 1), f, []byte("4"))
 		t.Store = t.Crash()
 	}
-	// Lineage, server and key are hashed with their lengths, so "a", "bc" and "ab", "c"
-	// differ.
+	// The store hashes lineage, server and key with their lengths. So the lineage
+	// "a" with the server "bc" must not pass for the lineage "ab" with the server
+	// "c".
 	o.Lineage, o.Server = "a", "bc"
 	t.answered(o, again("d", 1), []byte("5"))
 	o.Lineage, o.Server = "ab", "c"

@@ -64,8 +64,8 @@ func settlerKept(t *test) {
 	t.balanced(5)
 }
 
-// lands checks that the order cannot be captured under the id, neither by Charge nor
-// by Reserve and Capture.
+// lands tries to capture the order under the id, by Charge and by Reserve with
+// Capture. It checks that neither succeeds.
 func (t *test) lands(id string, o ledger.Order) {
 	t.Helper()
 	_, _, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)

@@ -1,7 +1,8 @@
 // Package storetest is the test suite of all stores of keys and money. A store's own
-// test calls Run with a function that opens the store. The suite checks the store
-// against a model and under races. No call is charged twice, no balance is
-// overdrawn, and the books balance. This holds even after crashes and restarts.
+// test calls Run with a function that opens the store. The suite compares the store
+// with a model and lets callers race. It checks that no call is charged twice, that
+// no balance is overdrawn, and that the books balance, even after crashes and
+// restarts.
 package storetest
 
 import (
@@ -44,8 +45,9 @@ type Harness struct {
 	BreakAudit func() (repair func())
 	// Forgets says that a crash releases all reservations.
 	Forgets bool
-	// Tombstones says that the store remembers the release of an id, even if it does
-	// not know or has forgotten the id. Nothing is charged under the id afterwards.
+	// Tombstones says that the store remembers the release of an id even without a
+	// reservation under the id, because it never had one or has forgotten it.
+	// Nothing is charged under the id afterwards.
 	Tombstones bool
 	// Derives says that the store derives the paying and the earning account from the
 	// key and the server, and ignores the accounts in an order. A charge conflicts

@@ -10,7 +10,7 @@ import (
 
 // TestExpiringKeys checks that keys that expire soon are summed over all open
 // stores. There is no sample if a store cannot count its keys or no store is open,
-// because a number would be too small.
+// because the sum would then be too small.
 func TestExpiringKeys(t *testing.T) {
 	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
 	if err := m.Register(r); err != nil {

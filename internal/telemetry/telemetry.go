@@ -166,9 +166,10 @@ func (m *Metrics) lag() float64 {
 	return longest.Seconds()
 }
 
-// Request counts one request. The method must be a known one, the HTTP method of a
-// request without a message, "response" or "other". The decision is one of those
-// listed in docs/metrics.md, such as "allowed", "charged" or a refusal's code.
+// Request counts one request. The method must have one of four values: the name of a
+// known method, the HTTP method of a request without a message, "response" or
+// "other". The decision is one of those listed in docs/metrics.md, such as
+// "allowed", "charged" or a refusal's code.
 func (m *Metrics) Request(server, method, decision string) {
 	m.requests.WithLabelValues(server, method, decision).Inc()
 }

@@ -12,7 +12,7 @@ type Code string
 
 // These are the codes of problems.
 const (
-	TokenInvalid        Code = "TOKEN_INVALID" // the caller's key or the paying agent's; Field says which
+	TokenInvalid        Code = "TOKEN_INVALID" // the key of the caller or of the paying agent is invalid; Field says which of the two
 	TokenExpired        Code = "TOKEN_EXPIRED"
 	KindWrong           Code = "KIND_WRONG" // the caller's key is valid, but not for this operation
 	ServerForbidden     Code = "SERVER_FORBIDDEN"

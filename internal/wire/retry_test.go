@@ -8,8 +8,8 @@ import (
 )
 
 // TestRetryKeysStayApart checks that different idempotency keys of callers are also
-// different at the platform, even if they are not valid UTF-8. Keys in UTF-8 are
-// sent unchanged.
+// different at the platform, even if they are not valid UTF-8. It also checks that
+// keys in UTF-8 are sent unchanged.
 func TestRetryKeysStayApart(t *testing.T) {
 	seen := map[string]string{}
 	for _, key := range []string{"a", "é", "\ufffd", "\xff", "\xfe", "\xff\xfe", "\xc3"} {

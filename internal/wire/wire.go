@@ -26,8 +26,8 @@ type Lookup struct {
 }
 
 // ProofLife is how long a proof of a key is valid. It is the sum of three times:
-// MaxBelief, for which a gateway may cache the key, one hour for the longest call, and
-// half an hour to settle that call.
+// MaxBelief (the time for which a gateway may cache the key), one hour (for the
+// longest call), and half an hour (to settle that call).
 const ProofLife = 2 * time.Hour
 
 // MaxBelief bounds how long a gateway caches a key.

@@ -26,7 +26,7 @@ func overTheWire[T any](t *testing.T, v T) (back T) {
 }
 
 // fill sets every field of v to a value that is not zero. A field that is not sent
-// arrives as zero. So a test fails if a new field is not sent.
+// arrives as zero, so a comparison fails if the wire form lacks a field.
 func fill(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
@@ -102,7 +102,8 @@ func TestEverythingArrives(t *testing.T) {
 }
 
 // TestErrorsArrive checks that each error of package ledger arrives as the same
-// error. Any other error arrives as ledger.ErrUnavailable, without its cause.
+// error, and that any other error arrives as ledger.ErrUnavailable, without its
+// cause.
 func TestErrorsArrive(t *testing.T) {
 	capped := &ledger.CapError{Needed: 5}
 	fill(reflect.ValueOf(&capped.Cap).Elem())
