@@ -24,7 +24,7 @@ func spreadOf(values []float64) spread {
 	return spread{Median: median, Low: sorted[0], High: sorted[len(sorted)-1]}
 }
 
-// turn is the outcome of a row's turn in closed loop.
+// turn has the figures of one closed-loop measurement of a row of the table.
 type turn struct {
 	row    string
 	calls  int

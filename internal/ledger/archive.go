@@ -232,9 +232,9 @@ func SumBalances(balances []RunningBalance) Sum {
 type ArchiveQuery struct {
 	Before time.Time // only transactions before this time; at the latest, MinArchiveAge before now
 	Most   int       // maximum number of transactions; 0 means DefaultArchivePart
-	// Last is the number of the part's last transaction. It serves to read the same
-	// part again. 0 means that the part has as many transactions as Before and Most
-	// allow.
+	// Last, if not 0, ends the part with the transaction that has this number. A
+	// caller sets it to read a part again exactly as it was. If Last is 0, the part
+	// extends as far as Before and Most allow.
 	Last int64
 }
 
