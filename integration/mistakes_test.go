@@ -71,7 +71,7 @@ func mistakes() []mistake {
 	amount := "want digits and at most one point, as in 0.01"
 	return []mistake{
 		// The directive.
-		{name: "a subdirective is misspelt", file: inSite("prise x 1 # HERE"), says: []string{`no subdirective "prise"`, "it has: cap,"}},
+		{name: "a subdirective is misspelt", file: inSite("prise x 1 # HERE"), says: []string{`no subdirective "prise"`, `did you mean "price"? It has: cap,`}},
 		{name: "the directive is misspelt", file: inFile(soundStore, ":8099 {\n\tfairbox {\n\t}\n}"), says: []string{"unrecognized directive: fairbox"}},
 		{name: "the directive has an argument", file: inFile(soundStore, ":8099 {\n\tfarebox weather # HERE\n}"), says: []string{"takes a block and no arguments", `"weather"`}},
 		{name: "the block is empty", file: inServer(""), says: []string{"needs a server: the name of the MCP server, as in: server weather"}},

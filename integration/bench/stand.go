@@ -19,7 +19,7 @@ import (
 //go:embed templates
 var templates embed.FS
 
-var configs = template.Must(template.ParseFS(templates, "templates/*.Caddyfile", "templates/*.conf"))
+var configs = template.Must(template.ParseFS(templates, "templates/*.tmpl", "templates/*.conf"))
 
 // The roles of processes.
 const (
@@ -160,7 +160,7 @@ func (s *stand) runCaddy(ctx context.Context, name, path string, srv *server, en
 func (s *stand) home(name string) string { return filepath.Join(s.dir, name+"-home") }
 
 func (s *stand) startCaddy(ctx context.Context) error {
-	srv, path, err := s.prepare(caddyServer, "caddy.Caddyfile", "", mainSite, authSite)
+	srv, path, err := s.prepare(caddyServer, "caddy.tmpl", "", mainSite, authSite)
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func (s *stand) startOnPostgres(ctx context.Context) (err error) {
 }
 
 func (s *stand) startFarebox(ctx context.Context, name, store string, environment []string) error {
-	srv, path, err := s.prepare(name, "farebox.Caddyfile", store, mainSite, limitsSite)
+	srv, path, err := s.prepare(name, "farebox.tmpl", store, mainSite, limitsSite)
 	if err != nil {
 		return err
 	}

@@ -156,18 +156,8 @@ Any HTTP client:
 
 func printKey(w io.Writer, k admin.KeyView) {
 	printFields(w, "key", k.ID, "account", named(k.AccountName, k.Account), "name", orDash(k.Name), "kind", k.Kind+", "+k.Environment,
-		"state", k.State, "hint", k.Hint, "scopes", scopesOf(&k),
+		"state", k.State, "hint", k.Hint, "scopes", orDash(strings.Join(k.Scopes, " ")),
 		"servers", allOr(k.Servers), "caps", capsText(k.Caps), "rate", orDash(k.Rate), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"), "last used", timeOr(k.LastUsedAt, "never"))
-}
-
-// scopesOf renders the scopes of a key: the scopes that it was given, preceded by
-// the scope that its kind implies, if any.
-func scopesOf(k *admin.KeyView) string {
-	scopes := k.Scopes
-	if kind, err := keys.ParseKind(k.Kind); err == nil && !kind.Rules().NamedRights && kind.Implied() != "" {
-		scopes = append([]string{kind.Implied()}, scopes...)
-	}
-	return orDash(strings.Join(scopes, " "))
 }
 
 // named renders an account as its name and id.
