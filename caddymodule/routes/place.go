@@ -30,7 +30,7 @@ type Place struct {
 func Find(app *caddyhttp.App, h Guarding) *Place {
 	for _, server := range app.Servers {
 		p := &Place{server: server}
-		if p.find(server.Routes, h, caddyhttp.HandlerFunc(nothing)) {
+		if p.find(server.Routes, h, func() caddyhttp.Handler { return caddyhttp.HandlerFunc(nothing) }) {
 			return p
 		}
 	}
@@ -44,42 +44,43 @@ func nothing(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// find looks for h in the routes and reports whether h is there. The parameter after
-// is the handler for requests that pass all of the routes.
-func (p *Place) find(routes caddyhttp.RouteList, h Guarding, after caddyhttp.Handler) bool {
+// find looks for h in the routes and reports whether h is there. The function after
+// returns the handler for requests that pass all of the routes. It is called only if
+// h is found, so that a search builds no handlers for the other routes.
+func (p *Place) find(routes caddyhttp.RouteList, h Guarding, after func() caddyhttp.Handler) bool {
 	if p.depth == maxDepth {
 		return false
 	}
 	p.depth++
 	defer func() { p.depth-- }()
 	for i, route := range routes {
-		rest := slices.DeleteFunc(slices.Clone(routes[i+1:]), func(r caddyhttp.Route) bool {
-			return route.Terminal || route.Group != "" && r.Group == route.Group
-		})
-		next := rest.Compile(after)
-		if route.Terminal {
-			next = caddyhttp.HandlerFunc(nothing)
-		}
 		for j, handler := range route.Handlers {
 			following := route.Handlers[j+1:]
+			behind := func() caddyhttp.Handler {
+				next := caddyhttp.Handler(caddyhttp.HandlerFunc(nothing))
+				if !route.Terminal {
+					next = later(route, routes[i+1:]).Compile(after())
+				}
+				return chain(following, next)
+			}
 			switch found := handler.(type) {
 			case Guarding:
 				if found != h {
 					continue
 				}
-				p.next = chain(following, next)
+				p.next = behind()
 				p.note(following)
-				for _, r := range rest {
+				for _, r := range later(route, routes[i+1:]) {
 					p.note(r.Handlers)
 				}
 			case *caddyhttp.Subroute:
-				if !p.find(found.Routes, h, chain(following, next)) {
+				if !p.find(found.Routes, h, behind) {
 					continue
 				}
 				p.note(following)
 			case *caddyhttp.Invoke:
 				named := p.server.NamedRoutes[found.Name]
-				if named == nil || !p.find(caddyhttp.RouteList{*named}, h, chain(following, next)) {
+				if named == nil || !p.find(caddyhttp.RouteList{*named}, h, behind) {
 					continue
 				}
 				p.note(following)
@@ -91,6 +92,14 @@ func (p *Place) find(routes caddyhttp.RouteList, h Guarding, after caddyhttp.Han
 		}
 	}
 	return false
+}
+
+// later returns the routes that a request can take after route, out of those that
+// stand behind it.
+func later(route caddyhttp.Route, behind caddyhttp.RouteList) caddyhttp.RouteList {
+	return slices.DeleteFunc(slices.Clone(behind), func(r caddyhttp.Route) bool {
+		return route.Terminal || route.Group != "" && r.Group == route.Group
+	})
 }
 
 // chain joins the handlers, followed by the handler next, into one handler.
