@@ -89,7 +89,7 @@ const unknownURL = "https://GATEWAY/mcp"
 // urlFor returns the address of the one server that the key may call, or unknownURL
 // if there are several or the running server cannot say.
 func (c *connection) urlFor(ctx context.Context, k *admin.KeyView) string {
-	if c.offline {
+	if c.offline || !callsServers(k) {
 		return unknownURL
 	}
 	raw, err := c.call(ctx, ops.ListServers.Method, pathOf(&ops.ListServers.Operation), nil)
@@ -124,6 +124,12 @@ func fromNow(text string) (string, error) {
 	return d.String(), nil
 }
 
+// callsServers reports whether keys of the kind can call servers.
+func callsServers(k *admin.KeyView) bool {
+	kind, err := keys.ParseKind(k.Kind)
+	return err == nil && kind.Rules().Pays
+}
+
 // printSecret prints a new key with its secret, and snippets for common clients. No
 // other function prints a secret.
 func printSecret(w io.Writer, k admin.KeyView, at string) {
@@ -132,7 +138,7 @@ func printSecret(w io.Writer, k admin.KeyView, at string) {
 		return
 	}
 	fmt.Fprintf(w, "\nThe secret is shown this once:\n\n  %[1]s\n\n", k.Secret)
-	if kind, err := keys.ParseKind(k.Kind); err != nil || !kind.Rules().Pays { // the key cannot call servers
+	if !callsServers(&k) {
 		fmt.Fprintf(w, "Send it as: Authorization: Bearer %s\n", k.Secret)
 		return
 	}
