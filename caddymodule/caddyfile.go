@@ -11,12 +11,14 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/dustin/go-humanize"
 
 	"github.com/fareboxhq/farebox/caddymodule/grammar"
 	"github.com/fareboxhq/farebox/caddymodule/pricebook"
 	"github.com/fareboxhq/farebox/caddymodule/resource"
 	"github.com/fareboxhq/farebox/caddymodule/stores"
+	"github.com/fareboxhq/farebox/caddymodule/target"
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
@@ -50,7 +52,8 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 		return nil, err
 	}
 	var handler Handler
-	if err := handler.parse(h.Dispenser, declared); err != nil {
+	finalize := func(proxy *reverseproxy.Handler) error { return proxy.FinalizeUnmarshalCaddyfile(h) }
+	if err := handler.parse(h.Dispenser, declared, finalize); err != nil {
 		return nil, err
 	}
 	if handler.Provider == "" && (option.Store == nil || option.Store.Driver != stores.Remote) {
@@ -165,6 +168,7 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	farebox [<matcher>] {
 //	    server <name>
 //	    provider <account>
+//	    upstream <address>... [{ <subdirectives of reverse_proxy> }]
 //	    environments live|test...
 //	    price <tool>|prompt:<name>|resource:<uri> <amount> [charge_on <end>...] [charge_if <expression>]
 //	    price <tool> cel <expression> max <amount> [charge_on <end>...] [charge_if <expression>]
@@ -200,7 +204,7 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    identity_headers on|off
 //	    upstream_authorization <value>
 //	}
-func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error {
+func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue, finalize target.Finalizer) error {
 	d.Next() // the directive's name
 	h.Source = grammar.Place(d)
 	if d.NextArg() {
@@ -225,6 +229,10 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue) error 
 		"keepalive":    h.parseKeepalive,
 		"credentials":  h.parseCredentials,
 		"origins":      h.parseOrigins,
+		"upstream": func(d *caddyfile.Dispenser) (err error) {
+			h.Upstream, err = target.Parse(d, finalize)
+			return err
+		},
 		"receipts": func(d *caddyfile.Dispenser) error {
 			on := true
 			err := grammar.Switch(&on)(d)

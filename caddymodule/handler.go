@@ -19,6 +19,7 @@ import (
 	"github.com/fareboxhq/farebox/caddymodule/resource"
 	"github.com/fareboxhq/farebox/caddymodule/routes"
 	"github.com/fareboxhq/farebox/caddymodule/stores"
+	"github.com/fareboxhq/farebox/caddymodule/target"
 	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/exchange"
 	"github.com/fareboxhq/farebox/internal/gate"
@@ -35,8 +36,8 @@ func init() {
 }
 
 // Handler lets agents call one MCP server by token, and charges their accounts
-// for each tool call. The handlers behind it in the route, usually
-// `reverse_proxy`, reach the server.
+// for each tool call. Either `upstream` names the server, or the handlers behind this
+// one in the route, usually `reverse_proxy`, reach it.
 //
 // Placeholders it sets, as soon as the token is known to be good:
 //
@@ -61,6 +62,11 @@ type Handler struct {
 	// The environments of the keys that are admitted: `live`, `test`, or both.
 	// Default: `live`.
 	Environments []string `json:"environments,omitempty"`
+
+	// The MCP server, in the form of a `reverse_proxy`. The handlers behind this one
+	// in the route are then not called. Default: the handlers behind this one lead to
+	// the server.
+	Upstream target.Config `json:"upstream,omitempty"`
 
 	// The prices, and which ends of calls are charged.
 	pricebook.Terms
@@ -160,6 +166,7 @@ type Handler struct {
 	rights        *gate.Rights
 	notifications *gate.Notifications
 	resource      *resource.Resource // nil without oauth
+	target        *target.Target     // nil without upstream
 
 	site    exchange.Site
 	host    host
@@ -233,6 +240,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if err == nil {
 		err = h.compileOAuth(app.settings.Scopes)
+	}
+	if err == nil && h.Upstream != nil {
+		h.target, err = target.Load(ctx, h.Upstream)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", h.Guard(), err)
@@ -387,6 +397,11 @@ func (h *Handler) compileSite(secrets *keys.Format) {
 			return h.resource.MetadataURL(h.resource.Asked(r))
 		}}
 	}
+	if h.target != nil {
+		if direct := h.target.Direct(); direct != nil {
+			s.Upstream = direct
+		}
+	}
 	h.running = newRunning()
 	s.Engine = h.running
 	h.host.h = h
@@ -395,8 +410,28 @@ func (h *Handler) compileSite(secrets *keys.Format) {
 // Guard identifies the handler, for messages and package routes.
 func (h *Handler) Guard() routes.Guard { return routes.Guard{Server: h.Server, Source: h.Source} }
 
+// Target returns the handler that sends requests to the server, and the addresses that
+// the config names; see routes.Leading.
+func (h *Handler) Target() (to caddyhttp.Handler, addresses []string) {
+	if h.target == nil {
+		return nil, nil
+	}
+	return h.target, h.target.Addresses()
+}
+
+// Cleanup closes idle connections with the server. Calls may still be in flight.
+func (h *Handler) Cleanup() error {
+	if h.target != nil {
+		h.target.Close()
+	}
+	return nil
+}
+
 // ServeHTTP serves one request; see package exchange.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if h.target != nil {
+		next = h.target
+	}
 	if h.site.KeyHeader.IsSet() || h.redactor.Leaks(r) {
 		h.serveRedacted(w, r, next)
 		return nil
@@ -428,6 +463,7 @@ func statusOf(err error) error {
 
 // Interface guards
 var (
-	_ caddy.Provisioner = (*Handler)(nil)
-	_ routes.Guarding   = (*Handler)(nil)
+	_ caddy.Provisioner  = (*Handler)(nil)
+	_ caddy.CleanerUpper = (*Handler)(nil)
+	_ routes.Leading     = (*Handler)(nil)
 )

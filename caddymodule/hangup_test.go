@@ -44,7 +44,7 @@ func TestHangUpsAreOneLine(t *testing.T) {
 		if c.method == "POST" {
 			r.Header.Set("Content-Type", "application/json")
 		}
-		done := make(chan struct{})
+		done, reached := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(done)
 			resp, err := s.client.Do(r)
@@ -55,11 +55,13 @@ func TestHangUpsAreOneLine(t *testing.T) {
 				t.Error(err)
 				return
 			}
+			<-reached
 			cancel() // the header of the stream has arrived
 			resp.Body.Close()
 		}()
 		select {
 		case <-s.seen:
+			close(reached)
 		case <-done:
 			t.Fatalf("request %d did not reach the server", i)
 		}

@@ -155,6 +155,9 @@ func (*host) RouteGroups(r *http.Request) map[string]struct{} {
 // Farebox does not know the server's own paths, and does not follow redirects,
 // because the proxy could send a redirected POST to the same path again.
 func (c *host) RewritesAfter(r *http.Request) bool {
+	if c.h.target != nil {
+		return c.h.target.Rewrites()
+	}
 	server := accesslog.ServerOf(r)
 	found := false
 	return server != nil && rewriting(server.Routes, c.h, &found)
@@ -187,8 +190,11 @@ func (*host) TrustsProxy(r *http.Request) bool {
 	return trusted
 }
 
-// Dialled returns the address that reverse_proxy dialled.
-func (*host) Dialled(r *http.Request) string {
+// Dialled returns the address to which the request was sent.
+func (c *host) Dialled(r *http.Request) string {
+	if c.h.target != nil && c.h.target.Direct() != nil {
+		return c.h.target.Direct().Address()
+	}
 	dialled, _ := replacerOf(r).GetString("http.reverse_proxy.upstream.hostport")
 	return dialled
 }

@@ -241,7 +241,7 @@ func TestMetricLabelsAreBounded(t *testing.T) {
 // TestSecondHandler checks that a route with two farebox handlers, which would
 // charge twice, refuses calls as a configuration error and charges nothing.
 func TestSecondHandler(t *testing.T) {
-	site := harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "price get_forecast 0.01")
+	site := harness.SiteWithProxy(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "price get_forecast 0.01")
 	at := strings.Index(site, "\t\tfarebox {\n\t\t\t")
 	end := strings.Index(site[at:], "\t\t}\n") + len("\t\t}\n")
 	block := site[at : at+end]

@@ -149,7 +149,7 @@ func newOddBench(t *testing.T) *oddBench {
 		all = append(all, g.oddities...)
 	}
 	b := &oddBench{server: startOddServer(t, all)}
-	site := harness.Site(b.server.raw.URL, "server odd", "provider acme", "free free*", "price paid* 0.01", "unpriced deny",
+	site := harness.SiteWithProxy(b.server.raw.URL, "server odd", "provider acme", "free free*", "price paid* 0.01", "unpriced deny",
 		"origins "+oddOrigin)
 	site = strings.Replace(site, "\n\thandle /mcp* {", strings.ReplaceAll(briefSite, "SERVER", strings.TrimPrefix(b.server.raw.URL, "http://")), 1)
 	// The server closes each connection after its answer, so the proxy must not

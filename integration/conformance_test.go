@@ -184,7 +184,7 @@ var refusedToken = regexp.MustCompile(`^farebox_requests_total\{.*decision="TOKE
 // port of this machine, under the path /to/PORT. The suite's client has no token, so
 // the site adds the token in the file tokens to each request.
 func suiteSite(tokens string) string {
-	site := harness.Site("http://upstream", "server conformance", "provider acme", "unpriced 0.001", "receipts on")
+	site := harness.SiteWithProxy("http://upstream", "server conformance", "provider acme", "unpriced 0.001", "receipts on")
 	return strings.NewReplacer("reverse_proxy upstream", "reverse_proxy localhost:{re.to.1}", "handle /mcp* {", `@to path_regexp to ^/to/(\d+)(/.*)?$
 	handle @to {
 		rewrite {re.to.2}

@@ -175,7 +175,10 @@ func mistakes() []mistake {
 
 		// The Caddyfile around farebox.
 		{name: "keys in the log", file: inFile("\tservers {\n\t\tlog_credentials\n\t}\n"+soundStore, soundSite), says: []string{"log_credentials is on", "take it out of the global option servers"}},
-		{name: "nothing behind it", file: inFile(soundStore, strings.Replace(soundSite, "\treverse_proxy localhost:3001\n", "", 1)), says: []string{`server "weather"`, "nothing after it answers: want a reverse_proxy"}},
+		{name: "nothing behind it", file: inFile(soundStore, strings.Replace(soundSite, "\treverse_proxy localhost:3001\n", "", 1)), says: []string{`server "weather"`, "nothing after it answers: want upstream"}},
+		{name: "upstream without an address", file: inSite("price x 1\n\t\tupstream # HERE"), says: []string{"want the address of the MCP server, as in: upstream localhost:3001"}},
+		{name: "upstream with a path", file: inSite("price x 1\n\t\tupstream localhost:3001/mcp # HERE"), says: []string{`an address has no path, unlike "localhost:3001/mcp"`}},
+		{name: "upstream with a wrong option", file: inSite("price x 1\n\t\tupstream localhost:3001 {\n\t\t\tlb_polici first # HERE\n\t\t}"), says: []string{"unrecognized subdirective lb_polici"}},
 		{name: "behind what answers", file: inFile(soundStore, ":8099 {\n\troute {\n\t\trespond hi\n\t\tfarebox { # HERE\n\t\t\tserver weather\n\t\t\tprovider acme\n\t\t\tfree *\n\t\t}\n\t\treverse_proxy localhost:3001\n\t}\n}"),
 			says: []string{"no call ever comes to it: static_response has answered before"}},
 		{name: "behind its own proxy", file: inFile(soundStore, ":8099 {\n\troute {\n\t\treverse_proxy localhost:3001\n\t\tfarebox { # HERE\n\t\t\tserver weather\n\t\t\tprovider acme\n\t\t\tfree *\n\t\t}\n\t}\n}"),

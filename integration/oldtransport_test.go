@@ -26,7 +26,7 @@ func TestOldTransportOfEverything(t *testing.T) {
 		}
 		return resp.Body.Close()
 	})
-	g := binaries.StartGateway(t, strings.Replace(harness.Site(upstream, "server weather", "provider acme", "unpriced 0.01"),
+	g := binaries.StartGateway(t, strings.Replace(harness.SiteWithProxy(upstream, "server weather", "provider acme", "unpriced 0.01"),
 		"reverse_proxy", "rewrite * /sse\n\t\treverse_proxy", 1))
 	_, key := g.NewAgent(t, "alice", "1.00")
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.Endpoint(), nil)

@@ -30,10 +30,7 @@ const reloadCallers = 8
 func TestReload(t *testing.T) {
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
 	site := func(price string) string {
-		site := harness.Site(recorder.URL, "server weather", "provider acme", "price get_forecast "+price)
-		// By default, the proxy of an old config would keep idle connections to the
-		// server open for minutes.
-		return strings.Replace(site, "header_up", "transport http {\n\t\t\t\tkeepalive 500ms\n\t\t\t}\n\t\t\theader_up", 1)
+		return harness.Site(recorder.URL, "server weather", "provider acme", "price get_forecast "+price)
 	}
 	g := binaries.StartGateway(t, site("0.01"))
 	_, key := g.NewAgent(t, "alice", "1000.00")

@@ -99,7 +99,7 @@ func newLawless(t *testing.T) *lawless {
 		play, _ := b.plays.Load(e.Request.URL.Path)
 		play.(func(*harness.RawExchange))(e)
 	})
-	site := harness.Site(b.server.URL, "server spiteful", "provider acme", "price * 0.01", "free list_cities", "receipts on")
+	site := harness.SiteWithProxy(b.server.URL, "server spiteful", "provider acme", "price * 0.01", "free list_cities", "receipts on")
 	places := strings.NewReplacer("SERVER", strings.TrimPrefix(b.server.URL, "http://"), "CLOSED", "127.0.0.1:"+harness.FreePort(t), "SLAMMED", slam(t))
 	site = strings.Replace(site, "\n\thandle /mcp* {", places.Replace(lawlessSite), 1)
 	// The server may close a kept connection at any time. A call on that connection

@@ -73,7 +73,7 @@ func (m *moved) note(r *http.Request) {
 func TestMovedServer(t *testing.T) {
 	t.Parallel()
 	m := serveMoved(t, binaries.StartWeather(t))
-	site := harness.Site(m.url, "server weather", "provider acme", "price get_forecast 0.01", "free list_cities", "identity_headers on", `upstream_authorization "Bearer upstream"`)
+	site := harness.SiteWithProxy(m.url, "server weather", "provider acme", "price get_forecast 0.01", "free list_cities", "identity_headers on", `upstream_authorization "Bearer upstream"`)
 	site = strings.Replace(site, "handle /mcp* {", "handle_path /mcp* {\n\t\trewrite * /inner", 1)
 	site = strings.Replace(site, "reverse_proxy", "handle {\n\t\treverse_proxy", 1)
 	site = strings.Replace(site, "header_up Host {upstream_hostport}\n\t\t}", "}\n\t\t}", 1) // the server gets the client's Host header

@@ -68,6 +68,13 @@ func (p *Place) find(routes caddyhttp.RouteList, h Guarding, after func() caddyh
 				if found != h {
 					continue
 				}
+				if leading, ok := found.(Leading); ok {
+					p.next, p.Upstreams = leading.Target()
+				}
+				if p.next != nil {
+					p.match(route.MatcherSets)
+					return true
+				}
 				p.next = behind()
 				p.note(following)
 				for _, r := range later(route, routes[i+1:]) {

@@ -13,6 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/fareboxhq/farebox/caddymodule/target"
 )
 
 // Guard identifies a farebox handler of a config.
@@ -40,6 +42,15 @@ type Guarding interface {
 	Guard() Guard
 }
 
+// Leading is a Guarding handler that may send requests to the server itself.
+type Leading interface {
+	Guarding
+	// Target returns the handler that sends requests to the server, and the addresses
+	// that the config names. It returns nil if the handlers behind this one lead to
+	// the server.
+	Target() (to caddyhttp.Handler, addresses []string)
+}
+
 // stage is a route of a config. Caddy may or may not have provisioned the route.
 type stage struct {
 	group    string // at most one route of a group runs
@@ -52,6 +63,7 @@ type stage struct {
 type step struct {
 	kind      string // the module's name
 	guard     *Guard // nil unless the handler is a farebox
+	leads     bool   // it is a farebox that sends requests to the server itself
 	upstreams []string
 	inner     []stage // the routes of a subroute or of an invoked route
 }
@@ -106,6 +118,11 @@ func (s *reader) made(h caddyhttp.MiddlewareHandler) step {
 	switch h := h.(type) {
 	case Guarding:
 		to.guard = new(h.Guard())
+		if leading, ok := h.(Leading); ok {
+			var target caddyhttp.Handler
+			target, to.upstreams = leading.Target()
+			to.leads = target != nil
+		}
 	case *reverseproxy.Handler:
 		for _, u := range h.Upstreams {
 			to.upstreams = append(to.upstreams, u.Dial)
@@ -128,6 +145,7 @@ func (s *reader) unmade(text json.RawMessage) step {
 		Handler   string              `json:"handler"`
 		Routes    caddyhttp.RouteList `json:"routes"`
 		Upstreams json.RawMessage     `json:"upstreams"` // decoded later, because its type depends on the handler
+		Upstream  json.RawMessage     `json:"upstream"`
 		Name      string              `json:"name"`
 		PassThru  bool                `json:"pass_thru"`
 	}
@@ -141,6 +159,7 @@ func (s *reader) unmade(text json.RawMessage) step {
 		if json.Unmarshal(text, to.guard) != nil {
 			to.kind, to.guard = "unknown", nil
 		}
+		to.leads, to.upstreams = h.Upstream != nil, target.Addresses(h.Upstream)
 	case "reverse_proxy":
 		var upstreams []struct {
 			Dial string `json:"dial"`
@@ -184,7 +203,7 @@ func mayAnswer(steps []step) bool {
 			if slices.ContainsFunc(s.inner, func(to stage) bool { return mayAnswer(to.steps) }) {
 				return true
 			}
-		} else if s.kind != "subroute" && !slices.Contains(passing, s.kind) {
+		} else if s.leads || s.kind != "subroute" && !slices.Contains(passing, s.kind) {
 			return true
 		}
 	}
@@ -194,7 +213,7 @@ func mayAnswer(steps []step) bool {
 // answers reports whether the step answers every request.
 func (s *step) answers() bool {
 	if s.inner == nil {
-		return slices.Contains(answering, s.kind)
+		return s.leads || slices.Contains(answering, s.kind)
 	}
 	for _, to := range s.inner {
 		if to.matchers == "" && slices.ContainsFunc(to.steps, func(s step) bool { return s.answers() }) {

@@ -2,6 +2,8 @@ package routes
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,12 +15,17 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
+
+	"github.com/fareboxhq/farebox/caddymodule/target"
 )
 
 func init() { caddy.RegisterModule(new(guarding)) }
 
 // guarding is a farebox handler that passes every request on.
-type guarding struct{ guard Guard }
+type guarding struct {
+	guard    Guard
+	upstream target.Config
+}
 
 // The variable last is the handler that was provisioned most recently.
 var last *guarding
@@ -27,7 +34,24 @@ func (*guarding) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.farebox", New: func() caddy.Module { return new(guarding) }}
 }
 
-func (g *guarding) UnmarshalJSON(text []byte) error { return json.Unmarshal(text, &g.guard) }
+func (g *guarding) UnmarshalJSON(text []byte) error {
+	var more struct {
+		Upstream target.Config `json:"upstream"`
+	}
+	err := errors.Join(json.Unmarshal(text, &g.guard), json.Unmarshal(text, &more))
+	g.upstream = more.Upstream
+	return err
+}
+
+func (g *guarding) Target() (caddyhttp.Handler, []string) {
+	if g.upstream == nil {
+		return nil, nil
+	}
+	return caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		_, err := io.WriteString(w, "behind")
+		return err
+	}), target.Addresses(g.upstream)
+}
 
 func (g *guarding) Provision(caddy.Context) error {
 	last = g
@@ -41,9 +65,10 @@ func (*guarding) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 }
 
 const (
-	guard  = `{"handler":"farebox","server":"weather","source":"Caddyfile:3"}`
-	behind = `{"handler":"static_response","body":"behind"}`
-	wrong  = `{"handler":"static_response","body":"wrong"}`
+	guard   = `{"handler":"farebox","server":"weather","source":"Caddyfile:3"}`
+	leading = `{"handler":"farebox","server":"weather","source":"Caddyfile:3","upstream":{"upstreams":[{"dial":"127.0.0.1:2"}]}}`
+	behind  = `{"handler":"static_response","body":"behind"}`
+	wrong   = `{"handler":"static_response","body":"wrong"}`
 )
 
 func proxyTo(dial string) string {
@@ -103,6 +128,7 @@ func TestFind(t *testing.T) {
 		"past its group":      {"{}", []string{route(`"group":"g",`, guard), route(`"group":"g",`, wrong), route("", behind)}, answers},
 		"in a terminal route": {"{}", []string{route(`"terminal":true,`, guard), route("", wrong)}, missing},
 		"alone":               {"{}", []string{route("", guard)}, missing},
+		"with its own target": {"{}", []string{route("", leading, wrong), route("", wrong)}, answers},
 	} {
 		app := provisioned(t, c.named, c.routes...)
 		place := Find(app, last)
@@ -174,6 +200,7 @@ b.example {
 	}
 	here := `{"handler":"farebox","server":"weather","source":` + string(source) + `}`
 	guarded, past := route("", subroute(route("", here, proxyTo("localhost:9000")))), route("", proxyTo("127.0.0.1:9000"))
+	own := route("", strings.TrimSuffix(here, "}")+`,"upstream":{"upstreams":[{"dial":"localhost:9000"}]}}`)
 	bypass := []Bypass{{of, "localhost:9000", file + ":13, " + file + ":16"}}
 	handle := func(path, routes string) string {
 		return route(`"group":"g","match":[{"path":["`+path+`"]}],`, subroute(routes))
@@ -189,6 +216,8 @@ b.example {
 		"a later site":   {[]string{terminal("a", guarded), terminal("b", past)}, bypass},
 		"another handle": {[]string{handle("/mcp", guarded), handle("/x", past)}, bypass},
 		"another server": {[]string{hostRoute("b", route("", proxyTo("localhost:1"))), hostRoute("a", guarded)}, nil},
+		"own upstream":   {[]string{hostRoute("b", past), hostRoute("a", own)}, bypass},
+		"own alone":      {[]string{hostRoute("a", own)}, nil},
 		"behind farebox": {[]string{hostRoute("a", guarded, past)}, nil},
 	} {
 		raw := new(caddyhttp.App)

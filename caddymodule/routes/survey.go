@@ -133,8 +133,8 @@ func (s *survey) follow(steps []step, more bool, guards []Guard, ended string) (
 			switch {
 			case ended != "":
 				s.fail(*at.guard, "no call ever comes to it: "+ended+" has answered before")
-			case !rest:
-				s.fail(*at.guard, "nothing after it answers: want a reverse_proxy to the MCP server behind it")
+			case !rest && !at.leads:
+				s.fail(*at.guard, "nothing after it answers: want upstream with the address of the MCP server in it, or a reverse_proxy behind it")
 			}
 			guards = append(guards, *at.guard)
 		case at.inner != nil:

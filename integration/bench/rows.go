@@ -29,6 +29,7 @@ const (
 	mainSite   = "main"
 	authSite   = "auth"   // at Caddy and nginx; asks the authorization server
 	limitsSite = "limits" // at Farebox
+	proxySite  = "proxy"  // at Farebox
 )
 
 // Two rows that others refer to.
@@ -55,6 +56,7 @@ var rows = []row{
 	{name: "nginx", title: "nginx: proxy_pass", server: nginxServer, site: mainSite, call: call{tool: freeTool}, base: caddyRow},
 	{name: "nginx_auth", title: "nginx: auth_request, proxy_pass", server: nginxServer, site: authSite, call: call{tool: freeTool}, base: caddyRow, guarded: true},
 	{name: "unpriced", title: "Farebox: free tool", server: sqliteServer, site: mainSite, call: call{tool: freeTool}, base: caddyRow, quick: true, guarded: true},
+	{name: "unpriced_proxy", title: "Farebox: free tool, reverse_proxy", server: sqliteServer, site: proxySite, call: call{tool: freeTool}, base: caddyRow, guarded: true},
 	{name: "paid", title: "Farebox: paid, SQLite", server: sqliteServer, site: mainSite, call: call{tool: paidTool, charge: price}, base: caddyRow, quick: true, guarded: true},
 	{name: "paid_postgres", title: "Farebox: paid, PostgreSQL", server: postgresServer, site: mainSite, call: call{tool: paidTool, charge: price}, base: caddyRow, quick: true, guarded: true},
 	{name: "limits", title: "Farebox: paid, scope, rate, caps", server: sqliteServer, site: limitsSite, call: call{tool: paidTool, charge: price}, base: caddyRow, guarded: true},

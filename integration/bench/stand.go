@@ -199,7 +199,7 @@ func (s *stand) startOnPostgres(ctx context.Context) (err error) {
 }
 
 func (s *stand) startFarebox(ctx context.Context, name, store string, environment []string) error {
-	srv, path, err := s.prepare(name, "farebox.tmpl", store, mainSite, limitsSite)
+	srv, path, err := s.prepare(name, "farebox.tmpl", store, mainSite, limitsSite, proxySite)
 	if err != nil {
 		return err
 	}

@@ -35,10 +35,26 @@ type Gateway struct {
 // server at the base URL upstream. The parameter directives holds the lines inside
 // the farebox block.
 func Site(upstream string, directives ...string) string {
+	return site(append([]string{"upstream " + host(upstream)}, directives...), "")
+}
+
+// SiteWithProxy is like Site, but a reverse_proxy behind farebox leads to the server.
+func SiteWithProxy(upstream string, directives ...string) string {
+	return site(directives, `
+		reverse_proxy `+host(upstream)+` {
+			header_up Host {upstream_hostport}
+		}`)
+}
+
+func host(upstream string) string {
 	u, err := url.Parse(upstream)
 	if err != nil {
 		panic(err) // cannot happen, because the harness made the URL
 	}
+	return u.Host
+}
+
+func site(directives []string, behind string) string {
 	return fmt.Sprintf(`{
 	admin {$CADDY_ADMIN}
 	grace_period 1s
@@ -58,16 +74,13 @@ http://localhost:{$FAREBOX_PORT} {
 	handle /mcp* {
 		farebox {
 			%s
-		}
-		reverse_proxy %s {
-			header_up Host {upstream_hostport}
-		}
+		}%s
 	}
 	handle {
 		error 404
 	}
 }
-`, strings.Join(directives, "\n\t\t\t"), u.Host)
+`, strings.Join(directives, "\n\t\t\t"), behind)
 }
 
 // StartGateway starts a gateway with that Caddyfile and waits until its store is

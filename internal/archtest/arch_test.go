@@ -73,6 +73,7 @@ var onlyInternal = []struct {
 	{"internal/intercept", []string{"internal/coding", "internal/gate", "internal/mcp"}, "a response is cut by what the gate settles and by nothing else"},
 	{"internal/exchange", []string{"internal/gate", "internal/intercept", "internal/items", "internal/keys", "internal/ledger", "internal/mcp", "internal/share"}, "a request is served by decisions, messages and shares; the web server, the engine and the metrics are interfaces of its own, which tests replace"},
 	{"internal/offer", []string{"internal/durable"}, "what a server offers is asked without a price in mind"},
+	{"internal/upstream", nil, "how a request is sent has nothing to do with what it costs"},
 	{"internal/signal", nil, "it is used everywhere"},
 	{"internal/recent", nil, "it is used everywhere"},
 	{"internal/durable", nil, "it is used everywhere"},
@@ -98,7 +99,8 @@ var onlyInternal = []struct {
 	{"caddymodule/grammar", []string{"third party"}, "how a block is read has nothing to do with its words"},
 	{"caddymodule/pricebook", []string{"caddymodule/grammar", "internal/gate", "internal/items", "internal/ledger", "internal/mcp", "internal/pricing", "third party"}, "prices are configured without a site, a store or a request at hand"},
 	{"caddymodule/resource", []string{"caddymodule/grammar", "internal/keys", "third party"}, "metadata is served without a store"},
-	{"caddymodule/routes", []string{"third party"}, "a route is read without a meaning of its handlers"},
+	{"caddymodule/target", []string{"internal/upstream", "third party"}, "the way to a server has nothing to do with what its tools cost"},
+	{"caddymodule/routes", []string{"caddymodule/target", "third party"}, "a route is read without a meaning of its handlers"},
 	{"caddymodule/accesslog", []string{"internal/exchange", "internal/keys", "third party"}, "a record is written without a store"},
 	{"caddymodule/stores", []string{"internal/engine", "internal/ledger", "internal/pgdsn", "internal/pgstore", "internal/remotestore", "internal/sqlitestore", "third party"}, "the one place that knows all kinds of stores"},
 	{"internal/telemetry", []string{"internal/gate", "internal/ledger", "internal/share", "third party"}, "metrics watch, and are not asked"},
@@ -138,7 +140,7 @@ var only = []struct {
 	may    []string
 	reason string
 }{
-	{"github.com/caddyserver/caddy/", []string{"caddymodule", "caddymodule/accesslog", "caddymodule/grammar", "caddymodule/pricebook", "caddymodule/resource", "caddymodule/routes", "caddymodule/stores", "xcaddy"}, "what Farebox does must be testable and usable without Caddy"},
+	{"github.com/caddyserver/caddy/", []string{"caddymodule", "caddymodule/accesslog", "caddymodule/grammar", "caddymodule/pricebook", "caddymodule/resource", "caddymodule/routes", "caddymodule/stores", "caddymodule/target", "xcaddy"}, "what Farebox does must be testable and usable without Caddy"},
 	{"go.uber.org/zap", []string{"caddymodule", "caddymodule/accesslog", "xcaddy"}, "the other packages log with log/slog"},
 	{"database/sql", []string{"internal/sqlitestore", "internal/pgschema"}, "SQL stays in the stores"},
 	{"github.com/jackc/pgx", []string{"internal/pgdsn", "internal/pgerr", "internal/pgschema", "internal/pgstore", "internal/pgserver", "internal/pgtest"}, "PostgreSQL is one store's affair; the others make databases for tests and demonstrations"},

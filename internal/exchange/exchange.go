@@ -197,7 +197,9 @@ func (x *Exchange) post(limited *gate.Refusal) {
 		defer func() { x.site.Engine.UnlockRequestID(session, x.message.ID.Text(), x.resumable.Load()) }()
 	}
 	x.used()
-	x.setBody()
+	if x.site.Upstream == nil {
+		x.setBody()
+	}
 	x.setHeaders()
 	x.site.Metrics.Overhead(clock.Since(x.began))
 	x.run()

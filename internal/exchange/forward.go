@@ -130,16 +130,24 @@ func (x *Exchange) abandon(i *intercept.Interceptor, p *plan) {
 	}
 }
 
-// attempt calls the next handler a single time. It returns the server's redirect,
+// attempt sends the request to the upstream, or calls the next handler, a single time.
+// It returns the server's redirect,
 // whether the server was reached over TLS, and the failure as a refusal.
 func (x *Exchange) attempt(w http.ResponseWriter, r *http.Request) (moved *intercept.Moved, secure bool, failure *gate.Refusal) {
 	in := intercept.NewIntake(w)
-	r, link := sendOnce(r)
-	defer func() {
+	end := func() {
 		var err error
 		if moved, err = in.End(); err != nil && (failure == nil || failure.Code == gate.UpstreamFailed) {
 			failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: err}
 		}
+	}
+	if x.site.Upstream != nil {
+		defer end()
+		return nil, false, x.upstreamFailure(x.site.Upstream.Send(in, r, x.body))
+	}
+	r, link := sendOnce(r)
+	defer func() {
+		end()
 		secure = link.secure.Load()
 	}()
 	return nil, false, x.serveNext(in, r)
@@ -161,7 +169,11 @@ func (x *Exchange) serveNext(w http.ResponseWriter, r *http.Request) (failure *g
 			panic(p)
 		}
 	}()
-	err := x.next.ServeHTTP(w, r)
+	return x.upstreamFailure(x.next.ServeHTTP(w, r))
+}
+
+// upstreamFailure returns the refusal for the error with which an attempt has ended.
+func (x *Exchange) upstreamFailure(err error) *gate.Refusal {
 	switch {
 	case err == nil:
 		return nil

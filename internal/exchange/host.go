@@ -49,6 +49,15 @@ type Router interface {
 	Dialled(*http.Request) string
 }
 
+// Upstream is the MCP server, for a site that sends its requests to the server itself.
+type Upstream interface {
+	// Send sends a request with the body, at most once, and writes the response to w.
+	// It does not read the body of r. An error after WriteHeader means that the
+	// response is incomplete. The error wraps that of the request's context if the
+	// context has ended.
+	Send(w http.ResponseWriter, r *http.Request, body []byte) error
+}
+
 // Next is the handler behind an exchange.
 type Next interface {
 	ServeHTTP(http.ResponseWriter, *http.Request) error

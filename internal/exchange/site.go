@@ -45,6 +45,8 @@ type Site struct {
 	// method, so that metrics may use it as a label.
 	KnowsMethod func(*mcp.Message) bool
 
+	Upstream Upstream // nil if the next handler leads to the server
+
 	Gate    *gate.Gate
 	Engine  Engine
 	Shares  *Shares

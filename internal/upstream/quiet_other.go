@@ -1,0 +1,7 @@
+//go:build !unix
+
+package upstream
+
+// quiet reports whether an idle connection is still open and has received nothing. It
+// cannot be known here without waiting, so each request has a connection of its own.
+func (k *conn) quiet() bool { return false }

@@ -1,0 +1,21 @@
+//go:build unix
+
+package upstream
+
+import "syscall"
+
+// quiet reports whether an idle connection is still open and has received nothing.
+// Bytes that arrive without a request would be taken for the response to the next one
+// (response desynchronization), so such a connection must not be used.
+func (k *conn) quiet() bool {
+	if k.raw == nil || k.in.Buffered() > 0 {
+		return false
+	}
+	var one [1]byte
+	n, problem := 0, error(nil)
+	err := k.raw.Read(func(fd uintptr) bool {
+		n, problem = syscall.Read(int(fd), one[:])
+		return true // never wait
+	})
+	return err == nil && n < 0 && (problem == syscall.EAGAIN || problem == syscall.EWOULDBLOCK)
+}

@@ -1,0 +1,236 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// maxInline is the length up to which a body is sent before the response is read. A
+// longer one is sent by a goroutine of its own, as the server may respond before it
+// has read the body, and may then stop reading.
+const maxInline = 64 << 10
+
+var (
+	errUpgraded = errors.New("it switched protocols, although nobody asked for that")
+	errBrokeOff = errors.New("it broke its answer off")
+)
+
+// statusLeft is the status for the access log of a client that has left, as Caddy's
+// reverse_proxy writes it. No client sees it.
+const statusLeft = 499
+
+// Send sends a request with the body to the server, at most once, and writes the
+// response to w. A nil body means that the request has no body. Send reads the method, the URL, the headers, the
+// remote address and the host of r, but not its body. It removes headers that are for
+// one hop only.
+//
+// An error before WriteHeader means that the server has sent no response. After
+// WriteHeader it means that the response is incomplete. It wraps the error of the
+// request's context if that has ended. The client's leaving is no error: it writes
+// the status 499.
+func (c *Client) Send(w http.ResponseWriter, r *http.Request, body []byte) error {
+	s, err := c.start(w, r, body)
+	if errors.Is(err, context.Canceled) {
+		w.WriteHeader(statusLeft)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = s.relay(w)
+	s.end(err == nil)
+	return causeOf(r.Context(), err)
+}
+
+// sending is a request that was sent, with the head of its response.
+type sending struct {
+	client *Client
+	k      *conn
+	res    *http.Response
+	keep   time.Duration // how long the connection may be idle after this request
+	stop   func() bool   // detaches the connection from the request's context
+	wrote  chan error    // nil if the body was sent before the response was read
+}
+
+// start sends a request and reads the head of its response. If an idle connection
+// turns out to be closed before a byte of the request has left, start takes another
+// connection.
+func (c *Client) start(w http.ResponseWriter, r *http.Request, body []byte) (*sending, error) {
+	ctx := r.Context()
+	for {
+		k, err := c.get(ctx)
+		if err != nil {
+			return nil, causeOf(ctx, err)
+		}
+		s := &sending{client: c, k: k, stop: context.AfterFunc(ctx, k.interrupt)}
+		if err = s.send(r, body); err == nil {
+			if s.res, err = k.readHead(w, r); err == nil {
+				s.keep = keepOf(s.res) // now, because relay removes the headers that say so
+				return s, nil
+			}
+		}
+		again := k.reused && (k.sent == 0 || r.Method == http.MethodGet && k.received == 0)
+		s.end(false)
+		if !again || ctx.Err() != nil {
+			return nil, causeOf(ctx, err)
+		}
+	}
+}
+
+// send writes the request, or begins to.
+func (s *sending) send(r *http.Request, body []byte) error {
+	length := len(body)
+	if body == nil {
+		length = -1
+	}
+	if err := s.client.writeHead(s.k.out, r, length); err != nil {
+		return err
+	}
+	if len(body) <= maxInline {
+		_, _ = s.k.out.Write(body)
+		return s.k.out.Flush()
+	}
+	s.wrote = make(chan error, 1)
+	go func() {
+		_, _ = s.k.out.Write(body)
+		s.wrote <- s.k.out.Flush()
+	}()
+	return nil
+}
+
+// end returns the connection for other requests, if the response was read to its end
+// and nothing forbids it, and closes it otherwise.
+func (s *sending) end(complete bool) {
+	reusable := complete && s.keep > 0 && s.k.in.Buffered() == 0
+	if s.wrote != nil {
+		select {
+		case err := <-s.wrote:
+			reusable = reusable && err == nil
+		default:
+			reusable = false
+			_ = s.k.Close()
+			<-s.wrote // the body belongs to the caller again
+		}
+	}
+	if s.stop() && reusable {
+		s.client.put(s.k, s.keep)
+		return
+	}
+	_ = s.k.Close()
+}
+
+// keepOf returns how long the connection may be idle after the response; 0 if it must
+// not be used again. Servers announce when they close an idle connection. A request
+// that meets the closing connection would be lost, so the connection is given up
+// before that.
+func keepOf(res *http.Response) time.Duration {
+	if res.Close {
+		return 0
+	}
+	for _, value := range res.Header["Keep-Alive"] {
+		for part := range strings.SplitSeq(value, ",") {
+			name, text, _ := strings.Cut(strings.TrimSpace(part), "=")
+			seconds, err := strconv.Atoi(text)
+			if !strings.EqualFold(name, "timeout") || err != nil || seconds < 0 || seconds > int(idleTime.Seconds()) {
+				continue
+			}
+			announced := time.Duration(seconds) * time.Second
+			return max(announced-time.Second, announced/2)
+		}
+	}
+	return idleTime
+}
+
+// readHead reads the head of the final response, and passes the informational heads
+// before it on.
+func (k *conn) readHead(w http.ResponseWriter, r *http.Request) (*http.Response, error) {
+	for {
+		res, err := http.ReadResponse(k.in, r)
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+			return nil, errors.New("it closed the connection without a response")
+		case err != nil:
+			return nil, err
+		case res.StatusCode == http.StatusSwitchingProtocols:
+			return nil, errUpgraded
+		case res.StatusCode >= 200:
+			k.limit = 0
+			return res, nil
+		}
+		own := w.Header().Clone()
+		moveHeader(w.Header(), res.Header)
+		w.WriteHeader(res.StatusCode)
+		clear(w.Header())
+		maps.Copy(w.Header(), own)
+	}
+}
+
+// relay writes the response to w.
+func (s *sending) relay(w http.ResponseWriter) error {
+	h := w.Header()
+	delete(h, "Server") // the server's own may follow, and Via names this hop
+	h["Via"] = append(h["Via"], via(s.res.ProtoMajor, s.res.ProtoMinor))
+	stream := s.res.ContentLength < 0 || isEvents(s.res.Header)
+	moveHeader(h, s.res.Header)
+	w.WriteHeader(s.res.StatusCode)
+	return copyBody(w, s.res.Body, stream)
+}
+
+// moveHeader adds the headers in from, except those for this hop only.
+func moveHeader(to, from http.Header) {
+	connection := from["Connection"]
+	for _, name := range hopNames(connection) {
+		delete(from, name)
+	}
+	for _, name := range hopHeaders {
+		delete(from, name)
+	}
+	for name, values := range from {
+		if before, ok := to[name]; ok {
+			values = append(before, values...)
+		}
+		to[name] = values
+	}
+}
+
+func isEvents(h http.Header) bool {
+	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	return err == nil && media == "text/event-stream"
+}
+
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// copyBody copies a body. It flushes each piece of a stream.
+func copyBody(w http.ResponseWriter, body io.Reader, stream bool) error {
+	buffer := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buffer)
+	rc := http.NewResponseController(w)
+	for {
+		n, err := body.Read(buffer[:])
+		if n > 0 {
+			if _, err := w.Write(buffer[:n]); err != nil {
+				return err
+			}
+			if stream {
+				if err := rc.Flush(); err != nil {
+					return err
+				}
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("%w: %w", errBrokeOff, err)
+		}
+	}
+}
