@@ -2,7 +2,6 @@ package exchange
 
 import (
 	"errors"
-	"mime"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -14,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
 // ErrCredentialsLogged reports a site that writes keys into its access log.
@@ -53,8 +53,8 @@ func checkShape(r *http.Request) *gate.Refusal {
 	}
 	switch r.Method {
 	case http.MethodPost:
-		media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-		if err != nil || media != "application/json" {
+		media, _, err := mcp.ParseMediaType(r.Header.Get("Content-Type"))
+		if err != nil || media != mcp.TypeJSON {
 			return &gate.Refusal{Code: gate.MediaUnsupported}
 		}
 		return checkEncoding(r)
@@ -113,7 +113,7 @@ func checkEncoding(r *http.Request) *gate.Refusal {
 			return &gate.Refusal{Code: gate.EncodingUnsupported, Reason: "the body must not be encoded: leave Content-Encoding out"}
 		}
 	}
-	_, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	_, params, err := mcp.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := params["charset"]
 	if len(r.Header.Values("Content-Type")) != 1 || err != nil || charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return &gate.Refusal{Code: gate.EncodingUnsupported, Reason: "the body must be JSON in UTF-8"}

@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"mime"
 	"net"
 	"net/http"
 	"strings"
@@ -117,8 +116,8 @@ type Interceptor struct {
 	w    http.ResponseWriter
 	rc   *http.ResponseController
 	o    Options
-	base http.Header // the header before the upstream changed it
-	head http.Header // the upstream's header, while its body is held
+	base savedHeader // the header before the upstream changed it
+	head savedHeader // the upstream's header, while its body is held
 
 	mu     sync.Mutex // guards everything below, because flushes come from timers
 	state  state
@@ -148,7 +147,7 @@ func New(w http.ResponseWriter, o Options) *Interceptor {
 	if o.WriteTimeout == 0 {
 		o.WriteTimeout = DefaultWriteTimeout
 	}
-	return &Interceptor{w: w, rc: http.NewResponseController(w), o: o, base: w.Header().Clone(), state: awaitHead}
+	return &Interceptor{w: w, rc: http.NewResponseController(w), o: o, base: saveHeader(w.Header()), state: awaitHead}
 }
 
 // errHijack refuses raw tunnels, which would bypass the Interceptor.
@@ -182,7 +181,7 @@ func (i *Interceptor) WriteHeader(status int) {
 	case kind == typeJSON:
 		i.step(headJSON)
 		i.body = mcp.NewScanner(i.o.ID)
-		i.head = i.w.Header().Clone() // a copy, because trailers are added to the header before it is sent
+		i.head = saveHeader(i.w.Header()) // a copy, because trailers are added to the header before it is sent
 	case kind == typeEvents:
 		i.step(headEvents)
 		i.events = mcp.NewEventScanner(i.o.ID)
@@ -206,8 +205,8 @@ func (i *Interceptor) WriteHeader(status int) {
 func (i *Interceptor) step(in input) { i.state = i.state.next(in) }
 
 const (
-	typeJSON   = "application/json"
-	typeEvents = "text/event-stream"
+	typeJSON   = mcp.TypeJSON
+	typeEvents = mcp.TypeEvents
 )
 
 // kindOfBody returns the media type by which to read the body, typeJSON or
@@ -223,7 +222,7 @@ func (i *Interceptor) kindOfBody(status int) (kind, reason string) {
 			return "", "its answer is encoded"
 		}
 	}
-	media, params, err := mime.ParseMediaType(h.Get("Content-Type"))
+	media, params, err := mcp.ParseMediaType(h.Get("Content-Type"))
 	charset := params["charset"]
 	known := err == nil && (media == typeJSON || media == typeEvents)
 	switch {

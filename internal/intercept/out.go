@@ -2,8 +2,8 @@ package intercept
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/fareboxhq/farebox/internal/gate"
@@ -22,14 +22,39 @@ type Budget interface {
 // soon as the body is changed by a receipt, a cut or a refusal.
 var staleFields = []string{"Etag", "Digest", "Content-Digest", "Repr-Digest", "Content-Md5", "Trailer"}
 
+// savedHeader is a copy of a header. It shares the values of the header, to which
+// later values can be added without effect on the copy.
+type savedHeader []savedField
+
+type savedField struct {
+	name   string
+	values []string
+}
+
+func saveHeader(h http.Header) savedHeader {
+	saved := make(savedHeader, 0, len(h))
+	for name, values := range h {
+		saved = append(saved, savedField{name, slices.Clip(values)})
+	}
+	return saved
+}
+
 // setHeader replaces the header of the response by the header saved.
-func (i *Interceptor) setHeader(saved http.Header) {
+func (i *Interceptor) setHeader(saved savedHeader) {
 	h := i.w.Header()
 	clear(h)
-	maps.Copy(h, saved)
+	for _, f := range saved {
+		h[f.name] = f.values
+	}
 }
 
 func (i *Interceptor) writeHead(status int) {
+	defer i.deadline()()
+	i.writeHeadNow(status)
+}
+
+// writeHeadNow is writeHead without a write deadline of its own.
+func (i *Interceptor) writeHeadNow(status int) {
 	h := i.w.Header()
 	if i.state == streamBody || i.state.inEvents() {
 		h.Del("Content-Length")
@@ -41,7 +66,6 @@ func (i *Interceptor) writeHead(status int) {
 		i.o.Head(h)
 	}
 	i.sentHead = true
-	defer i.deadline()()
 	i.w.WriteHeader(status)
 }
 
@@ -54,9 +78,13 @@ func (i *Interceptor) sendBody(body []byte) {
 	for _, name := range staleFields {
 		i.w.Header().Del(name)
 	}
-	i.writeHead(i.status)
-	if i.send(body) != nil {
-		i.broken = true
+	defer i.deadline()()
+	i.writeHeadNow(i.status)
+	if i.gone() && i.o.Detached {
+		return
+	}
+	if _, err := i.w.Write(body); err != nil {
+		i.broken = i.writeFailed(err) != nil || i.broken
 	}
 }
 

@@ -203,6 +203,9 @@ func moveHeader(to, from http.Header) {
 }
 
 func isEvents(h http.Header) bool {
+	if h.Get("Content-Type") == "application/json" { // the short way for nearly all responses
+		return false
+	}
 	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
 	return err == nil && media == "text/event-stream"
 }
