@@ -1,10 +1,6 @@
 package gate
 
 import (
-	"encoding/json"
-	"errors"
-	"log/slog"
-
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
@@ -27,17 +23,29 @@ func (c *Call) fields(balance ledger.Balance) []mcp.Field {
 		return nil
 	}
 	receipt := ledger.NewReceipt(c.charge, c.gate.policy.Currency)
-	plain, err := json.Marshal(chargeField{
+	plain := chargeField{
 		ID: c.charge.ID, Amount: c.charge.Paid(), Currency: receipt.Currency,
 		Environment: receipt.Environment, Balance: balance.Available(), Free: c.charge.Waived,
-	})
-	jws, signErr := c.gate.deps.Signer.Sign(receipt)
-	if err = errors.Join(err, signErr); err != nil {
-		c.log(slog.LevelError, "a receipt could not be made", err)
-		return nil
 	}
+	jws := append(make([]byte, 0, 1024), '"')
+	jws = append(c.gate.deps.Signer.AppendSigned(jws, &receipt), '"') // base64url and dots need no escapes in JSON
 	return []mcp.Field{
-		{Name: "dev.farebox/charge", Value: plain},
-		{Name: "dev.farebox/receipt", Value: []byte(`"` + jws + `"`)}, // base64url and dots need no escapes in JSON
+		{Name: "dev.farebox/charge", Value: plain.append(make([]byte, 0, 192))},
+		{Name: "dev.farebox/receipt", Value: jws},
 	}
+}
+
+// append appends the field as json.Marshal encodes it. The gateway makes all of its
+// texts, and none needs an escape.
+func (f *chargeField) append(to []byte) []byte {
+	for _, member := range [...]struct{ name, value string }{
+		{`{"id":"`, f.ID}, {`","amount":"`, f.Amount.String()}, {`","currency":"`, f.Currency},
+		{`","environment":"`, f.Environment}, {`","balance":"`, f.Balance.String()},
+	} {
+		to = append(append(to, member.name...), member.value...)
+	}
+	if f.Free {
+		return append(to, `","free":true}`...)
+	}
+	return append(to, `"}`...)
 }

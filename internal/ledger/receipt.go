@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -85,16 +87,50 @@ func KeyID(public ed25519.PublicKey) string {
 func (s *Signer) Public() ed25519.PublicKey { return s.key.Public().(ed25519.PublicKey) }
 
 // Sign returns the receipt as a compact JWS.
-func (s *Signer) Sign(r Receipt) (string, error) { return s.sign(s.header, r) }
+func (s *Signer) Sign(r Receipt) string { return string(s.AppendSigned(nil, &r)) }
 
-func (s *Signer) sign(header string, content any) (string, error) {
-	payload, err := json.Marshal(content)
-	if err != nil {
-		return "", fmt.Errorf("encoding receipt: %w", err)
+// AppendSigned appends the receipt as a compact JWS.
+func (s *Signer) AppendSigned(to []byte, r *Receipt) []byte {
+	return s.appendJWS(to, s.header, r.appendJSON(make([]byte, 0, 512)))
+}
+
+func (s *Signer) appendJWS(to []byte, header string, payload []byte) []byte {
+	encoding := base64.RawURLEncoding
+	to = slices.Grow(to, len(header)+encoding.EncodedLen(len(payload))+encoding.EncodedLen(ed25519.SignatureSize)+2)
+	from := len(to)
+	to = append(append(to, header...), '.')
+	to = encoding.AppendEncode(to, payload)
+	signature := ed25519.Sign(s.key, to[from:])
+	return encoding.AppendEncode(append(to, '.'), signature)
+}
+
+// appendJSON appends the receipt as json.Marshal encodes it.
+func (r *Receipt) appendJSON(to []byte) []byte {
+	for _, member := range [...]struct{ name, value string }{
+		{`{"charge":`, r.Charge}, {`,"payer":`, r.Payer}, {`,"server":`, r.Server}, {`,"tool":`, r.Tool},
+		{`,"amount":`, r.Amount.String()}, {`,"currency":`, r.Currency}, {`,"environment":`, r.Environment},
+	} {
+		to = appendJSONString(append(to, member.name...), member.value)
 	}
-	signed := header + "." + base64.RawURLEncoding.EncodeToString(payload)
-	signature := ed25519.Sign(s.key, []byte(signed))
-	return signed + "." + base64.RawURLEncoding.EncodeToString(signature), nil
+	to = strconv.AppendInt(append(to, `,"iat":`...), r.At, 10)
+	if r.Free {
+		to = append(to, `,"free":true`...)
+	}
+	return append(to, '}')
+}
+
+// appendJSONString appends a text as json.Marshal encodes it.
+func appendJSONString(to []byte, text string) []byte {
+	for i := range len(text) {
+		if b := text[i]; b < ' ' || b > '~' || b == '"' || b == '\\' || b == '<' || b == '>' || b == '&' {
+			encoded, err := json.Marshal(text)
+			if err != nil {
+				panic(err) // strings always encode
+			}
+			return append(to, encoded...)
+		}
+	}
+	return append(append(append(to, '"'), text...), '"')
 }
 
 // ErrReceipt says that a text is not a receipt signed with one of the given keys.

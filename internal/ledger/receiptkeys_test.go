@@ -220,12 +220,12 @@ func TestReceiptsHaveOneForm(t *testing.T) {
 // so that there is room for later members.
 func TestEveryReceiptFits(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("x", n) }
-	jws, err := signer(1).Sign(ledger.Receipt{
+	jws := signer(1).Sign(ledger.Receipt{
 		Charge: long(100), Payer: long(100), Server: long(512), Tool: long(128),
 		Amount: -1 << 63, Currency: "USD", Environment: "live", At: 1 << 62,
 	})
-	if err != nil || len(jws) > ledger.MaxReceipt/2 {
-		t.Errorf("%d bytes, %v", len(jws), err)
+	if len(jws) > ledger.MaxReceipt/2 {
+		t.Errorf("%d bytes", len(jws))
 	}
 }
 

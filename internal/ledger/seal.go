@@ -1,5 +1,10 @@
 package ledger
 
+import (
+	"encoding/json"
+	"fmt"
+)
+
 // sealType is the JWS type of seals. It differs from that of receipts, so that neither
 // passes for the other.
 const sealType = "farebox-archive+jws"
@@ -16,7 +21,13 @@ type Seal struct {
 }
 
 // Seal returns the seal x as a compact JWS. The result is deterministic.
-func (s *Signer) Seal(x Seal) (string, error) { return s.sign(encodeHeader(sealType, s.Public()), x) }
+func (s *Signer) Seal(x Seal) (string, error) {
+	payload, err := json.Marshal(x)
+	if err != nil {
+		return "", fmt.Errorf("encoding the seal: %w", err)
+	}
+	return string(s.appendJWS(nil, encodeHeader(sealType, s.Public()), payload)), nil
+}
 
 // VerifySeal checks a compact JWS against the keys and returns the seal in it.
 // All errors are ErrReceipt.

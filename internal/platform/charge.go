@@ -73,10 +73,7 @@ func charge(ctx context.Context, p *Platform, by *identity.Principal, in *charge
 		return none, err
 	}
 	p.count(by.Key, &c)
-	receipt, err := p.o.Signer.Sign(ledger.NewReceipt(&c, p.o.Currency))
-	if err != nil {
-		return none, err
-	}
+	receipt := p.o.Signer.Sign(ledger.NewReceipt(&c, p.o.Currency))
 	return Charged{ID: c.ID, Amount: c.Paid(), Currency: p.o.Currency, Balance: balance.Available(), Receipt: receipt}, nil
 }
 

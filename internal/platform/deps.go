@@ -64,5 +64,5 @@ type Watch func(digest keys.Digest) (changed, closing <-chan struct{}, end func(
 
 // Signer signs receipts.
 type Signer interface {
-	Sign(r ledger.Receipt) (string, error)
+	Sign(r ledger.Receipt) string
 }
