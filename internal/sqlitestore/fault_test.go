@@ -66,6 +66,11 @@ func (c faultyConn) ExecContext(ctx context.Context, query string, args []driver
 	if query != "COMMIT" {
 		return exec(ctx, query, args)
 	}
+	return c.commit(ctx, func() (driver.Result, error) { return exec(ctx, query, args) })
+}
+
+// commit calls the function do, which executes COMMIT, or fails.
+func (c faultyConn) commit(ctx context.Context, do func() (driver.Result, error)) (driver.Result, error) {
 	mode := c.f.commit.Load()
 	if mode != commitWorks && c.f.pass.Add(-1) >= 0 {
 		mode = commitWorks
@@ -76,13 +81,13 @@ func (c faultyConn) ExecContext(ctx context.Context, query string, args []driver
 	}
 	switch mode {
 	case commitLost:
-		_, err := exec(ctx, "ROLLBACK", nil)
+		_, err := c.Conn.(driver.ExecerContext).ExecContext(ctx, "ROLLBACK", nil)
 		return nil, errors.Join(errDisk, err)
 	case commitBack:
-		_, err := exec(ctx, query, args)
+		_, err := do()
 		return nil, errors.Join(errDisk, err)
 	}
-	return exec(ctx, query, args)
+	return do()
 }
 
 func (c faultyConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
@@ -90,7 +95,21 @@ func (c faultyConn) QueryContext(ctx context.Context, query string, args []drive
 }
 
 func (c faultyConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	return c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	stmt, err := c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	if err == nil && query == "COMMIT" {
+		return faultyCommit{stmt, c}, nil
+	}
+	return stmt, err
+}
+
+// faultyCommit is a prepared COMMIT.
+type faultyCommit struct {
+	driver.Stmt
+	c faultyConn
+}
+
+func (s faultyCommit) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	return s.c.commit(ctx, func() (driver.Result, error) { return s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args) })
 }
 
 func (c faultyConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {

@@ -82,10 +82,12 @@ type writer struct {
 }
 
 // statements of the writer's connection.
-type statements struct{ insert, byID, snapshot, spend, response, meta, void *sql.Stmt }
+type statements struct {
+	begin, commit, insert, byID, snapshot, spend, response, meta, void *sql.Stmt
+}
 
 func (s *statements) close() {
-	for _, stmt := range []*sql.Stmt{s.insert, s.byID, s.snapshot, s.spend, s.response, s.meta, s.void} {
+	for _, stmt := range []*sql.Stmt{s.begin, s.commit, s.insert, s.byID, s.snapshot, s.spend, s.response, s.meta, s.void} {
 		if stmt != nil {
 			_ = stmt.Close()
 		}
@@ -264,6 +266,8 @@ func (w *writer) attach(db *sql.DB) error {
 		stmt  **sql.Stmt
 		query string
 	}{
+		{&s.begin, "BEGIN IMMEDIATE"},
+		{&s.commit, "COMMIT"},
 		{&s.insert, insertRow},
 		{&s.byID, selectRow + `WHERE id = ?`},
 		{&s.snapshot, `UPDATE account SET live = ?, test = ?, as_of = ?, debit_head = ?, credit_head = ? WHERE n = ?`},
@@ -470,7 +474,7 @@ func chargeOf(r *row, id uuid, o ledger.Order) ledger.Charge {
 
 // begin opens a transaction. If it fails, the connection is lost.
 func (w *writer) begin() error {
-	if err := w.exec("BEGIN IMMEDIATE"); err != nil {
+	if _, err := w.stmts.begin.ExecContext(background()); err != nil {
 		return &storeError{cause: fmt.Errorf("begin: %w", err), lost: true}
 	}
 	return nil
@@ -478,7 +482,7 @@ func (w *writer) begin() error {
 
 // commit makes the open transaction durable.
 func (w *writer) commit(t *tx) error {
-	if err := w.exec("COMMIT"); err != nil {
+	if _, err := w.stmts.commit.ExecContext(background()); err != nil {
 		return &storeError{cause: fmt.Errorf("commit: %w", err), lost: !isFull(err)}
 	}
 	w.commits.Add(1)
