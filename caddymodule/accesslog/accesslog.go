@@ -62,8 +62,12 @@ func LogsCredentials(r *http.Request) bool {
 	return server != nil && server.Logs != nil && server.Logs.ShouldLogCredentials
 }
 
-// AddFields adds fields to Caddy's record of the request.
+// AddFields adds fields to Caddy's record of the request. It does nothing if the
+// server writes no access log.
 func AddFields(r *http.Request, fields []zap.Field) {
+	if server := ServerOf(r); server != nil && server.Logs == nil {
+		return
+	}
 	extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
 	if !ok {
 		return
