@@ -85,7 +85,8 @@ type Service struct {
 	now     func() time.Time
 
 	receiptKeys ledger.ReceiptKeys
-	signer      *ledger.Signer // may be nil
+	signer      *ledger.Signer               // may be nil
+	unwritten   func(keyID string) time.Time // may be nil; see WithUses
 }
 
 // Settings are the part of the operator's config that concerns keys.
@@ -107,6 +108,24 @@ type Settings struct {
 // function settings returns the settings of the current config and never returns nil.
 func New(store Store, revoker Revoker, settings func() *Settings, now func() time.Time) *Service {
 	return &Service{store: store, revoker: revoker, current: settings, now: now}
+}
+
+// WithUses sets the function that returns the time of a key's use if that time is not
+// in the store yet, and the zero time otherwise. It returns the service. Call it before
+// the service is used.
+func (s *Service) WithUses(unwritten func(keyID string) time.Time) *Service {
+	s.unwritten = unwritten
+	return s
+}
+
+// noteUse adds a use that is not in the store yet.
+func (s *Service) noteUse(k *keys.Key) {
+	if s.unwritten == nil {
+		return
+	}
+	if at := s.unwritten(k.ID); at.After(k.LastUsedAt) {
+		k.LastUsedAt = at
+	}
 }
 
 // settings returns the current settings, with defaults filled in.

@@ -15,6 +15,7 @@ import (
 // Key returns the key with the given id.
 func (s *Service) Key(ctx context.Context, id string) (keys.Key, error) {
 	k, err := s.store.Key(ctx, id)
+	s.noteUse(&k)
 	return k, explain(err, "key", id)
 }
 
@@ -45,6 +46,7 @@ func (s *Service) Keys(ctx context.Context, q KeyQuery) (List[KeyView], error) {
 	ids := make([]string, len(rows))
 	for i := range rows {
 		ids[i] = rows[i].Account
+		s.noteUse(&rows[i])
 	}
 	names, err := s.names(ctx, ids...)
 	if err != nil {

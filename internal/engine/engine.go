@@ -146,7 +146,7 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		misses: newMisses(uptime()), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger), names: newNames(store),
 	}
 	if managed, ok := store.(managed); ok {
-		r.service = admin.New(managed, r, r.settings.Load, now).WithReceiptKeys(published).WithSigner(signer)
+		r.service = admin.New(managed, r, r.settings.Load, now).WithReceiptKeys(published).WithSigner(signer).WithUses(r.usage.unwritten)
 		r.expiring = newExpiring(managed.CountExpiring, clock.Now, o.Logger)
 	}
 	r.settings.Store(new(admin.Settings))

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keycache"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -126,6 +127,35 @@ func TestDeleteReachesTheCache(t *testing.T) {
 	}
 	if k, err := r.Lookup(ctx, netip.Addr{}, digest); err != nil || k.DeletedAt.IsZero() {
 		t.Errorf("a deleted key lives on in the cache: %v", err)
+	}
+}
+
+// TestUseIsShownAtOnce: the time of a key's last use is shown before it is in the
+// store.
+func TestUseIsShownAtOnce(t *testing.T) {
+	ctx := context.Background()
+	r, _ := open(t, t.TempDir())
+	defer func() {
+		if err := r.Destruct(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := r.Service().CreateAccount(ctx, admin.Actor{}, admin.NewAccount{Name: "alice"}); err != nil {
+		t.Fatal(err)
+	}
+	key, _, err := r.Service().CreateKey(ctx, admin.Actor{}, admin.NewKey{Account: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := clock.Now()
+	r.Used(&key)
+	again, err := r.Service().Key(ctx, key.ID)
+	if err != nil || again.LastUsedAt.Before(began) {
+		t.Errorf("last used at %s, %v", again.LastUsedAt, err)
+	}
+	list, err := r.Service().Keys(ctx, admin.KeyQuery{})
+	if err != nil || len(list.Items) != 1 || list.Items[0].LastUsedAt == nil || list.Items[0].LastUsedAt.Before(began) {
+		t.Errorf("listed as %+v, %v", list.Items, err)
 	}
 }
 

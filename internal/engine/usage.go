@@ -53,6 +53,13 @@ func (u *usage) note(id string, at time.Time) {
 	}
 }
 
+// unwritten returns the time of the key's use in this batch, or the zero time.
+func (u *usage) unwritten(id string) time.Time {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return u.seen[id]
+}
+
 // skips reports whether a use of the key is not recorded in this batch. The caller
 // holds the mutex.
 func (u *usage) skips(id string) bool {
