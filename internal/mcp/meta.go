@@ -21,13 +21,14 @@ var (
 	ErrField = errors.New("a field for _meta has an invalid value or name")
 )
 
-// AddMeta returns a copy of a response with the fields added to result._meta. The
-// message must be a response with a result that a scanner found to be a ClassAnswer.
-// If the result has no _meta, or null as its _meta, AddMeta adds one. If the result
-// has a _meta, AddMeta first drops some of its members: those with the name of a
-// field, and those with a name that begins with "dev.farebox/". Only the gateway may
-// set these members. AddMeta also drops a byte order mark before the message, which
-// some clients cannot read. All other bytes stay unchanged.
+// AddMeta returns a response with the fields added to result._meta. It returns a copy,
+// or the message itself if there is no member to add or drop. The message must be a
+// response with a result that a scanner found to be a ClassAnswer. If the result has
+// no _meta, or null as its _meta, AddMeta adds one. If the result has a _meta, AddMeta
+// first drops some of its members: those with the name of a field, and those with a
+// name that begins with "dev.farebox/". Only the gateway may set these members. AddMeta
+// also drops a byte order mark before the message, which some clients cannot read. All
+// other bytes stay unchanged.
 //
 // If clients could read another _meta than the one with the fields, the result gets
 // no fields. That is so if _meta occurs twice, if its name differs in upper or lower
@@ -40,6 +41,9 @@ func AddMeta(message []byte, fields []Field) ([]byte, error) {
 		return nil, ErrField
 	}
 	message = bytes.TrimPrefix(message, byteOrderMark)
+	if len(fields) == 0 && !mayNameOwn(message) {
+		return message, nil
+	}
 	w := walker{text: message}
 	metas, ok := w.findMeta()
 	if !ok {
@@ -55,10 +59,10 @@ func AddMeta(message []byte, fields []Field) ([]byte, error) {
 	case place.isObject:
 		var dropped bool
 		if out, dropped = appendMerged(out, message[place.start:place.end], fields); !dropped && len(fields) == 0 {
-			return bytes.Clone(message), nil
+			return message, nil
 		}
 	case len(fields) == 0:
-		return bytes.Clone(message), nil
+		return message, nil
 	case place.start < place.end: // null
 		out = appendObject(out, fields)
 	default:
@@ -69,6 +73,12 @@ func AddMeta(message []byte, fields []Field) ([]byte, error) {
 		}
 	}
 	return append(out, message[place.end:]...), nil
+}
+
+// mayNameOwn reports whether a name in the message may begin with ownPrefix. A name
+// without \u escapes has the letters of the prefix as they are.
+func mayNameOwn(message []byte) bool {
+	return bytes.Contains(message, []byte(strings.TrimSuffix(ownPrefix, "/"))) || bytes.Contains(message, []byte(`\u`))
 }
 
 // metas holds the places of the members of a result that a reader could take for _meta.
