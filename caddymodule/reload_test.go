@@ -20,7 +20,7 @@ import (
 )
 
 // freeAddress returns an address on which nothing listens.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,8 +33,27 @@ func freeAddress(t *testing.T) string {
 	return address
 }
 
-// config returns a whole Caddy config in front of an upstream, as JSON.
-func config(t *testing.T, listen, upstream, store, price string) []byte {
+// config returns a whole Caddy config in front of an upstream, as JSON. A reverse_proxy
+// leads to the upstream.
+func config(t testing.TB, listen, upstream, store, price string) []byte {
+	t.Helper()
+	return configOf(t, listen, store,
+		map[string]any{"handler": "farebox", "server": "weather", "provider": "acme", "prices": []any{map[string]any{"tool": "t", "amount": price}}},
+		map[string]any{"handler": "reverse_proxy", "upstreams": []any{map[string]any{"dial": upstream}},
+			"transport": map[string]any{"protocol": "http", "keep_alive": map[string]any{"enabled": false}}})
+}
+
+// directConfig is like config, but farebox itself sends the requests to the upstream.
+func directConfig(t testing.TB, listen, upstream, store, price string) []byte {
+	t.Helper()
+	return configOf(t, listen, store, map[string]any{
+		"handler": "farebox", "server": "weather", "provider": "acme", "unpriced": "free", "prices": []any{map[string]any{"tool": "t", "amount": price}},
+		"upstream": map[string]any{"upstreams": []any{map[string]any{"dial": upstream}}, "headers": map[string]any{"request": map[string]any{"set": map[string]any{"Host": []string{upstream}}}}},
+	})
+}
+
+// configOf returns a whole Caddy config with one route, as JSON.
+func configOf(t testing.TB, listen, store string, handlers ...any) []byte {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{
 		"admin":   map[string]any{"disabled": true, "config": map[string]any{"persist": false}},
@@ -43,11 +62,7 @@ func config(t *testing.T, listen, upstream, store, price string) []byte {
 			"farebox": map[string]any{"store": map[string]any{"path": store}},
 			"http": map[string]any{"servers": map[string]any{"mcp": map[string]any{
 				"listen": []string{listen}, "automatic_https": map[string]any{"disable": true},
-				"routes": []any{map[string]any{"handle": []any{
-					map[string]any{"handler": "farebox", "server": "weather", "provider": "acme", "prices": []any{map[string]any{"tool": "t", "amount": price}}},
-					map[string]any{"handler": "reverse_proxy", "upstreams": []any{map[string]any{"dial": upstream}},
-						"transport": map[string]any{"protocol": "http", "keep_alive": map[string]any{"enabled": false}}},
-				}}},
+				"routes": []any{map[string]any{"handle": handlers}},
 			}}},
 		},
 	})
@@ -70,8 +85,13 @@ func TestReloadsLeaveNothing(t *testing.T) {
 	listen := freeAddress(t)
 	store := filepath.Join(t.TempDir(), "f.db")
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	loads := 0
 	load := func(price string) error {
-		return caddy.Load(config(t, listen, strings.TrimPrefix(upstream.URL, "http://"), store, price), true)
+		text := config
+		if loads++; loads%2 == 0 {
+			text = directConfig
+		}
+		return caddy.Load(text(t, listen, strings.TrimPrefix(upstream.URL, "http://"), store, price), true)
 	}
 	var secret string
 	round := func(n int) {
@@ -109,7 +129,7 @@ func TestReloadsLeaveNothing(t *testing.T) {
 }
 
 // fund makes an account with credits and a key in the running store.
-func fund(t *testing.T) (secret string) {
+func fund(t testing.TB) (secret string) {
 	t.Helper()
 	runtimes.Range(func(_, value any) bool {
 		s := value.(*engine.Runtime).Service()

@@ -119,12 +119,26 @@ func Load(ctx caddy.Context, config Config) (*Target, error) {
 		t.direct = upstream.New(options)
 		return t, nil
 	}
-	module, err := ctx.LoadModuleByID("http.handlers.reverse_proxy", config)
+	module, err := ctx.LoadModuleByID("http.handlers.reverse_proxy", withIdleConnections(config))
 	if err != nil {
 		return nil, fmt.Errorf("upstream: %w", err)
 	}
 	t.proxy = module.(*reverseproxy.Handler)
 	return t, nil
+}
+
+// idleConnections is Caddy's default transport, with more idle connections: the default
+// of 32 for each server makes most of a hundred concurrent agents dial for each call.
+const idleConnections = `{"protocol":"http","keep_alive":{"probe_interval":"30s","idle_timeout":"2m","max_idle_conns_per_host":1024}}`
+
+// withIdleConnections adds idleConnections to a config without a transport.
+func withIdleConnections(config Config) Config {
+	var proxy map[string]json.RawMessage
+	if json.Unmarshal(config, &proxy) != nil || proxy["transport"] != nil {
+		return config // Caddy reports the error
+	}
+	proxy["transport"] = Config(idleConnections)
+	return caddyconfig.JSON(proxy, nil)
 }
 
 // Addresses returns the addresses in the config. It leaves out addresses that Caddy

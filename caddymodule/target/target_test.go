@@ -107,6 +107,9 @@ func TestServe(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer to.Close()
+		if !direct && to.proxy.Transport.(*reverseproxy.HTTPTransport).KeepAlive.MaxIdleConnsPerHost != 1024 {
+			t.Errorf("%s keeps few idle connections", text)
+		}
 		if (to.Direct() != nil) != direct || to.Rewrites() || !slices.Equal(to.Addresses(), []string{address}) {
 			t.Errorf("%s: direct %v, addresses %q", text, to.Direct() != nil, to.Addresses())
 		}

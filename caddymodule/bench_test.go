@@ -1,0 +1,118 @@
+package caddymodule
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// inProcess is a running farebox whose handler is called without a network, with the
+// method answer in place of the upstream.
+type inProcess struct {
+	handler *Handler
+	server  *caddyhttp.Server
+	secret  string
+	ids     atomic.Int64
+}
+
+func newInProcess(t testing.TB) *inProcess {
+	t.Helper()
+	farebox := map[string]any{
+		"handler": "farebox", "server": "weather", "provider": "acme", "unpriced": "free",
+		"prices": []any{map[string]any{"tool": "t", "amount": "0.0001"}},
+	}
+	behind := map[string]any{"handler": "static_response"}
+	if err := caddy.Load(configOf(t, freeAddress(t), filepath.Join(t.TempDir(), "f.db"), farebox, behind), true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	app, err := caddy.ActiveContext().App("farebox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &inProcess{handler: app.(*App).handlers[0], server: new(caddyhttp.Server), secret: fund(t)}
+}
+
+// answer is the upstream: it answers each request with 200 bytes of JSON.
+func (p *inProcess) answer(w http.ResponseWriter, r *http.Request) error {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	id := body[bytes.Index(body, []byte(`"id":`))+5:]
+	id = id[:bytes.IndexByte(id, ',')]
+	text := append(append([]byte(`{"jsonrpc":"2.0","id":`), id...), `,"result":{"content":[{"type":"text","text":"`...)
+	text = append(append(text, strings.Repeat("x", 200-len(text)-5)...), `"}]}}`...)
+	h := w.Header()
+	h["Content-Type"], h["Content-Length"] = []string{"application/json"}, []string{strconv.Itoa(len(text))}
+	w.WriteHeader(http.StatusOK)
+	_, err = w.Write(text)
+	return err
+}
+
+// call makes a call of the tool, and returns the response.
+func (p *inProcess) call(tool string) (*httptest.ResponseRecorder, error) {
+	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":{"city":"Oslo"}}}`, p.ids.Add(1), tool)
+	r := httptest.NewRequest(http.MethodPost, "http://localhost/mcp", strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "application/json, text/event-stream")
+	r.Header.Set("Authorization", "Bearer "+p.secret)
+	w := httptest.NewRecorder()
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, p.server)
+	return w, p.handler.ServeHTTP(w, r, caddyhttp.HandlerFunc(p.answer))
+}
+
+func (p *inProcess) mustCall(t testing.TB, tool string) {
+	w, err := p.call(tool)
+	if err != nil || w.Code != http.StatusOK || strings.Contains(w.Body.String(), "dev.farebox/receipt") != (tool == "t") {
+		t.Fatalf("%d %s, %v", w.Code, w.Body, err)
+	}
+}
+
+// BenchmarkCall measures the whole handler without a network: a free and a paid call,
+// from many goroutines. It includes making the request and the recorder.
+func BenchmarkCall(b *testing.B) {
+	p := newInProcess(b)
+	for _, c := range []struct{ name, tool string }{{"free", "other"}, {"paid", "t"}} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(16)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					p.mustCall(b, c.tool)
+				}
+			})
+		})
+	}
+}
+
+// TestAllocationsOfACall: what a call allocates, in objects, stays within bounds. The
+// bounds include the request and the recorder of the test.
+func TestAllocationsOfACall(t *testing.T) {
+	p := newInProcess(t)
+	for _, c := range []struct {
+		tool string
+		most float64
+	}{{"other", 145}, {"t", 205}} {
+		p.mustCall(t, c.tool)
+		if n := testing.AllocsPerRun(200, func() { p.mustCall(t, c.tool) }); n > c.most {
+			t.Errorf("a call of %q makes %v allocations, want at most %v", c.tool, n, c.most)
+		} else {
+			t.Logf("%q: %v allocations", c.tool, n)
+		}
+	}
+}
