@@ -81,6 +81,9 @@ bench: bench-build ## measure a call through Farebox, Caddy and nginx; a quarter
 bench-quick: bench-build ## the main rows of bench, in less than two minutes
 	bin/bench -rows quick -rounds 3 -seconds 2 -out bin/bench-quick
 
+bench-streams: bench-build ## measure 5000 idle event streams, a result of 1 GiB and slow readers; writes docs/performance
+	bin/bench -streams 5000 -seconds 20 -out docs/performance
+
 bench-build:
 	@scripts/tools.sh bench
 	@mkdir -p bin

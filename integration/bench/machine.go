@@ -3,7 +3,9 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -18,6 +20,10 @@ type machineFacts struct {
 	Go       string `json:"go"`
 	Revision string `json:"revision,omitempty"` // the commit that was measured
 	Nginx    string `json:"nginx,omitempty"`
+}
+
+func (m machineFacts) String() string {
+	return fmt.Sprintf("%d cores of %s; Linux %s; %s; %s", m.Cores, m.CPU, m.Kernel, m.Go, cmp.Or(m.Nginx, "no nginx"))
 }
 
 func describeMachine(ctx context.Context, nginx string) machineFacts {

@@ -27,6 +27,7 @@ type options struct {
 	out         string // directory of the reports, "" for none
 	farebox     string // path of the binary
 	nginx       string // the same; "" if it is missing
+	streams     int    // measure so many idle streams instead of rows; 0 for rows
 }
 
 func (o options) duration() time.Duration { return time.Duration(o.seconds * float64(time.Second)) }
@@ -41,7 +42,8 @@ func main() {
 	flag.Float64Var(&o.seconds, "seconds", 5, "seconds of each turn")
 	flag.IntVar(&o.connections, "connections", 16, "connections of the client")
 	flag.StringVar(&o.rows, "rows", "all", "all, quick, or some of "+rowNames(rows))
-	flag.StringVar(&o.out, "out", "", "directory for bench.txt, bench.json and bench.svg (default: write none)")
+	flag.IntVar(&o.streams, "streams", 0, "measure this number of idle event streams, and long ones, instead of rows")
+	flag.StringVar(&o.out, "out", "", "directory for bench.txt, bench.json and bench.svg, or streams.txt and streams.json (default: write none)")
 	flag.StringVar(&o.farebox, "farebox", "bin/farebox", "the gateway's binary, which is also plain Caddy")
 	flag.Parse()
 	// SIGPIPE, from a closed output, also has to end the servers.
@@ -56,7 +58,7 @@ func main() {
 
 // start checks the options, leaves out the rows that cannot run here, and runs the rest.
 func start(ctx context.Context, o options) (err error) {
-	if flag.NArg() > 0 || o.rounds < 1 || o.seconds <= 0 || o.connections < 1 {
+	if flag.NArg() > 0 || o.rounds < 1 || o.seconds <= 0 || o.connections < 1 || o.streams < 0 {
 		return errors.New("want positive -rounds, -seconds and -connections, and no arguments")
 	}
 	list, err := selectRows(o.rows)
@@ -68,6 +70,9 @@ func start(ctx context.Context, o options) (err error) {
 	}
 	if o.farebox, err = filepath.Abs(o.farebox); err != nil {
 		return err
+	}
+	if o.streams > 0 {
+		return measureStreams(ctx, o, os.Stdout)
 	}
 	o.nginx = findNginx(".")
 	list, left := leaveOut(list, o.nginx != "", pgserver.Installed())

@@ -60,7 +60,8 @@ type settings struct {
 	Store                      string
 	Sites                      map[string]string
 	Root                       bool
-	Free, Paid, Stream, Price  string
+	Free, Paid, Stream, Bulk   string
+	Price                      string
 }
 
 // newStand starts the servers that the rows need. The caller must close the stand, also
@@ -140,7 +141,7 @@ func (s *stand) prepare(name, config, store string, sites ...string) (srv *serve
 	var text bytes.Buffer
 	err = configs.ExecuteTemplate(&text, config, settings{
 		Dir: s.dir, Admin: srv.admin, Upstream: s.upstream, Auth: s.auth, Store: store, Sites: srv.sites,
-		Root: os.Getuid() == 0, Free: freeTool, Paid: paidTool, Stream: streamTool, Price: price.String(),
+		Root: os.Getuid() == 0, Free: freeTool, Paid: paidTool, Stream: streamTool, Bulk: bulkTool, Price: price.String(),
 	})
 	if err != nil {
 		return nil, "", err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -20,7 +19,7 @@ const openShortfall = 0.97
 func (r *report) writeText(w io.Writer) error {
 	m := r.Machine
 	fmt.Fprintf(w, "%d rounds of %g s, %d connections; %s, took %s; revision %s\n", r.Rounds, r.Seconds, r.Connections, r.Begin.Format("2006-01-02 15:04 MST"), r.Took, m.Revision)
-	fmt.Fprintf(w, "%d cores of %s; Linux %s; %s; %s\n", m.Cores, m.CPU, m.Kernel, m.Go, cmp.Or(m.Nginx, "no nginx"))
+	fmt.Fprintln(w, m)
 	fmt.Fprintf(w, "load average before: %s; after: %s\n", r.LoadBefore, r.LoadAfter)
 	for _, t := range r.tables() {
 		if err := t.write(w); err != nil {

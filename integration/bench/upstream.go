@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"fmt"
@@ -84,9 +85,15 @@ func appendAnswer(b, id []byte, stateless bool) []byte {
 	return append(b, `}}`...)
 }
 
-// answerCall answers a tools/call. It answers calls of streamTool in an event stream,
-// and all other calls in JSON.
+// answerCall answers a tools/call. It answers calls of streamTool and bulkTool in an
+// event stream, and all other calls in JSON. It answers a GET with an event stream that
+// stays open.
 func answerCall(ctx *fasthttp.RequestCtx) {
+	if ctx.IsGet() {
+		ctx.SetContentType("text/event-stream")
+		ctx.SetBodyStreamWriter(stayOpen)
+		return
+	}
 	request := ctx.PostBody()
 	id := answeredID(request)
 	if len(id) == 0 {
@@ -100,8 +107,43 @@ func answerCall(ctx *fasthttp.RequestCtx) {
 		ctx.SetBodyStream(bytes.NewReader(event), -1)
 		return
 	}
+	if bytes.Contains(request, []byte(`"name":"`+bulkTool+`"`)) {
+		ctx.SetContentType("text/event-stream")
+		ctx.SetBodyStreamWriter(bulk(append([]byte(nil), id...), bulkSize(request)))
+		return
+	}
 	ctx.SetContentType("application/json")
 	ctx.Response.SetBodyRaw(appendAnswer(make([]byte, 0, answerLength), id, stateless))
+}
+
+// stayOpen sends a comment, so that the head leaves, and then nothing until the process
+// ends.
+func stayOpen(w *bufio.Writer) {
+	_, _ = w.WriteString(": open\n\n")
+	_ = w.Flush()
+	select {}
+}
+
+// bulkSize returns the number in the argument "bytes" of a request, or 0.
+func bulkSize(request []byte) (size int) {
+	_, after, _ := bytes.Cut(request, []byte(`"bytes":`))
+	_, _ = fmt.Sscan(string(after[:min(len(after), 12)]), &size)
+	return size
+}
+
+// bulk writes an event with a result of so many bytes.
+func bulk(id []byte, size int) fasthttp.StreamWriter {
+	return func(w *bufio.Writer) {
+		_, _ = w.WriteString("event: message\ndata: " + answerHead + string(id) + `,"result":{"content":[{"type":"text","text":"`)
+		piece := strings.Repeat("Light rain. ", 64<<10/12)
+		for left := size; left > 0; left -= len(piece) {
+			if _, err := w.WriteString(piece[:min(left, len(piece))]); err != nil {
+				return // the client has left
+			}
+		}
+		_, _ = w.WriteString(answerTail + "\n\n")
+		_ = w.Flush()
+	}
 }
 
 // authorizer returns a handler that accepts requests with the token. It knows the

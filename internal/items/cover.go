@@ -61,6 +61,32 @@ func appendLiteral(all []step, text string) []step {
 	return all
 }
 
+// exampleOf returns a name that the pattern matches. It has rare characters in the place
+// of wildcards, so that few other patterns match it. It returns false if the pattern
+// matches no name, because a class in it is empty.
+func exampleOf(pattern []step) (name string, ok bool) {
+	const inStar, inAny = '\uE000', '\uE001' // for private use
+	var text strings.Builder
+	for _, s := range pattern {
+		switch {
+		case s.star:
+			text.WriteRune(inStar)
+		case s.any:
+			text.WriteRune(inAny)
+		case s.class != "":
+			characters := representatives([]step{s})
+			i := slices.IndexFunc(characters, s.has)
+			if i < 0 {
+				return "", false
+			}
+			text.WriteRune(characters[i])
+		default:
+			text.WriteRune(s.char)
+		}
+	}
+	return text.String(), true
+}
+
 // covers reports whether the outer pattern matches every name that the inner pattern
 // matches. It simulates both patterns at the same time, as automata. A state is a
 // position in the inner pattern, together with the set of positions in the outer pattern

@@ -1,8 +1,12 @@
 package items
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // TestCovered checks that Add refuses a pattern that an earlier pattern covers, for
@@ -54,6 +58,9 @@ func TestCoversAgainstNames(t *testing.T) {
 		for _, name := range names {
 			want = want && (!matchGlob(inner, name) || matchGlob(outer, name))
 		}
+		if name, ok := exampleOf((&glob[bool]{pattern: inner}).steps(Tool)); !ok || !matchGlob(inner, name) {
+			t.Errorf("%q does not match its example %q", inner, name)
+		}
 		got := covers((&glob[bool]{pattern: outer}).steps(Tool), (&glob[bool]{pattern: inner}).steps(Tool))
 		if got && !want {
 			t.Errorf("%q does not cover %q", outer, inner)
@@ -67,5 +74,23 @@ func TestCoversAgainstNames(t *testing.T) {
 	}
 	if covered < 100 {
 		t.Errorf("only %d pairs of patterns were covered", covered)
+	}
+}
+
+// TestManyPatterns: a price book with many overlapping patterns is read in moments. The
+// bound is far above the time that it takes, because only its growth matters.
+func TestManyPatterns(t *testing.T) {
+	var table Table[int]
+	began := clock.Now()
+	for i := range 3000 {
+		if err := table.Add(Item{Tool, fmt.Sprintf("*a%d_*_b*", i)}, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := clock.Since(began); took > 30*time.Second {
+		t.Errorf("3000 patterns took %s", took)
+	}
+	if err := table.Add(Item{Tool, "*a7_*x*_b*"}, 0); err == nil {
+		t.Error("a shadowed pattern is not found")
 	}
 }

@@ -29,6 +29,7 @@ type glob[T any] struct {
 	pattern string
 	uri     []string // for resources: the literals between the wildcards
 	folded  []piece  // for tools and prompts: the folded pattern
+	path    []step   // the steps of the pattern
 	value   T
 }
 
@@ -52,6 +53,7 @@ func (t *Table[T]) Add(item Item, value T) error {
 		return fmt.Errorf("%s %q can never match: %w", item.Kind, item.Name, err)
 	}
 	if many {
+		g.path = g.steps(item.Kind)
 		if before := s.shadow(&g, item.Kind); before != "" {
 			return fmt.Errorf("%s %q can never match: %q, which stands before it, takes all that it would", item.Kind, item.Name, before)
 		}
@@ -93,10 +95,15 @@ func (g *glob[T]) compile(item Item) (many bool, fixed string, err error) {
 // shadow looks for an earlier rule that matches all items of the new rule. It
 // returns the pattern of that rule, or "" if it finds no such rule.
 func (s *shelf[T]) shadow(new *glob[T], kind Kind) string {
-	inner := new.steps(kind)
+	example, ok := exampleOf(new.path)
 	for i := range s.globs {
-		if covers(s.globs[i].steps(kind), inner) {
-			return s.globs[i].pattern
+		before := &s.globs[i]
+		// Most rules do not match the example, and then they do not cover the new rule.
+		if ok && !before.matches(Item{kind, example}) {
+			continue
+		}
+		if covers(before.path, new.path) {
+			return before.pattern
 		}
 	}
 	return ""
