@@ -25,12 +25,15 @@ type inProcess struct {
 	ids     atomic.Int64
 }
 
-func newInProcess(t testing.TB) *inProcess {
+// newInProcess starts a farebox with a price for the tool "t" behind the prices for the
+// others.
+func newInProcess(t testing.TB, others ...string) *inProcess {
 	t.Helper()
-	farebox := map[string]any{
-		"handler": "farebox", "server": "weather", "provider": "acme", "unpriced": "free",
-		"prices": []any{map[string]any{"tool": "t", "amount": "0.0001"}},
+	prices := make([]any, 0, len(others)+1)
+	for _, tool := range append(others, "t") {
+		prices = append(prices, map[string]any{"tool": tool, "amount": "0.0001"})
 	}
+	farebox := map[string]any{"handler": "farebox", "server": "weather", "provider": "acme", "unpriced": "free", "prices": prices}
 	behind := map[string]any{"handler": "static_response"}
 	if err := caddy.Load(configOf(t, freeAddress(t), filepath.Join(t.TempDir(), "f.db"), farebox, behind), true); err != nil {
 		t.Fatal(err)
@@ -64,9 +67,9 @@ func (p *inProcess) answer(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// call makes a call of the tool, and returns the response.
-func (p *inProcess) call(tool string) (*httptest.ResponseRecorder, error) {
-	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":{"city":"Oslo"}}}`, p.ids.Add(1), tool)
+// call makes a call of the tool with the argument, and returns the response.
+func (p *inProcess) call(tool, argument string) (*httptest.ResponseRecorder, error) {
+	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%q,"arguments":{"city":"%s"}}}`, p.ids.Add(1), tool, argument)
 	r := httptest.NewRequest(http.MethodPost, "http://localhost/mcp", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "application/json, text/event-stream")
@@ -76,8 +79,8 @@ func (p *inProcess) call(tool string) (*httptest.ResponseRecorder, error) {
 	return w, p.handler.ServeHTTP(w, r, caddyhttp.HandlerFunc(p.answer))
 }
 
-func (p *inProcess) mustCall(t testing.TB, tool string) {
-	w, err := p.call(tool)
+func (p *inProcess) mustCall(t testing.TB, tool, argument string) {
+	w, err := p.call(tool, argument)
 	if err != nil || w.Code != http.StatusOK || strings.Contains(w.Body.String(), "dev.farebox/receipt") != (tool == "t") {
 		t.Fatalf("%d %s, %v", w.Code, w.Body, err)
 	}
@@ -93,9 +96,44 @@ func BenchmarkCall(b *testing.B) {
 			b.SetParallelism(16)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					p.mustCall(b, c.tool)
+					p.mustCall(b, c.tool, "Oslo")
 				}
 			})
+		})
+	}
+}
+
+// BenchmarkCallByPrices measures a free call, which no price names, against the number of
+// prices in the price book: exact names, and patterns.
+func BenchmarkCallByPrices(b *testing.B) {
+	for _, form := range []struct{ name, text string }{{"names", "tool_%d"}, {"patterns", "tool_%d_*"}} {
+		for _, n := range []int{1, 100, 10_000} {
+			others := make([]string, n)
+			for i := range others {
+				others[i] = fmt.Sprintf(form.text, i)
+			}
+			b.Run(fmt.Sprintf("%s=%d", form.name, n), func(b *testing.B) {
+				p := newInProcess(b, others...)
+				b.ReportAllocs()
+				for b.Loop() {
+					p.mustCall(b, "other", "Oslo")
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkCallByBody measures a free call against the length of its request.
+func BenchmarkCallByBody(b *testing.B) {
+	p := newInProcess(b)
+	for _, n := range []int{1 << 10, 16 << 10, 256 << 10, 4<<20 - 1<<10} {
+		argument := strings.Repeat("x", n)
+		b.Run(fmt.Sprintf("bytes=%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(n))
+			for b.Loop() {
+				p.mustCall(b, "other", argument)
+			}
 		})
 	}
 }
@@ -108,8 +146,8 @@ func TestAllocationsOfACall(t *testing.T) {
 		tool string
 		most float64
 	}{{"other", 145}, {"t", 205}} {
-		p.mustCall(t, c.tool)
-		if n := testing.AllocsPerRun(200, func() { p.mustCall(t, c.tool) }); n > c.most {
+		p.mustCall(t, c.tool, "Oslo")
+		if n := testing.AllocsPerRun(200, func() { p.mustCall(t, c.tool, "Oslo") }); n > c.most {
 			t.Errorf("a call of %q makes %v allocations, want at most %v", c.tool, n, c.most)
 		} else {
 			t.Logf("%q: %v allocations", c.tool, n)
