@@ -3,11 +3,10 @@ package upstream
 import (
 	"bufio"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/textproto"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -21,7 +20,7 @@ var hopHeaders = []string{
 
 // ownHeaders are written by writeHead itself, or left out.
 var ownHeaders = names(append([]string{
-	"Host", "Content-Length", "Via", "Early-Data", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host",
+	"Host", "User-Agent", "Content-Length", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host",
 }, hopHeaders...))
 
 func names(list []string) map[string]bool {
@@ -32,47 +31,69 @@ func names(list []string) map[string]bool {
 	return set
 }
 
-var errTarget = errors.New("the URL has a byte that no request line may have")
+// Errors of requests that cannot be written as HTTP/1.1.
+var (
+	errMethod = errors.New("the method is not a token")
+	errTarget = errors.New("the URL has a byte that no request line may have")
+	errValue  = errors.New("a header has a control character")
+)
 
-// writeHead writes the head of a request with a body of that length. A request without
-// a body has the length -1.
-func (c *Client) writeHead(out *bufio.Writer, r *http.Request, length int) error {
-	target := r.URL.RequestURI()
-	if strings.ContainsFunc(target, func(b rune) bool { return b <= ' ' || b == 0x7f }) {
+// checkRequest returns an error if the request line or a header would not be read as
+// what it is. A request from the network never is such a request, but handlers may
+// change it.
+func checkRequest(r *http.Request) error {
+	isControl := func(c rune) bool { return c < ' ' || c == 0x7f }
+	switch {
+	case r.Method == "" || strings.ContainsFunc(r.Method, func(c rune) bool { return c < 'A' || c > 'Z' }):
+		return errMethod
+	case strings.ContainsFunc(r.URL.RequestURI(), func(c rune) bool { return c == ' ' || isControl(c) }):
 		return errTarget
 	}
+	for _, values := range r.Header {
+		for _, value := range values {
+			if strings.ContainsFunc(value, func(c rune) bool { return c != '\t' && isControl(c) }) {
+				return errValue
+			}
+		}
+	}
+	return nil
+}
+
+// writeHead writes the head of a request with a body of that length. A request without
+// a body has the length -1. Errors come back from Flush.
+func (c *Client) writeHead(out *bufio.Writer, r *http.Request, length int) {
 	line := func(parts ...string) {
 		for _, part := range parts {
-			_, _ = out.WriteString(part) // an error comes back from Flush
+			_, _ = out.WriteString(part)
 		}
 		_, _ = out.WriteString("\r\n")
 	}
-	line(r.Method, " ", target, " HTTP/1.1")
+	line(r.Method, " ", r.URL.RequestURI(), " HTTP/1.1")
 	line("Host: ", c.o.Host)
-	if err := r.Header.WriteSubset(out, without(r.Header["Connection"])); err != nil {
-		return err
+	early := r.TLS != nil && !r.TLS.HandshakeComplete
+	_ = r.Header.WriteSubset(out, without(r.Header["Connection"], early))
+	if agent := r.Header["User-Agent"]; len(agent) > 0 && agent[0] != "" {
+		line("User-Agent: ", agent[0])
 	}
 	c.writeForwarded(line, r)
-	line("Via: ", clean(strings.Join(append(slices.Clone(r.Header["Via"]), via(r.ProtoMajor, r.ProtoMinor)), ", ")))
-	if r.TLS != nil && !r.TLS.HandshakeComplete { // RFC 8470, 5.2
+	line("Via: ", via(r.ProtoMajor, r.ProtoMinor))
+	if early { // RFC 8470, 5.2
 		line("Early-Data: 1")
 	}
 	if length >= 0 {
 		line("Content-Length: ", strconv.Itoa(length))
 	}
 	line()
-	return nil
 }
 
-// without returns ownHeaders and the headers that the Connection header names.
-func without(connection []string) map[string]bool {
-	if len(connection) == 0 {
+// without returns ownHeaders, the headers that the Connection header names, and
+// Early-Data if the gateway sets it.
+func without(connection []string, early bool) map[string]bool {
+	if len(connection) == 0 && !early {
 		return ownHeaders
 	}
-	set := names(nil)
-	for name := range ownHeaders {
-		set[name] = true
-	}
+	set := maps.Clone(ownHeaders)
+	set["Early-Data"] = early
 	for _, name := range hopNames(connection) {
 		set[name] = true
 	}
@@ -101,8 +122,8 @@ func via(major, minor int) string {
 // keeps those of a trusted proxy, and replaces those of any other client.
 func (c *Client) writeForwarded(line func(...string), r *http.Request) {
 	trusted := c.o.Trusted(r)
-	client, ok := clientOf(r.RemoteAddr)
-	if !ok && (!trusted || r.RemoteAddr != unnamed) {
+	client, err := clientOf(r.RemoteAddr)
+	if err != nil && (!trusted || r.RemoteAddr != unnamed) {
 		return
 	}
 	prior := strings.Join(r.Header["X-Forwarded-For"], ", ")
@@ -125,15 +146,11 @@ func (c *Client) writeForwarded(line func(...string), r *http.Request) {
 // unnamed is the address of a client of a Unix socket.
 const unnamed = "@"
 
-// clientOf returns the IP address in a RemoteAddr, without a zone.
-func clientOf(remote string) (string, bool) {
+// clientOf returns the host in a RemoteAddr, without the zone of an IPv6 address.
+func clientOf(remote string) (string, error) {
 	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return "", false
-	}
 	host, _, _ = strings.Cut(host, "%")
-	_, err = netip.ParseAddr(host)
-	return host, err == nil
+	return host, err
 }
 
 // lastOr returns the last of the values, if they are trusted and not empty, and

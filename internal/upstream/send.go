@@ -21,6 +21,7 @@ const maxInline = 64 << 10
 
 var (
 	errUpgraded = errors.New("it switched protocols, although nobody asked for that")
+	errStatus   = errors.New("the status of its response is below 100")
 	errBrokeOff = errors.New("it broke its answer off")
 )
 
@@ -29,9 +30,10 @@ var (
 const statusLeft = 499
 
 // Send sends a request with the body to the server, at most once, and writes the
-// response to w. A nil body means that the request has no body. Send reads the method, the URL, the headers, the
-// remote address and the host of r, but not its body. It removes headers that are for
-// one hop only.
+// response to w. A nil body means that the request has no body. Send reads the method,
+// the URL, the headers, the remote address and the host of r, but not its body. It
+// removes headers that are for one hop only. The body must not change until Send
+// returns.
 //
 // An error before WriteHeader means that the server has sent no response. After
 // WriteHeader it means that the response is incomplete. It wraps the error of the
@@ -46,8 +48,10 @@ func (c *Client) Send(w http.ResponseWriter, r *http.Request, body []byte) error
 	if err != nil {
 		return err
 	}
+	complete := false
+	defer func() { s.end(complete) }()
 	err = s.relay(w)
-	s.end(err == nil)
+	complete = err == nil
 	return causeOf(r.Context(), err)
 }
 
@@ -66,35 +70,54 @@ type sending struct {
 // connection.
 func (c *Client) start(w http.ResponseWriter, r *http.Request, body []byte) (*sending, error) {
 	ctx := r.Context()
+	if err := checkRequest(r); err != nil {
+		return nil, err
+	}
 	for {
+		if err := ctx.Err(); err != nil { // an idle connection would take the request all the same
+			return nil, err
+		}
 		k, err := c.get(ctx)
 		if err != nil {
 			return nil, causeOf(ctx, err)
 		}
 		s := &sending{client: c, k: k, stop: context.AfterFunc(ctx, k.interrupt)}
-		if err = s.send(r, body); err == nil {
-			if s.res, err = k.readHead(w, r); err == nil {
-				s.keep = keepOf(s.res) // now, because relay removes the headers that say so
-				return s, nil
-			}
+		if err = s.open(w, r, body); err == nil {
+			return s, nil
 		}
-		again := k.reused && (k.sent == 0 || r.Method == http.MethodGet && k.received == 0)
-		s.end(false)
-		if !again || ctx.Err() != nil {
+		if !k.reused || k.sent > 0 {
 			return nil, causeOf(ctx, err)
 		}
 	}
 }
 
+// open sends the request and reads the head of its response. After an error, the
+// connection is closed, and nothing writes to it any more.
+func (s *sending) open(w http.ResponseWriter, r *http.Request, body []byte) (err error) {
+	opened := false
+	defer func() {
+		if !opened { // also when w has panicked
+			s.end(false)
+		}
+	}()
+	if err = s.send(r, body); err != nil {
+		return err
+	}
+	if s.res, err = s.k.readHead(w, r); err != nil {
+		return err
+	}
+	s.keep = keepOf(s.res) // now, because relay removes the headers that say so
+	opened = true
+	return nil
+}
+
 // send writes the request, or begins to.
 func (s *sending) send(r *http.Request, body []byte) error {
 	length := len(body)
-	if body == nil {
+	if body == nil && r.Method != http.MethodPost {
 		length = -1
 	}
-	if err := s.client.writeHead(s.k.out, r, length); err != nil {
-		return err
-	}
+	s.client.writeHead(s.k.out, r, length)
 	if len(body) <= maxInline {
 		_, _ = s.k.out.Write(body)
 		return s.k.out.Flush()
@@ -160,6 +183,8 @@ func (k *conn) readHead(w http.ResponseWriter, r *http.Request) (*http.Response,
 			return nil, errors.New("it closed the connection without a response")
 		case err != nil:
 			return nil, err
+		case res.StatusCode < 100:
+			return nil, errStatus
 		case res.StatusCode == http.StatusSwitchingProtocols:
 			return nil, errUpgraded
 		case res.StatusCode >= 200:
@@ -182,6 +207,10 @@ func (s *sending) relay(w http.ResponseWriter) error {
 	stream := s.res.ContentLength < 0 || isEvents(s.res.Header)
 	moveHeader(h, s.res.Header)
 	w.WriteHeader(s.res.StatusCode)
+	if stream {
+		// The first event may come late. An error comes back from the first write.
+		_ = http.NewResponseController(w).Flush()
+	}
 	return copyBody(w, s.res.Body, stream)
 }
 

