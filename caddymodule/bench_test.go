@@ -16,8 +16,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// inProcess is a running farebox whose handler is called without a network, with the
-// method answer in place of the upstream.
+// inProcess is a running farebox. Tests call its handler without a network, and its
+// method answer takes the place of the upstream.
 type inProcess struct {
 	handler *Handler
 	server  *caddyhttp.Server
@@ -138,7 +138,7 @@ func BenchmarkCallByBody(b *testing.B) {
 	}
 }
 
-// TestAllocationsOfACall: what a call allocates, in objects, stays within bounds. The
+// TestAllocationsOfACall: the number of allocations of a call stays within bounds. The
 // bounds include the request and the recorder of the test.
 func TestAllocationsOfACall(t *testing.T) {
 	p := newInProcess(t)

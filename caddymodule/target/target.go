@@ -127,8 +127,8 @@ func Load(ctx caddy.Context, config Config) (*Target, error) {
 	return t, nil
 }
 
-// idleConnections is Caddy's default transport, with more idle connections: the default
-// of 32 for each server makes most of a hundred concurrent agents dial for each call.
+// idleConnections is Caddy's default transport, with more idle connections. With the
+// default, 32 for each server, most of a hundred concurrent agents dial for each call.
 const idleConnections = `{"protocol":"http","keep_alive":{"probe_interval":"30s","idle_timeout":"2m","max_idle_conns_per_host":1024}}`
 
 // withIdleConnections adds idleConnections to a config without a transport.

@@ -20,8 +20,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// bulkTool is the tool whose result is an event stream of as many bytes as its argument
-// "bytes" says.
+// bulkTool is the tool that answers with an event stream. The length of the stream is
+// the tool's argument "bytes".
 const bulkTool = "export_archive"
 
 // The sizes of the measurements of streams.
@@ -48,7 +48,7 @@ type streamRow struct {
 	IdleKiB  float64 `json:"idle_kib_each"`       // resident memory of the gateway for an idle stream
 	IdleCPU  float64 `json:"idle_us_per_second"`  // CPU time of the gateway for an idle stream and second
 	BulkMiB  float64 `json:"bulk_mib"`            // growth of the gateway's memory during the long result
-	BulkRate float64 `json:"bulk_mib_per_second"` // of the long result
+	BulkRate float64 `json:"bulk_mib_per_second"` // during the long result
 	SlowMiB  float64 `json:"slow_mib"`            // growth of the gateway's memory with the slow readers
 }
 
@@ -103,7 +103,7 @@ func (m *streamMeter) measure(ctx context.Context) (streamRow, error) {
 	return got, nil
 }
 
-// token returns a token for the gateway, of a new account on Farebox.
+// token returns a token for the gateway. On Farebox, the token has a new account.
 func (m *streamMeter) token(ctx context.Context) (string, error) {
 	srv := m.stand.servers[m.row.server]
 	if srv.accounts == nil {

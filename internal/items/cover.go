@@ -61,8 +61,8 @@ func appendLiteral(all []step, text string) []step {
 	return all
 }
 
-// exampleOf returns a name that the pattern matches. It has rare characters in the place
-// of wildcards, so that few other patterns match it. It returns false if the pattern
+// exampleOf returns a name that the pattern matches. The name has rare characters for
+// the wildcards, so that few other patterns match it. It returns false if the pattern
 // matches no name, because a class in it is empty.
 func exampleOf(pattern []step) (name string, ok bool) {
 	const inStar, inAny = '\uE000', '\uE001' // for private use

@@ -38,9 +38,9 @@ var (
 	errValue  = errors.New("a header has a control character")
 )
 
-// checkRequest returns an error if the request line or a header would not be read as
-// what it is. A request from the network never is such a request, but handlers may
-// change it.
+// checkRequest returns an error if the server could read the request line or a header
+// in another way. No request from the network is like that, but handlers may change
+// requests.
 func checkRequest(r *http.Request) error {
 	isControl := func(c rune) bool { return c < ' ' || c == 0x7f }
 	switch {

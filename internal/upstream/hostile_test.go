@@ -91,8 +91,8 @@ func TestHeadOfQuietStream(t *testing.T) {
 	_ = res.Body.Close()
 }
 
-// TestEndedContext: a request whose client has left before it was sent does not reach the
-// server, although an idle connection would take it.
+// TestEndedContext: if the client has left before its request was sent, the request does
+// not reach the server, although an idle connection would take it.
 func TestEndedContext(t *testing.T) {
 	s := serve(t, func(int, *http.Request) []byte { return []byte(hello) })
 	c := client(t, s.url)
@@ -184,7 +184,7 @@ func TestStatusBelow100(t *testing.T) {
 	}
 }
 
-// panicking is a writer whose Write panics.
+// panicking is a writer that panics in Write.
 type panicking struct{ *httptest.ResponseRecorder }
 
 func (panicking) Write([]byte) (int, error) { panic("from the writer") }
