@@ -26,7 +26,7 @@ type Resource struct {
 // resources have their metadata below it (RFC 9728, 3).
 const WellKnown = "/.well-known/oauth-protected-resource"
 
-// Needs returns the scopes that a challenge to an unknown client names.
+// Needs returns the scopes named in the challenge to an unknown client.
 func (r *Resource) Needs() []string { return r.needs }
 
 // identifier returns the resource identifier, with or without a trailing slash.

@@ -21,9 +21,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestRun measures all rows that can run here, for a moment. It checks that every row
-// has figures, that each row with a base is compared with its base, and that the
-// temporary files are removed.
+// TestRun runs the benchmark with very short turns, on all rows that this machine can
+// measure. It checks that every row has figures, that each row with a base is compared
+// with its base, and that the temporary files are removed.
 func TestRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds and starts the gateway")

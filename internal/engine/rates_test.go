@@ -128,9 +128,9 @@ func TestRatesAreExactUnderConcurrency(t *testing.T) {
 	}
 }
 
-// TestRatesOfKeyAndServer checks that lineages and servers are counted separately. A
-// request that one of two rates refuses counts in neither. The returned quota is the
-// tighter of the two.
+// TestRatesOfKeyAndServer checks that each lineage has its own counts, one for each
+// server and one for all servers together. If one of its two rates refuses a request,
+// neither rate counts it. The returned quota is the tighter of the two.
 func TestRatesOfKeyAndServer(t *testing.T) {
 	r, now := testRates()
 	two, three := keys.Rate{Requests: 2, Per: time.Minute, Burst: 2}, keys.Rate{Requests: 3, Per: time.Hour, Burst: 3}

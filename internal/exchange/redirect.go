@@ -89,8 +89,10 @@ func (x *Exchange) follow(r *http.Request, asked *url.URL, moved *intercept.Move
 	return target, nil
 }
 
-// isNormal reports whether a path has the form that servers write. With another
-// form, the client could choose where a redirect leads.
+// isNormal reports whether path.Clean leaves the path unchanged, apart from a trailing
+// slash. Servers write paths in this form. A server may redirect any other path, such
+// as /mcp/../admin, to its cleaned form, so the client could choose where the redirect
+// leads.
 func isNormal(p string) bool { return path.Clean(p) == p || path.Clean(p)+"/" == p }
 
 // sameServer reports whether a redirect's target has the host and the scheme by

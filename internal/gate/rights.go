@@ -29,10 +29,10 @@ type Rights struct {
 // usual lists the scopes that items require unless the operator sets others.
 var usual = []string{keys.ScopeConnect}
 
-// NewRights compiles the rules. The catalogue scopes declares the scopes that exist,
-// and which scopes each of them includes. Items without a rule need the scopes in
-// the list require, or keys.ScopeConnect if the list is empty. An undeclared scope
-// is an error that lists the declared ones.
+// NewRights compiles the rules. The catalogue declares the scopes that exist, and
+// which scopes each of them includes. Items without a rule need the scopes listed in
+// the parameter require, or keys.ScopeConnect if it is empty. An undeclared scope is
+// an error that lists the declared ones.
 func NewRights(scopes *keys.Catalogue, rules []ScopeRule, require []string) (*Rights, error) {
 	r := &Rights{scopes: scopes, require: slices.Clone(require)}
 	if err := scopes.Check(require, true); err != nil {

@@ -26,7 +26,7 @@ const (
 	eventReserved  callEvent = iota // the ledger holds the price
 	eventReplayed                   // the ledger has a stored response instead
 	eventCaptured                   // the ledger made the charge
-	eventFound                      // the ledger had made the charge before
+	eventFound                      // the ledger already had the charge, made for another stream of the call
 	eventStarted                    // the call was captured so that it may be forwarded
 	eventSuspended                  // the stream broke off
 	eventReleased                   // the call ends without a charge

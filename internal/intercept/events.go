@@ -183,7 +183,8 @@ func (i *Interceptor) endEvents(failure *gate.Refusal) {
 
 // breakOff ends the stream before its response, because the upstream ended it there.
 // The client is expected to come back for the rest with the id of the last event it
-// received (MCP 2025-11-25, streamable HTTP, resumability).
+// received (MCP 2025-11-25, streamable HTTP, resumability). If the parameter broken is
+// true, the upstream failed, and the response cannot be ended properly.
 func (i *Interceptor) breakOff(broken bool) {
 	if i.stage == precaptured { // the capture was for an event that was not the response
 		i.o.Call.Release(i.settleContext())

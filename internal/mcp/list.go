@@ -40,8 +40,9 @@ func ListOf(method string) (List, bool) {
 	return m.Lists, true
 }
 
-// The numbers of the names that are reserved only in the result of a list method. They
-// follow the numbers of the names that are reserved in every result.
+// Numbers that identify the names reserved only in the result of a list method. They
+// continue the numbering of the names reserved in every result, which ends with
+// resultMeta.
 const (
 	resultCacheScope = resultMeta + 1 + iota
 	resultList

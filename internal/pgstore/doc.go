@@ -6,12 +6,15 @@
 //	callers ── queue ──▶ batcher: one batch, one call of apply, one commit
 //	                       └─▶ each caller wakes with its outcome
 //
-// The database never waits for the node during this transaction. So a node that
-// stops leaves no lock behind that other nodes wait for. Each node has two batchers,
-// each with its own connection. The first one reserves, renews and releases. If the
-// database's machine crashes, the last commits of this batcher may be lost. A call
-// without its reservation is then charged only if the balance still allows it. The
-// second one captures. Its commits are on disk before callers wake.
+// The database never waits for the node during this transaction. So if a node stops,
+// it leaves no lock that could block other nodes.
+//
+// Each node has two batchers, each with its own connection:
+//
+//   - One batcher reserves, renews and releases. If the database's machine crashes,
+//     the last commits of this batcher may be lost. A call without its reservation is
+//     then charged only if the balance still allows it.
+//   - The other batcher captures. Its commits are on disk before its callers wake.
 //
 // Spending locks the row of the account. Earnings are separate rows that are added
 // to the balance later, so that payers of the same provider do not wait for each

@@ -447,9 +447,10 @@ func until(ctx context.Context, do func() error) error {
 	}
 }
 
-// TestNoDoubleEffectsAcrossABrokenNetwork checks promises 3, 4 and 5 on a network
-// that loses requests and responses: each capture and refund happens one time,
-// released calls cost nothing, and the platform determines the provider.
+// TestNoDoubleEffectsAcrossABrokenNetwork checks promises 3, 4 and 5 (docs/promises.md)
+// on a network that loses requests and responses: each capture and refund happens one
+// time, and released calls cost nothing. The orders name no provider and no fee; each
+// charge has those that the platform determines.
 func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
 	const callers, calls, price = 16, 12, ledger.Amount(10_000)
 	h := newHeadquarters(t)

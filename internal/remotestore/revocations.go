@@ -58,8 +58,8 @@ const (
 	// quiet is how long a stream may be silent before it counts as broken. The
 	// platform sends keep-alives more often than that.
 	quiet = 45 * time.Second
-	// steady is how long a stream must have been open to reset the pause before the
-	// next attempt.
+	// steady is how long a stream must last so that the pauses between attempts start
+	// again with the shortest.
 	steady    = 10 * time.Second
 	pauseMost = 15 * time.Second
 )

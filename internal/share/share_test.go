@@ -108,8 +108,9 @@ func TestUnpaid(t *testing.T) {
 	}
 }
 
-// TestUnpaidOfOneAddress: if ten keys that have not paid take all they can, another key
-// at the same address still gets its share, even if nothing can be cut.
+// TestUnpaidOfOneAddress: ten keys at one address take all they can. Their accounts have
+// not paid, and no allocation may be cut. Another such key at that address still gets
+// its share, 1/64 of the total.
 func TestUnpaidOfOneAddress(t *testing.T) {
 	b := New(6400, nil)
 	for round := range 2 {
