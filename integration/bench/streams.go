@@ -159,7 +159,7 @@ func (m *streamMeter) idle(ctx context.Context) (kib, cpu float64, err error) {
 	return float64(after-before) / 1024 / n, float64((end[gatewayRole] - start[gatewayRole]).Microseconds()) / m.seconds / n, err
 }
 
-// openStream opens an event stream by GET, and returns its connection once the head of
+// openStream opens an event stream by GET, and returns its connection once the status of
 // the response has arrived.
 func openStream(ctx context.Context, address, token string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
@@ -167,11 +167,12 @@ func openStream(ctx context.Context, address, token string) (net.Conn, error) {
 		return nil, err
 	}
 	_, err = fmt.Fprintf(conn, "GET /mcp HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\nAuthorization: Bearer %s\r\n\r\n", address, token)
+	line := ""
 	if err == nil {
-		var res *http.Response
-		if res, err = http.ReadResponse(bufio.NewReaderSize(conn, 512), nil); err == nil && res.StatusCode != http.StatusOK { //nolint:bodyclose // the connection is the body
-			err = errors.New(res.Status)
-		}
+		line, err = bufio.NewReaderSize(conn, 512).ReadString('\n')
+	}
+	if err == nil && !strings.Contains(line, " 200 ") {
+		err = errors.New(line)
 	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())

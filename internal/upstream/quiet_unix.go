@@ -2,7 +2,10 @@
 
 package upstream
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
 // quiet reports whether an idle connection is still open and has received nothing.
 // Bytes that arrive without a request would be taken for the response to the next one
@@ -17,5 +20,5 @@ func (k *conn) quiet() bool {
 		n, problem = syscall.Read(int(fd), one[:])
 		return true // never wait
 	})
-	return err == nil && n < 0 && (problem == syscall.EAGAIN || problem == syscall.EWOULDBLOCK)
+	return err == nil && n < 0 && errors.Is(problem, syscall.EAGAIN)
 }

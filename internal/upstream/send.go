@@ -103,7 +103,7 @@ func (s *sending) open(w http.ResponseWriter, r *http.Request, body []byte) (err
 	if err = s.send(r, body); err != nil {
 		return err
 	}
-	if s.res, err = s.k.readHead(w, r); err != nil {
+	if err = s.readHead(w, r); err != nil {
 		return err
 	}
 	s.keep = keepOf(s.res) // now, because relay removes the headers that say so
@@ -134,6 +134,12 @@ func (s *sending) send(r *http.Request, body []byte) error {
 // and nothing forbids it, and closes it otherwise.
 func (s *sending) end(complete bool) {
 	reusable := complete && s.keep > 0 && s.k.in.Buffered() == 0
+	if !complete {
+		_ = s.k.Close() // before the body, which would be read to its end
+	}
+	if s.res != nil {
+		_ = s.res.Body.Close()
+	}
 	if s.wrote != nil {
 		select {
 		case err := <-s.wrote:
@@ -175,22 +181,24 @@ func keepOf(res *http.Response) time.Duration {
 
 // readHead reads the head of the final response, and passes the informational heads
 // before it on.
-func (k *conn) readHead(w http.ResponseWriter, r *http.Request) (*http.Response, error) {
+func (s *sending) readHead(w http.ResponseWriter, r *http.Request) error {
 	for {
-		res, err := http.ReadResponse(k.in, r)
+		res, err := http.ReadResponse(s.k.in, r)
 		switch {
 		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-			return nil, errors.New("it closed the connection without a response")
+			return errors.New("it closed the connection without a response")
 		case err != nil:
-			return nil, err
+			return err
 		case res.StatusCode < 100:
-			return nil, errStatus
+			return errStatus
 		case res.StatusCode == http.StatusSwitchingProtocols:
-			return nil, errUpgraded
+			return errUpgraded
 		case res.StatusCode >= 200:
-			k.limit = 0
-			return res, nil
+			s.k.limit = 0
+			s.res = res
+			return nil
 		}
+		_ = res.Body.Close() // an informational response has no body
 		own := w.Header().Clone()
 		moveHeader(w.Header(), res.Header)
 		w.WriteHeader(res.StatusCode)
