@@ -9,12 +9,10 @@
 // The database never waits for the node during this transaction. So if a node stops,
 // it leaves no lock that could block other nodes.
 //
-// Each node has two batchers, each with its own connection:
-//
-//   - One batcher reserves, renews and releases. If the database's machine crashes,
-//     the last commits of this batcher may be lost. A call without its reservation is
-//     then charged only if the balance still allows it.
-//   - The other batcher captures. Its commits are on disk before its callers wake.
+// Each node has two batchers, each with its own connection. One batcher captures; its
+// commits are on disk before its callers wake. The other one reserves, renews and
+// releases. If the database's machine crashes, the last commits of that batcher may be
+// lost; a call without its reservation is charged only if the balance still allows it.
 //
 // Spending locks the row of the account. Earnings are separate rows that are added
 // to the balance later, so that payers of the same provider do not wait for each
