@@ -38,7 +38,7 @@ type bar struct {
 // chartOf returns the chart of all rows that go through a gateway. The direct row is
 // left out, because its bar would make the others short.
 func chartOf(r *report) chart {
-	c := chart{Width: chartWidth, Left: barLeft, Title: fmt.Sprintf("Calls a second, %d connections, %d shared cores", r.Connections, r.Machine.Cores)}
+	c := chart{Width: chartWidth, Left: barLeft, Title: fmt.Sprintf("Calls a second, %d connections, %d shared cores; lines: lowest to highest of %d rounds", r.Connections, r.Machine.Cores, r.Rounds)}
 	highest := 0.0
 	for _, row := range r.Rows {
 		if row.Name != directRow {
