@@ -273,7 +273,7 @@ func TestNeverTwice(t *testing.T) {
 			if err := c.Send(httptest.NewRecorder(), post("1"), []byte("1")); err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second/4) // the server leaves half a response open
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // the server leaves half a response open
 			defer cancel()
 			if err := c.Send(httptest.NewRecorder(), post("2").WithContext(ctx), []byte("2")); err == nil {
 				t.Error("it was answered")
