@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/hop"
 )
 
 // KeyHeader is a site's header for keys beside Authorization. The zero KeyHeader
@@ -47,7 +48,7 @@ func (x *Exchange) authenticate() (gate.Caller, *gate.Refusal) {
 	switch {
 	case !header.IsSet() || len(named) == 0:
 		caller, refusal = x.site.Gate.Authenticate(x.r.Context(), x.client(), authorization)
-	case slices.Contains(hopNames(x.r), header.canonical):
+	case slices.Contains(hop.Names(x.r.Header), header.canonical):
 		return gate.Caller{}, unsupported("the header " + header.name + " cannot be for this hop alone")
 	case len(named) > 1 || len(authorization) > 0:
 		return gate.Caller{}, &gate.Refusal{Code: gate.TokenInvalid, Cause: errCredentials, Reason: refusalForms[gate.TokenInvalid].text +

@@ -6,13 +6,13 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
-	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/fareboxhq/farebox/internal/gate"
+	"github.com/fareboxhq/farebox/internal/hop"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
@@ -37,7 +37,7 @@ func checkShape(r *http.Request) *gate.Refusal {
 			return unsupported("a connection cannot be upgraded here")
 		}
 	}
-	for _, name := range hopNames(r) {
+	for _, name := range hop.Names(r.Header) {
 		if slices.Contains(judged, name) || strings.HasPrefix(name, "Mcp-") {
 			return unsupported("the header " + name + " cannot be for this hop alone")
 		}
@@ -89,17 +89,6 @@ var spelledOnce = map[string]bool{
 // Some servers (CGI, WSGI) take both spellings for the same header.
 func misspelled(name, spelled string) bool {
 	return spelledOnce[spelled] && !strings.EqualFold(name, spelled)
-}
-
-// hopNames returns the names of headers that are for this hop only (RFC 9110,
-// 7.6.1).
-func hopNames(r *http.Request) (names []string) {
-	for _, value := range r.Header.Values("Connection") {
-		for name := range strings.SplitSeq(value, ",") {
-			names = append(names, textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)))
-		}
-	}
-	return names
 }
 
 func unsupported(reason string) *gate.Refusal {
@@ -179,7 +168,7 @@ var ownHeaders = []string{
 // It also removes other spellings of checked headers, because they could contain a
 // session id that was never sealed.
 func cleanRequest(r *http.Request, key *KeyHeader) {
-	for _, name := range hopNames(r) {
+	for _, name := range hop.Names(r.Header) {
 		delete(r.Header, name)
 	}
 	for _, name := range ownHeaders {

@@ -6,9 +6,10 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/textproto"
 	"strconv"
 	"strings"
+
+	"github.com/fareboxhq/farebox/internal/hop"
 )
 
 // hopHeaders are for one hop only (RFC 9110, 7.6.1). They are the ones that Caddy's
@@ -38,40 +39,40 @@ var (
 	errValue  = errors.New("a header has a control character")
 )
 
-// checkRequest returns an error if the server could read the request line or a header
-// in another way. No request from the network is like that, but handlers may change
-// requests.
-func checkRequest(r *http.Request) error {
+// checkRequest returns the target for the request line (RFC 9112, 3.2). It returns an
+// error if the server could read the request line or a header in another way. No request
+// from the network is like that, but handlers may change requests.
+func checkRequest(r *http.Request) (target string, err error) {
 	isControl := func(c rune) bool { return c < ' ' || c == 0x7f }
-	switch {
+	switch target = r.URL.RequestURI(); {
 	case r.Method == "" || strings.ContainsFunc(r.Method, func(c rune) bool { return c < 'A' || c > 'Z' }):
-		return errMethod
-	case strings.ContainsFunc(r.URL.RequestURI(), func(c rune) bool { return c == ' ' || isControl(c) }):
-		return errTarget
+		return "", errMethod
+	case strings.ContainsFunc(target, func(c rune) bool { return c == ' ' || isControl(c) }):
+		return "", errTarget
 	}
 	for _, values := range r.Header {
 		for _, value := range values {
 			if strings.ContainsFunc(value, func(c rune) bool { return c != '\t' && isControl(c) }) {
-				return errValue
+				return "", errValue
 			}
 		}
 	}
-	return nil
+	return target, nil
 }
 
-// writeHead writes the head of a request with a body of that length. A request without
+// writeHead writes the head of a request with that target, and a body of that length. A request without
 // a body has the length -1. Errors come back from Flush.
-func (c *Client) writeHead(out *bufio.Writer, r *http.Request, length int) {
+func (c *Client) writeHead(out *bufio.Writer, r *http.Request, target string, length int) {
 	line := func(parts ...string) {
 		for _, part := range parts {
 			_, _ = out.WriteString(part)
 		}
 		_, _ = out.WriteString("\r\n")
 	}
-	line(r.Method, " ", r.URL.RequestURI(), " HTTP/1.1")
+	line(r.Method, " ", target, " HTTP/1.1")
 	line("Host: ", c.o.Host)
 	early := r.TLS != nil && !r.TLS.HandshakeComplete
-	_ = r.Header.WriteSubset(out, without(r.Header["Connection"], early))
+	_ = r.Header.WriteSubset(out, without(r.Header, early))
 	if agent := r.Header["User-Agent"]; len(agent) > 0 && agent[0] != "" {
 		line("User-Agent: ", agent[0])
 	}
@@ -88,26 +89,17 @@ func (c *Client) writeHead(out *bufio.Writer, r *http.Request, length int) {
 
 // without returns ownHeaders, the headers that the Connection header names, and
 // Early-Data if the gateway sets it.
-func without(connection []string, early bool) map[string]bool {
-	if len(connection) == 0 && !early {
+func without(h http.Header, early bool) map[string]bool {
+	named := hop.Names(h)
+	if len(named) == 0 && !early {
 		return ownHeaders
 	}
 	set := maps.Clone(ownHeaders)
 	set["Early-Data"] = early
-	for _, name := range hopNames(connection) {
+	for _, name := range named {
 		set[name] = true
 	}
 	return set
-}
-
-// hopNames returns the names in the values of a Connection header.
-func hopNames(connection []string) (all []string) {
-	for _, value := range connection {
-		for name := range strings.SplitSeq(value, ",") {
-			all = append(all, textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)))
-		}
-	}
-	return all
 }
 
 // via returns this hop's part of a Via header, as Caddy writes it.

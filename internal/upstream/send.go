@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"mime"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/fareboxhq/farebox/internal/hop"
+	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
 // maxInline is the length up to which a body is sent before the response is read. A
@@ -59,6 +61,7 @@ func (c *Client) Send(w http.ResponseWriter, r *http.Request, body []byte) error
 type sending struct {
 	client *Client
 	k      *conn
+	target string // as in the request line
 	res    *http.Response
 	keep   time.Duration // how long the connection may be idle after this request
 	stop   func() bool   // detaches the connection from the request's context
@@ -70,7 +73,8 @@ type sending struct {
 // connection.
 func (c *Client) start(w http.ResponseWriter, r *http.Request, body []byte) (*sending, error) {
 	ctx := r.Context()
-	if err := checkRequest(r); err != nil {
+	target, err := checkRequest(r)
+	if err != nil {
 		return nil, err
 	}
 	for {
@@ -81,7 +85,7 @@ func (c *Client) start(w http.ResponseWriter, r *http.Request, body []byte) (*se
 		if err != nil {
 			return nil, causeOf(ctx, err)
 		}
-		s := &sending{client: c, k: k, stop: context.AfterFunc(ctx, k.interrupt)}
+		s := &sending{client: c, k: k, target: target, stop: context.AfterFunc(ctx, k.interrupt)}
 		if err = s.open(w, r, body); err == nil {
 			return s, nil
 		}
@@ -117,7 +121,7 @@ func (s *sending) send(r *http.Request, body []byte) error {
 	if body == nil && r.Method != http.MethodPost {
 		length = -1
 	}
-	s.client.writeHead(s.k.out, r, length)
+	s.client.writeHead(s.k.out, r, s.target, length)
 	if len(body) <= maxInline {
 		_, _ = s.k.out.Write(body)
 		return s.k.out.Flush()
@@ -224,8 +228,7 @@ func (s *sending) relay(w http.ResponseWriter) error {
 
 // moveHeader adds the headers in from, except those for this hop only.
 func moveHeader(to, from http.Header) {
-	connection := from["Connection"]
-	for _, name := range hopNames(connection) {
+	for _, name := range hop.Names(from) {
 		delete(from, name)
 	}
 	for _, name := range hopHeaders {
@@ -240,11 +243,8 @@ func moveHeader(to, from http.Header) {
 }
 
 func isEvents(h http.Header) bool {
-	if h.Get("Content-Type") == "application/json" { // the short way for nearly all responses
-		return false
-	}
-	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
-	return err == nil && media == "text/event-stream"
+	media, _, err := mcp.ParseMediaType(h.Get("Content-Type"))
+	return err == nil && media == mcp.TypeEvents
 }
 
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
@@ -267,7 +267,7 @@ func copyBody(w http.ResponseWriter, body io.Reader, stream bool) error {
 			}
 		}
 		switch {
-		case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return fmt.Errorf("%w: %w", errBrokeOff, err)
