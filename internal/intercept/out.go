@@ -80,11 +80,8 @@ func (i *Interceptor) sendBody(body []byte) {
 	}
 	defer i.deadline()()
 	i.writeHeadNow(i.status)
-	if i.gone() && i.o.Detached {
-		return
-	}
-	if _, err := i.w.Write(body); err != nil {
-		i.broken = i.writeFailed(err) != nil || i.broken
+	if i.sendNow(body) != nil {
+		i.broken = true
 	}
 }
 
@@ -122,6 +119,12 @@ func (i *Interceptor) deadline() (lift func()) { return bound(i.rc, i.o.WriteTim
 // returns nil without writing, because an error would make the proxy abort the
 // upstream request.
 func (i *Interceptor) send(p []byte) error {
+	defer i.deadline()()
+	return i.sendNow(p)
+}
+
+// sendNow is send without a write deadline of its own.
+func (i *Interceptor) sendNow(p []byte) error {
 	if i.gone() && i.o.Detached {
 		return nil
 	}
@@ -130,7 +133,6 @@ func (i *Interceptor) send(p []byte) error {
 		p = i.out
 	}
 	p = i.pulse.sends(p)
-	defer i.deadline()()
 	if _, err := i.w.Write(p); err != nil {
 		return i.writeFailed(err)
 	}
