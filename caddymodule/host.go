@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fareboxhq/farebox/caddymodule/accesslog"
+	"github.com/fareboxhq/farebox/caddymodule/target"
 	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/exchange"
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -186,8 +187,7 @@ func rewriting(routes caddyhttp.RouteList, h *Handler, found *bool) bool {
 // TrustsProxy reports whether the request came from one of Caddy's trusted
 // proxies.
 func (*host) TrustsProxy(r *http.Request) bool {
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
-	return trusted
+	return target.Trusted(r)
 }
 
 // Dialled returns the address to which the request was sent.

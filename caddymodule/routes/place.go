@@ -71,14 +71,12 @@ func (p *Place) find(routes caddyhttp.RouteList, h Guarding, after func() caddyh
 				if leading, ok := found.(Leading); ok {
 					p.next, p.Upstreams = leading.Target()
 				}
-				if p.next != nil {
-					p.match(route.MatcherSets)
-					return true
-				}
-				p.next = behind()
-				p.note(following)
-				for _, r := range later(route, routes[i+1:]) {
-					p.note(r.Handlers)
+				if p.next == nil {
+					p.next = behind()
+					p.note(following)
+					for _, r := range later(route, routes[i+1:]) {
+						p.note(r.Handlers)
+					}
 				}
 			case *caddyhttp.Subroute:
 				if !p.find(found.Routes, h, behind) {

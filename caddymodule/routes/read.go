@@ -142,12 +142,11 @@ func (s *reader) made(h caddyhttp.MiddlewareHandler) step {
 // unmade reads a handler that Caddy has not provisioned yet, from its JSON.
 func (s *reader) unmade(text json.RawMessage) step {
 	var h struct {
-		Handler   string              `json:"handler"`
-		Routes    caddyhttp.RouteList `json:"routes"`
-		Upstreams json.RawMessage     `json:"upstreams"` // decoded later, because its type depends on the handler
-		Upstream  json.RawMessage     `json:"upstream"`
-		Name      string              `json:"name"`
-		PassThru  bool                `json:"pass_thru"`
+		Handler  string              `json:"handler"`
+		Routes   caddyhttp.RouteList `json:"routes"`
+		Upstream json.RawMessage     `json:"upstream"`
+		Name     string              `json:"name"`
+		PassThru bool                `json:"pass_thru"`
 	}
 	if json.Unmarshal(text, &h) != nil {
 		return step{kind: "unknown"} // Caddy will report the error
@@ -161,13 +160,7 @@ func (s *reader) unmade(text json.RawMessage) step {
 		}
 		to.leads, to.upstreams = h.Upstream != nil, target.Addresses(h.Upstream)
 	case "reverse_proxy":
-		var upstreams []struct {
-			Dial string `json:"dial"`
-		}
-		_ = json.Unmarshal(h.Upstreams, &upstreams)
-		for _, u := range upstreams {
-			to.upstreams = append(to.upstreams, u.Dial)
-		}
+		to.upstreams = target.Addresses(text)
 	case "subroute":
 		to.inner = s.stages(h.Routes)
 	case "invoke":

@@ -185,7 +185,7 @@ func simple(config Config) (o upstream.Options, ok bool, err error) {
 	if err != nil || address.PortRangeSize() > 1 || address.Network != "tcp" && address.Network != "unix" || strings.Contains(dial, "{") {
 		return o, false, nil // reverse_proxy knows such addresses, or reports the mistake
 	}
-	o = upstream.Options{Network: address.Network, Address: address.JoinHostPort(0), Host: host[0], Trusted: trusted}
+	o = upstream.Options{Network: address.Network, Address: address.JoinHostPort(0), Host: host[0], Trusted: Trusted}
 	if o.Host == hostport {
 		o.Host = o.Address
 	}
@@ -202,8 +202,8 @@ func proxied(address string) bool {
 	return proxy != nil || err != nil
 }
 
-// trusted reports whether the request came from one of Caddy's trusted proxies.
-func trusted(r *http.Request) bool {
+// Trusted reports whether the request came from one of Caddy's trusted proxies.
+func Trusted(r *http.Request) bool {
 	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 	return trusted
 }
