@@ -139,10 +139,19 @@ func (r *report) save(dir string) error {
 	}
 	var text, chart bytes.Buffer
 	data, err := json.MarshalIndent(r, "", "\t")
-	if err := errors.Join(err, r.writeText(&text), r.writeChart(&chart), os.MkdirAll(dir, 0o755)); err != nil {
+	if err := errors.Join(err, r.writeText(&text), r.writeChart(&chart)); err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{"bench.txt": text.Bytes(), "bench.json": append(data, '\n'), "bench.svg": chart.Bytes()} {
+	return saveFiles(dir, map[string][]byte{"bench.txt": text.Bytes(), "bench.json": append(data, '\n'), "bench.svg": chart.Bytes()})
+}
+
+// saveFiles writes files, by their names, into the directory, which it makes if it is
+// missing.
+func saveFiles(dir string, files map[string][]byte) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 			return err
 		}

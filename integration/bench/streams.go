@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -293,16 +294,10 @@ func (r *streamsReport) save(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	var text bytes.Buffer
+	data, err := json.MarshalIndent(r, "", "\t")
+	if err := errors.Join(err, r.writeText(&text)); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(r, "", "\t")
-	if err != nil {
-		return err
-	}
-	var table strings.Builder
-	if err := r.writeText(&table); err != nil {
-		return err
-	}
-	return errors.Join(os.WriteFile(filepath.Join(dir, "streams.json"), append(text, '\n'), 0o644), os.WriteFile(filepath.Join(dir, "streams.txt"), []byte(table.String()), 0o644))
+	return saveFiles(dir, map[string][]byte{"streams.txt": text.Bytes(), "streams.json": append(data, '\n')})
 }

@@ -96,16 +96,16 @@ func TestDrainIsBounded(t *testing.T) {
 	})
 }
 
-// TestDeleteReachesTheCache checks that a deleted key is refused from the first
-// lookup after its deletion, even if it was in the cache.
-func TestDeleteReachesTheCache(t *testing.T) {
-	ctx := context.Background()
-	r, _ := open(t, t.TempDir())
-	defer func() {
+// openWithKey opens a runtime, which ends with the test, with a key of one account.
+func openWithKey(t *testing.T) (r *Runtime, key keys.Key, secret string) {
+	t.Helper()
+	r, _ = open(t, t.TempDir())
+	t.Cleanup(func() {
 		if err := r.Destruct(); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
+	ctx := context.Background()
 	if _, err := r.Service().CreateAccount(ctx, admin.Actor{}, admin.NewAccount{Name: "alice"}); err != nil {
 		t.Fatal(err)
 	}
@@ -113,6 +113,14 @@ func TestDeleteReachesTheCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r, key, secret
+}
+
+// TestDeleteReachesTheCache checks that a deleted key is refused from the first
+// lookup after its deletion, even if it was in the cache.
+func TestDeleteReachesTheCache(t *testing.T) {
+	ctx := context.Background()
+	r, key, secret := openWithKey(t)
 	digest, err := keys.Parse(secret)
 	if err != nil {
 		t.Fatal(err)
@@ -134,19 +142,7 @@ func TestDeleteReachesTheCache(t *testing.T) {
 // store.
 func TestUseIsShownAtOnce(t *testing.T) {
 	ctx := context.Background()
-	r, _ := open(t, t.TempDir())
-	defer func() {
-		if err := r.Destruct(); err != nil {
-			t.Error(err)
-		}
-	}()
-	if _, err := r.Service().CreateAccount(ctx, admin.Actor{}, admin.NewAccount{Name: "alice"}); err != nil {
-		t.Fatal(err)
-	}
-	key, _, err := r.Service().CreateKey(ctx, admin.Actor{}, admin.NewKey{Account: "alice"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r, key, _ := openWithKey(t)
 	began := clock.Now()
 	r.Used(&key)
 	again, err := r.Service().Key(ctx, key.ID)
