@@ -15,10 +15,10 @@ import (
 // reach.
 const socketAdvice = "write as a global option: admin unix//run/farebox/admin.sock|0600, in a directory that is there and is yours alone, or: admin off"
 
-// warnOfAdmin logs a warning if users other than the one that runs the server can
-// reach the admin endpoint of the config. Such users could load a config that reads
-// the store, its keys and the admin token. It also logs a warning if the directory
-// for the endpoint's socket does not exist.
+// warnOfAdmin logs a warning if users of the machine other than the user that runs the
+// server can reach the config's admin endpoint. Such users could load a config that
+// reads the store, its keys and the admin token. It also logs a warning if the
+// directory for the endpoint's socket does not exist.
 func (a *App) warnOfAdmin(ctx caddy.Context) {
 	listen, on := adminListen(ctx)
 	if !on {
@@ -26,7 +26,7 @@ func (a *App) warnOfAdmin(ctx caddy.Context) {
 	}
 	address, err := caddy.ParseNetworkAddress(listen)
 	if err != nil {
-		return // Caddy reports the error
+		return // Caddy itself reports an invalid address
 	}
 	path, mode, _ := strings.Cut(address.Host, "|")
 	switch {
@@ -53,9 +53,9 @@ func openToAll(mode string) bool {
 
 // adminListen returns the address of the admin endpoint of the config that is being
 // provisioned. Caddy does not pass the address to modules, so it is read from the
-// Context by reflection. If a new version of Caddy moves the address,
-// TestAdminListen fails. The result on is false if the config has no admin endpoint
-// or the reflection fails.
+// Context by reflection. If a new version of Caddy moves the address, TestAdminListen
+// fails. The second result is false if the config has no admin endpoint or the
+// reflection fails.
 func adminListen(ctx caddy.Context) (listen string, on bool) {
 	config := reflect.Indirect(reflect.ValueOf(ctx).FieldByName("cfg"))
 	if !config.IsValid() || !config.FieldByName("Admin").IsValid() {

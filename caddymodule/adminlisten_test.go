@@ -71,7 +71,8 @@ func TestAdminListen(t *testing.T) {
 	}
 }
 
-// The commands find the server by the admin address in its config.
+// TestCommandsFindTheAdminSocket checks that the commands find the server by the admin
+// address in the config file, or by Caddy's default address if the file names none.
 func TestCommandsFindTheAdminSocket(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)

@@ -15,14 +15,24 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"golang.org/x/text/currency"
 
+	"github.com/fareboxhq/farebox/caddymodule/alerts"
+	"github.com/fareboxhq/farebox/caddymodule/auditlog"
+	"github.com/fareboxhq/farebox/caddymodule/authserver"
+	"github.com/fareboxhq/farebox/caddymodule/callrecords"
+	"github.com/fareboxhq/farebox/caddymodule/catalogue"
+	"github.com/fareboxhq/farebox/caddymodule/health"
+	"github.com/fareboxhq/farebox/caddymodule/resource"
 	"github.com/fareboxhq/farebox/caddymodule/stores"
+	_ "github.com/fareboxhq/farebox/caddymodule/syslog" // registers the log writer
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/engine"
+	"github.com/fareboxhq/farebox/internal/identity"
 	"github.com/fareboxhq/farebox/internal/keycache"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -37,6 +47,7 @@ func init() {
 var (
 	runtimes        = caddy.NewUsagePool()
 	metrics, shares = newShares()
+	audits          auditlog.Log
 )
 
 // App is the part of Farebox that all sites of a config share: the store of
@@ -57,10 +68,19 @@ type App struct {
 	Secrets *Secrets `json:"secrets,omitempty"`
 
 	// The scopes that keys may have and that servers may require.
-	Scopes *Scopes `json:"scopes,omitempty"`
+	Scopes *catalogue.Scopes `json:"scopes,omitempty"`
 
-	// The lifetime of personal keys that are created without one. Default: 183d.
+	// The lifetime of a personal key if none is given when the key is created. Default:
+	// 183d.
 	PersonalExpiry caddy.Duration `json:"personal_expiry,omitempty"`
+
+	// The pause between two verifications of the books; see `farebox ledger verify`.
+	// The first verification begins within five minutes of the start of the process.
+	// `0` means never. Default: 24h.
+	VerifyEvery *caddy.Duration `json:"verify_every,omitempty"`
+
+	// The records of calls that were refused or failed. Default: kept for 30d.
+	CallRecords *callrecords.Config `json:"call_records,omitempty"`
 
 	// The file of the key that signs receipts. It is created if it does not exist.
 	// The public keys are kept in a second file beside it. Processes that share a
@@ -82,6 +102,9 @@ type App struct {
 	// none.
 	TopUpURL string `json:"topup_url,omitempty"`
 
+	// How alerts are sent. See docs/alerts.md. Default: not at all; they are shown only.
+	Alerts *alerts.Alerts `json:"alerts,omitempty"`
+
 	// The limits on resources of the process. See docs/limits.md.
 	Limits *Limits `json:"limits,omitempty"`
 
@@ -94,15 +117,19 @@ type App struct {
 	source   *stores.Source
 	settings *admin.Settings // never changed after it is complete
 
-	operations func() http.Handler // the admin endpoint, built when it is first needed
+	health health.Status
 
 	mu        sync.Mutex
 	handlers  []*Handler
-	running   *engine.Runtime // set while this config holds a reference to it
+	running   *engine.Runtime // nil unless this config holds a reference to the runtime
 	platforms []*Platform
 
+	endAudits func() // ends the use of this config's logger for audit records
+
 	hasMetadata  bool // the config has a handler farebox_metadata
-	sitesChecked bool // see checkSites
+	hasOAuth     bool // the config has a handler farebox_oauth
+	oauth        authserver.Link
+	sitesChecked bool // checkSites has been called
 }
 
 // Cache has the settings of the cache of keys.
@@ -121,8 +148,8 @@ type Cache struct {
 
 // Secrets is the form of the secrets of keys.
 type Secrets struct {
-	// The prefixes of secrets, before `_live_` or `_test_`. New secrets get the
-	// first; the others stay valid. Default: `sk`.
+	// The prefixes of secrets, before `_live_` or `_test_`. New secrets get the first
+	// prefix; secrets with the other prefixes stay valid. Default: `sk`.
 	Prefixes []string `json:"prefixes,omitempty"`
 
 	// The prefixes of the secrets of personal keys. Default: `pat`.
@@ -146,14 +173,20 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "farebox", New: func() caddy.Module { return new(App) }}
 }
 
-// Provision fills in the defaults. It opens nothing, because `caddy validate` runs
-// it, too.
+// Provision fills in the defaults. It does not open the store, because `caddy validate`
+// also calls Provision.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx, a.logger = ctx, ctx.Slogger()
-	a.operations = sync.OnceValue(a.newOperations)
+	// Make the handlers of the operations only when they are first needed.
+	a.health.Operations = sync.OnceValue(func() http.Handler {
+		return a.newOperations(admin.Local{Dir: dataDir, Name: "admin endpoint"})
+	})
+	a.health.Internal = sync.OnceValue(func() http.Handler { return a.newOperations(identity.InContext{}) })
+	a.endAudits = func() {}
 	if err := a.fill(); err != nil {
 		return a.located(err)
 	}
+	a.health.Currency = a.Currency
 	if err := a.source.Connect(); err != nil {
 		return a.located(fmt.Errorf("store: %w", err))
 	}
@@ -199,7 +232,7 @@ func (a *App) fill() error {
 	return a.fillKeyFiles()
 }
 
-// compileSettings checks and compiles the config of keys.
+// compileSettings checks and compiles the options about keys.
 func (a *App) compileSettings() (*admin.Settings, error) {
 	settings := &admin.Settings{Secrets: &keys.DefaultFormat, PersonalLife: duration(a.PersonalExpiry)}
 	var err error
@@ -211,7 +244,7 @@ func (a *App) compileSettings() (*admin.Settings, error) {
 	if a.PersonalExpiry < 0 {
 		return nil, errors.New("personal_expiry cannot be below zero")
 	}
-	if settings.Scopes, err = a.Scopes.catalogue(); err != nil {
+	if settings.Scopes, err = a.Scopes.Compile(); err != nil {
 		return nil, fmt.Errorf("scopes: %w", err)
 	}
 	return settings, nil
@@ -220,7 +253,7 @@ func (a *App) compileSettings() (*admin.Settings, error) {
 // dataDir is the default directory of Farebox's own files.
 func dataDir() string { return filepath.Join(caddy.AppDataDir(), "farebox") }
 
-// Validate checks the parts that do not depend on other modules.
+// Validate checks the parts of the config that do not depend on other modules.
 func (a *App) Validate() error { return a.located(a.check()) }
 
 func (a *App) check() error {
@@ -230,10 +263,13 @@ func (a *App) check() error {
 	if a.Cache != nil && (a.Cache.Size < 0 || a.Cache.TTL < 0 || a.Cache.NegativeTTL < 0) {
 		return errors.New("cache: size, ttl and negative_ttl cannot be below zero")
 	}
-	if err := errors.Join(checkContact(a.Contact), checkTopUp(a.TopUpURL)); err != nil {
+	if a.VerifyEvery != nil && *a.VerifyEvery < 0 {
+		return errors.New("verify_every cannot be below zero")
+	}
+	if err := errors.Join(resource.CheckContact(a.Contact), resource.CheckTopUp(a.TopUpURL), a.CallRecords.Check()); err != nil {
 		return err
 	}
-	return a.Limits.check()
+	return errors.Join(a.checkAlerts(), a.Limits.check())
 }
 
 // checkCurrency checks the form of a currency.
@@ -245,8 +281,8 @@ func checkCurrency(code string) error {
 }
 
 // warnOfCurrency logs a warning if no known currency has the code, because the store
-// would keep a mistyped code for ever. It is not an error, because the table of
-// known currencies may lack new ones.
+// would keep a mistyped code for ever. An unknown code is not an error, because the
+// table of known currencies may lack new currencies.
 func (a *App) warnOfCurrency() {
 	if _, err := currency.ParseISO(a.Currency); err != nil && checkCurrency(a.Currency) == nil {
 		a.logger.Warn("no currency of ISO 4217 has this code: check it before the store has it, since it cannot be changed afterwards", "currency", a.Currency)
@@ -262,14 +298,14 @@ func allIn(s string, low, high rune) bool {
 	return true
 }
 
-// register adds a handler, which Start will bind to the runtime. It returns an error
-// if the handler does not agree with another one of the same server.
+// register adds a handler, which Start will bind to the runtime. It returns an error if
+// the handler does not agree with another handler of the same server.
 func (a *App) register(h *Handler) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, other := range a.handlers {
 		if other.Server == h.Server && !other.agrees(h) {
-			return fmt.Errorf("%s is configured twice, and the two differ in provider, prices, scopes, rate, caps, free quota or fee: %s", h.Guard(), other.Guard())
+			return fmt.Errorf("%s is configured twice, and the two differ in provider, prices, scopes, rate, caps, free quota, fee or issuers: %s", h.Guard(), other.Guard())
 		}
 		if err := h.resource.Agrees(other.resource); err != nil {
 			return err
@@ -285,9 +321,17 @@ func (a *App) register(h *Handler) error {
 // Start opens the store, or shares it with a config that has it open already, and
 // lets the handlers serve.
 func (a *App) Start() error {
-	if err := a.needMetadata(false); err != nil {
+	err := a.start()
+	metrics.ConfigLoaded(a.Currency, err)
+	return err
+}
+
+func (a *App) start() error {
+	a.health.Begin()
+	if err := errors.Join(a.needMetadata(false), a.needOAuth()); err != nil {
 		return err
 	}
+	a.endAudits = audits.Use(a.ctx.Logger()) // do this before the store is opened, because opening it may write audit records
 	value, _, err := runtimes.LoadOrNew(a.source.Identity, a.open)
 	if err != nil {
 		return err
@@ -300,49 +344,71 @@ func (a *App) Start() error {
 		return err
 	}
 	defer rt.Release()
+	a.describe(rt)
 	if err := rt.UseCurrency(context.Background(), a.Currency); err != nil {
 		return fmt.Errorf("%s: %w", a.source.Name, err)
 	}
-	before := rt.SetRules(a.rules()) // before the handlers are bound, because their streams follow these rules
+	channels, err := a.alertConfig(rt)
+	if err != nil {
+		return err
+	}
+	before := rt.SetRules(a.rules()) // set the rules before the handlers are bound, because open streams are checked against them
 	if err := a.bind(context.Background(), rt); err != nil {
 		rt.SetRules(before)
 		return err
 	}
 	shares.configure(a.Limits)
 	a.settings.Servers = a.serverNames()
-	rt.Configure(a.Cache.options(), a.settings) // last, so that a config that fails to start changes nothing
+	rt.Configure(a.Cache.options(), a.settings, a.verifyEvery()) // configure last, so that a config that fails to start changes nothing
+	if s := rt.Alerts(); s != nil {
+		s.Configure(channels)
+	}
+	rt.ConfigureCalls(a.CallRecords.Settings())
 	rt.CheckStreams()
+	a.health.Start(rt)
 	a.logOpened()
 	a.logServers()
 	return nil
 }
 
-// bind lets handlers and platforms serve with the runtime.
+// verifyEvery returns the pause between two verifications of the books, 0 for none.
+func (a *App) verifyEvery() time.Duration {
+	if a.VerifyEvery == nil {
+		return engine.DefaultVerifyEvery
+	}
+	return duration(*a.VerifyEvery)
+}
+
+// bind gives the engine's runtime to the handlers and platforms, so that they can
+// serve.
 func (a *App) bind(ctx context.Context, rt *engine.Runtime) error {
 	for _, h := range a.handlers {
 		if err := h.bind(ctx, rt, a); err != nil {
 			return err
 		}
 	}
-	return a.bindPlatforms(ctx, rt)
+	if err := a.bindPlatforms(ctx, rt); err != nil {
+		return err
+	}
+	return a.health.Bind(rt)
 }
 
-// rules sets the access rules of all handlers. It returns the rules of each server
-// as a text. Open streams compare the texts, to find out whether a new config has
-// changed the rules. The texts do not contain prices, because each call looks up its
-// price.
+// rules computes the access rules of all handlers as texts. It sets the text in each
+// handler's site and returns the texts by server. Open streams compare the texts, to
+// find out whether a new config has changed the rules. The texts do not contain prices,
+// because each call looks up its price.
 func (a *App) rules() map[string]string {
 	rules := make(map[string]string, len(a.handlers))
 	for _, h := range a.handlers {
-		h.site.Rules = fmt.Sprintf("%+q %q %q %s", h.Scopes, h.Require, h.environments, textOf(a.Scopes))
+		h.site.Rules = fmt.Sprintf("%+q %q %q %s %s", h.Scopes, h.Require, h.environments, textOf(a.Scopes), textOf(h.Issuers))
 		rules[h.Server] = h.site.Rules
 	}
 	return rules
 }
 
-// textOf encodes a value for a comparison.
+// textOf encodes a value as text, so that two values can be compared.
 func textOf(v any) string {
-	text, _ := json.Marshal(v) // plain structs always encode
+	text, _ := json.Marshal(v) // cannot fail, because plain structs always encode
 	return string(text)
 }
 
@@ -372,8 +438,9 @@ func (a *App) open() (caddy.Destructor, error) {
 	}
 	return engine.Open(context.Background(), engine.Options{
 		Open: func(ctx context.Context) (engine.Store, error) {
-			return a.source.Open(ctx, a.logger, nearCap(a.logger))
+			return a.source.Open(ctx, a.logger, stores.Events{NearCap: nearCap(a.logger), Committed: metrics.Committed, Audited: audits.Write})
 		},
+		Kind:     a.Store.Driver,
 		KeyFile:  a.ReceiptKeyFile,
 		SealFile: a.SealKeyFile,
 		DebtDir:  a.debtDir(),
@@ -394,6 +461,46 @@ func nearCap(logger *slog.Logger) func(ledger.Cap) {
 			"lineage", c.Lineage, "server", c.Server, "test", c.Test, "cap", c.Amount, "spent", c.Spent, "resets", c.Resets)
 	}
 }
+
+// Catalogue returns the declared scopes. It may be nil.
+func (a *App) Catalogue() *keys.Catalogue { return a.settings.Scopes }
+
+// OAuthLink connects farebox_oauth with farebox_console.
+func (a *App) OAuthLink() *authserver.Link { return &a.oauth }
+
+// ServeOAuth notes that a handler serves the gateway's own issuers. Call it while the
+// config is provisioned.
+func (a *App) ServeOAuth() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hasOAuth = true
+}
+
+// OwnResources returns the protected resources that the gateway itself issues tokens for,
+// with the environments that their servers admit. Call it after all handlers have
+// registered.
+func (a *App) OwnResources() (all []authserver.Resource) {
+	for _, r := range a.resources() {
+		if r.Own() {
+			all = append(all, authserver.Resource{Resource: r, Environments: a.environmentsOf(r.Server())})
+		}
+	}
+	return all
+}
+
+func (a *App) environmentsOf(server string) []keys.Environment {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range a.handlers {
+		if h.Server == server {
+			return h.environments
+		}
+	}
+	return nil
+}
+
+// Status returns the health of this config.
+func (a *App) Status() *health.Status { return &a.health }
 
 // Stop does nothing: calls of this config may still be in flight.
 func (a *App) Stop() error { return nil }
@@ -418,10 +525,12 @@ func (e shutdownHook) Handle(context.Context, caddy.Event) error {
 // Cleanup releases this config's reference to the store, if it has one. The last
 // release closes the store.
 func (a *App) Cleanup() error {
+	defer a.endAudits() // runs last, because closing the store may write audit records
 	a.mu.Lock()
 	held := a.running != nil
 	a.running = nil
 	a.mu.Unlock()
+	a.health.End()
 	if !held {
 		return nil
 	}
@@ -429,26 +538,7 @@ func (a *App) Cleanup() error {
 	return err
 }
 
-// service returns the operations on the running store, and a function that releases
-// the store. If the store has no operations, the error is stores.ErrNoOwnStore.
-func (a *App) service() (*admin.Service, func(), error) {
-	a.mu.Lock()
-	rt := a.running
-	a.mu.Unlock()
-	if rt == nil {
-		return nil, nil, engine.ErrClosed
-	}
-	if err := rt.Acquire(); err != nil {
-		return nil, nil, err
-	}
-	if rt.Service() == nil {
-		rt.Release()
-		return nil, nil, stores.ErrNoOwnStore
-	}
-	return rt.Service(), rt.Release, nil
-}
-
-// Interface guards
+// Interface guards: the compiler checks that App implements these interfaces.
 var (
 	_ caddy.App          = (*App)(nil)
 	_ caddy.Provisioner  = (*App)(nil)

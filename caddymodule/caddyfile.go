@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -14,7 +13,14 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/dustin/go-humanize"
 
+	"github.com/fareboxhq/farebox/caddymodule/alerts"
+	"github.com/fareboxhq/farebox/caddymodule/authserver"
+	"github.com/fareboxhq/farebox/caddymodule/callrecords"
+	"github.com/fareboxhq/farebox/caddymodule/catalogue"
+	"github.com/fareboxhq/farebox/caddymodule/console"
 	"github.com/fareboxhq/farebox/caddymodule/grammar"
+	"github.com/fareboxhq/farebox/caddymodule/health"
+	"github.com/fareboxhq/farebox/caddymodule/issuers"
 	"github.com/fareboxhq/farebox/caddymodule/pricebook"
 	"github.com/fareboxhq/farebox/caddymodule/resource"
 	"github.com/fareboxhq/farebox/caddymodule/stores"
@@ -27,7 +33,13 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("farebox", parseHandler)
 	httpcaddyfile.RegisterDirectiveOrder("farebox", httpcaddyfile.After, "encode")
 	httpcaddyfile.RegisterHandlerDirective("farebox_metadata", parseMetadata)
-	httpcaddyfile.RegisterDirectiveOrder("farebox_metadata", httpcaddyfile.After, "encode") // directly after encode, so before farebox
+	httpcaddyfile.RegisterDirectiveOrder("farebox_metadata", httpcaddyfile.After, "encode") // runs directly after encode, and so before farebox
+	httpcaddyfile.RegisterHandlerDirective("farebox_oauth", authserver.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("farebox_oauth", httpcaddyfile.After, "encode")
+	httpcaddyfile.RegisterHandlerDirective("farebox_console", console.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("farebox_console", httpcaddyfile.After, "encode")
+	httpcaddyfile.RegisterDirective("farebox_health", health.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("farebox_health", httpcaddyfile.After, "encode")
 }
 
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
@@ -47,7 +59,7 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	if err != nil {
 		return nil, err
 	}
-	declared, err := option.Scopes.catalogue()
+	declared, err := option.Scopes.Compile()
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +96,27 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //	        <scope> [<description>] [includes <scope>...]
 //	    }
 //	    personal_expiry <duration>
+//	    verify_every <duration>|0
+//	    call_records off|[<duration>] [{
+//	        free on|off
+//	        most <number>
+//	    }]
 //	    contact <text>
 //	    topup_url <url>
+//	    alerts {
+//	        every <duration>
+//	        webhook <url> {
+//	            secret <secret>...
+//	        }
+//	        email {
+//	            smtp <host>:<port>
+//	            user <name>
+//	            password <password>
+//	            from <address>
+//	            to <address>...
+//	            owners on|off
+//	        }
+//	    }
 //	    limits {
 //	        memory <size>
 //	        calls <number>
@@ -96,7 +127,7 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //	    }
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // the option's name
+	d.Next() // skips the option's name
 	a.Source = grammar.Place(d)
 	if d.NextArg() {
 		return d.Errf("the global option farebox takes a block and no arguments, not %q", d.Val())
@@ -109,16 +140,19 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"currency": grammar.Checked(&a.Currency, checkCurrency),
 		"cache":    a.parseCache,
 		"secrets":  a.parseSecrets,
-		"scopes":   a.parseScopes,
+		"scopes":   catalogue.Parse(&a.Scopes),
 		"limits":   a.parseLimits,
+		"alerts":   alerts.Parse(&a.Alerts),
 
-		"contact":   grammar.Checked(&a.Contact, checkContact),
-		"topup_url": grammar.Checked(&a.TopUpURL, checkTopUp),
+		"contact":   grammar.Checked(&a.Contact, resource.CheckContact),
+		"topup_url": grammar.Checked(&a.TopUpURL, resource.CheckTopUp),
 
 		"receipt_key_file": grammar.Text(&a.ReceiptKeyFile),
 		"seal_key_file":    grammar.Text(&a.SealKeyFile),
 
+		"call_records":    callrecords.Parse(&a.CallRecords),
 		"personal_expiry": grammar.Duration(&a.PersonalExpiry),
+		"verify_every":    grammar.Pause(&a.VerifyEvery, 366*24*time.Hour, "a year, such as 24h"),
 	})
 }
 
@@ -194,6 +228,7 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	        name <name>
 //	        documentation <url>
 //	    }
+//	    issuer <url> { ... } // see issuers.Parser
 //	    max_body <size>
 //	    max_call <duration>
 //	    keepalive <duration>|0
@@ -202,10 +237,11 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    receipts on|off
 //	    price_in_description on|off
 //	    identity_headers on|off
+//	    call_log on|off
 //	    upstream_authorization <value>
 //	}
 func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue, finalize target.Finalizer) error {
-	d.Next() // the directive's name
+	d.Next() // skips the directive's name
 	h.Source = grammar.Place(d)
 	if d.NextArg() {
 		return d.Errf("farebox takes a block and no arguments, not %q", d.Val())
@@ -221,12 +257,13 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue, finali
 		"require":      h.parseRequire(declared),
 		"rate_limit":   h.parseRateLimit,
 		"error_style":  h.parseErrorStyle,
-		"contact":      grammar.Checked(&h.Contact, checkContact),
-		"topup_url":    grammar.Checked(&h.TopUpURL, checkTopUp),
+		"contact":      grammar.Checked(&h.Contact, resource.CheckContact),
+		"topup_url":    grammar.Checked(&h.TopUpURL, resource.CheckTopUp),
 		"oauth":        resource.Parser(&h.OAuth, declared),
+		"issuer":       issuers.Parser(&h.Issuers, declared),
 		"max_body":     h.parseMaxBody,
 		"max_call":     grammar.Duration(&h.MaxCall),
-		"keepalive":    h.parseKeepalive,
+		"keepalive":    grammar.Pause(&h.Keepalive, 24*time.Hour, "24h, such as 25s"),
 		"credentials":  h.parseCredentials,
 		"origins":      h.parseOrigins,
 		"upstream": func(d *caddyfile.Dispenser) (err error) {
@@ -241,10 +278,11 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue, finali
 		},
 		"price_in_description":   grammar.Switch(&h.PriceInDescription),
 		"identity_headers":       grammar.Switch(&h.IdentityHeaders),
+		"call_log":               grammar.Switch(&h.CallLog),
 		"upstream_authorization": grammar.Text(&h.UpstreamAuthorization),
 	}
 	maps.Copy(allowed, h.Terms.Subdirectives())
-	if err := grammar.Block(d, "farebox", allowed, append([]string{"origins", "cap", "scope"}, pricebook.Repeatable...)...); err != nil {
+	if err := grammar.Block(d, "farebox", allowed, append([]string{"origins", "cap", "scope", "issuer"}, pricebook.Repeatable...)...); err != nil {
 		return err
 	}
 	if h.Server == "" {
@@ -291,20 +329,7 @@ func (h *Handler) parseMaxBody(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (h *Handler) parseKeepalive(d *caddyfile.Dispenser) error {
-	var text string
-	if err := grammar.Arg(d, &text); err != nil {
-		return err
-	}
-	every, err := caddy.ParseDuration(text)
-	if err != nil || every < 0 || every > 24*time.Hour {
-		return d.Errf("keepalive: want a time up to 24h, such as 25s, or 0 for never, not %q", text)
-	}
-	h.Keepalive = new(caddy.Duration(every))
-	return nil
-}
-
-// Interface guards
+// Interface guard: the compiler checks that App implements the interface.
 var (
 	_ caddyfile.Unmarshaler = (*App)(nil)
 )

@@ -20,8 +20,9 @@ var update = flag.Bool("update", false, "write what adapting gives into the gold
 
 const divider = "----------\n"
 
-// Each golden file is a Caddyfile, a line of dashes, and the JSON or the error that
-// adapting the Caddyfile gives. Errors name the line and the allowed values.
+// TestAdapt checks the golden files. Each golden file is a Caddyfile, a line of dashes,
+// and the JSON or the error that adapting the Caddyfile must give. Errors name the line
+// and the allowed values.
 func TestAdapt(t *testing.T) {
 	files, err := filepath.Glob("testdata/adapt/*.txt")
 	if err != nil || len(files) == 0 {
@@ -132,8 +133,8 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
-// Two handlers of one server must charge the same, because receipts name only the
-// server.
+// TestServersAgree checks that two handlers of one server must charge the same.
+// Otherwise receipts, which name only the server, would not show which prices applied.
 func TestServersAgree(t *testing.T) {
 	app := new(App)
 	one := &Handler{Server: "weather", Provider: "acme", Terms: pricebook.Terms{Prices: []pricebook.Price{{Tool: "a", Amount: "1"}}}}

@@ -18,16 +18,19 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
+	"github.com/fareboxhq/farebox/caddymodule/console"
 	"github.com/fareboxhq/farebox/caddymodule/stores"
 	"github.com/fareboxhq/farebox/internal/cli"
+	"github.com/fareboxhq/farebox/internal/cli/reach"
+	"github.com/fareboxhq/farebox/internal/people"
 )
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name: cli.Name, Usage: cli.Usage, Short: cli.Short, Long: cli.Long,
 		CobraFunc: func(root *cobra.Command) {
-			cli.AddTo(root, cli.Host{
-				ReadConfig: readConfig, Installation: installation, AdminAddress: adminAddress, SplitAddress: splitAddress,
+			cli.AddTo(root, reach.Host{
+				ReadConfig: readConfig, InstalledConfig: "/etc/farebox/Caddyfile", Installation: installation, AdminAddress: adminAddress, SplitAddress: splitAddress,
 				DataDir: dataDir, ExitError: exitError,
 			})
 		},
@@ -86,27 +89,31 @@ func splitAddress(address string) (network, target, host string, err error) {
 		return "", "", "", fmt.Errorf("admin address %q cannot be used: want host:port or unix//path", address)
 	}
 	if parsed.IsUnixNetwork() {
-		path, _, _ := strings.Cut(parsed.Host, "|") // the rest is the socket's mode
+		path, _, _ := strings.Cut(parsed.Host, "|") // the part after the "|" is the socket's mode
 		return parsed.Network, path, "127.0.0.1", nil
 	}
 	return parsed.Network, parsed.JoinHostPort(0), parsed.JoinHostPort(0), nil
 }
 
-// exitError returns an error that makes Caddy exit with the code. Only errors made
-// by Caddy's own wrapper carry a code.
+// exitError returns an error that makes Caddy exit with the code. The error comes from
+// Caddy's own wrapper, because Caddy takes exit codes from no other errors.
 func exitError(code int) error {
 	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return code, nil })(new(cobra.Command), nil)
 }
 
 // installation returns the installation that a config describes. It is for commands
 // that work without a server.
-func installation(config []byte) (*cli.Installation, error) {
+func installation(config []byte) (*reach.Installation, error) {
 	app, err := configuredApp(config)
 	if err != nil {
 		return nil, err
 	}
-	return &cli.Installation{
-		Currency: app.Currency, Settings: app.settings, ReceiptKeyFile: app.ReceiptKeyFile,
+	settings, err := peopleIn(config)
+	if err != nil {
+		return nil, err
+	}
+	return &reach.Installation{
+		Currency: app.Currency, Settings: app.settings, People: settings, ReceiptKeyFile: app.ReceiptKeyFile,
 		StoreName: app.source.Name, StoreFile: app.source.File, RestoreTo: app.storeFile,
 		Connect: func() error {
 			if app.source.Migrate == nil {
@@ -117,12 +124,12 @@ func installation(config []byte) (*cli.Installation, error) {
 			}
 			return nil
 		},
-		Open: func(ctx context.Context, log *slog.Logger) (cli.Store, error) {
-			store, err := app.source.Open(ctx, log, nearCap(log))
+		Open: func(ctx context.Context, log *slog.Logger) (reach.Store, error) {
+			store, err := app.source.Open(ctx, log, stores.Events{NearCap: nearCap(log)})
 			if err != nil {
 				return nil, err
 			}
-			managed, ok := store.(cli.Store)
+			managed, ok := store.(reach.Store)
 			if !ok {
 				return nil, errors.Join(stores.ErrNoOwnStore, store.Close())
 			}
@@ -140,7 +147,7 @@ func configuredApp(config []byte) (*App, error) {
 		} `json:"apps"`
 	}
 	if len(config) == 0 {
-		return nil, cli.ErrNoConfig
+		return nil, reach.ErrNoConfig
 	}
 	if err := json.Unmarshal(config, &parsed); err != nil {
 		return nil, fmt.Errorf("the config cannot be read: %w", err)
@@ -156,11 +163,43 @@ func configuredApp(config []byte) (*App, error) {
 // serversIn returns the sorted names of all servers in the routes of a config that
 // is not running.
 func serversIn(config []byte) []string {
+	var names []string
+	eachHandler(config, func(name string, handler map[string]any) {
+		switch name {
+		case "farebox":
+			names = append(names, stringOf(handler["server"]))
+		case "farebox_platform":
+			servers, _ := handler["servers"].([]any)
+			for _, server := range servers {
+				if s, ok := server.(map[string]any); ok {
+					names = append(names, stringOf(s["server"]))
+				}
+			}
+		}
+	})
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name == "" })
+}
+
+// peopleIn returns the settings for people, the users of the console, from the
+// console's part of a config that is not running. It returns nil if the config has no
+// console.
+func peopleIn(config []byte) (settings *people.Settings, err error) {
+	eachHandler(config, func(name string, handler map[string]any) {
+		if name == "farebox_console" && settings == nil && err == nil {
+			settings, err = console.Settings([]byte(textOf(handler)))
+		}
+	})
+	return settings, err
+}
+
+// eachHandler calls do(name, handler) with the name and the decoded JSON of each
+// handler in the routes of a config.
+func eachHandler(config []byte, do func(name string, handler map[string]any)) {
 	var tree any
 	if json.Unmarshal(config, &tree) != nil {
-		return nil
+		return
 	}
-	var names []string
 	var walk func(any)
 	walk = func(node any) {
 		switch node := node.(type) {
@@ -169,24 +208,13 @@ func serversIn(config []byte) []string {
 				walk(item)
 			}
 		case map[string]any:
-			if handler := node["handler"]; handler == "farebox" {
-				names = append(names, stringOf(node["server"]))
-			} else if handler == "farebox_platform" {
-				servers, _ := node["servers"].([]any)
-				for _, server := range servers {
-					if s, ok := server.(map[string]any); ok {
-						names = append(names, stringOf(s["server"]))
-					}
-				}
-			}
+			do(stringOf(node["handler"]), node)
 			for _, item := range node {
 				walk(item)
 			}
 		}
 	}
 	walk(tree)
-	slices.Sort(names)
-	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name == "" })
 }
 
 // stringOf returns v if it is a string, otherwise the empty string.

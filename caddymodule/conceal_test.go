@@ -10,8 +10,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// A request with a key in its URL is refused, even if it has a valid Authorization
-// header. A key in a URL or in a wrong header never reaches a log.
+// TestKeysStayOutOfLogs checks that a request with a key in its URL is refused, even if
+// it has a valid Authorization header. A key in a URL or in a wrong header must not
+// reach the access log.
 func TestKeysStayOutOfLogs(t *testing.T) {
 	const call = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"good"}}`
 	for name, credentials := range map[string]map[string]any{"in Authorization alone": nil, "in a header of its own": {"header": "X-API-Key"}} {

@@ -13,11 +13,11 @@ import (
 
 func init() { caddy.RegisterModule(Connections{}) }
 
-// Connections limits how many connections of a listener may be open without having
-// brought a request with a valid key. All such connections together may use three
-// quarters of the limit `connections`, and those from one address may use half of
-// that limit. If a new connection exceeds one of these two bounds, the oldest
-// connection without a key is closed.
+// Connections limits how many connections without a valid key a listener may have open.
+// A connection counts as one until it has brought a request with a valid key. All
+// connections without a key together may use three quarters of the limit `connections`,
+// and those from one address may use half of that limit. If a new connection exceeds
+// one of these two bounds, the oldest connection without a key is closed.
 //
 // The wrapper belongs first among the `listener_wrappers` of a server, but after
 // `proxy_protocol`, which finds the address of the client.
@@ -42,14 +42,14 @@ func (*Connections) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// countConnection counts a request's connection as the holder's; see
-// share.Identify.
+// countConnection counts a request's connection towards the holder's share; see
+// share.Identify. It reports whether the connection may stay open after the response.
 func countConnection(r *http.Request, holder share.Holder) bool {
 	conn, _ := r.Context().Value(caddyhttp.ConnCtxKey).(net.Conn)
 	return share.Identify(conn, holder)
 }
 
-// Interface guards
+// Interface guards: the compiler checks that Connections implements these interfaces.
 var (
 	_ caddy.ListenerWrapper = (*Connections)(nil)
 	_ caddyfile.Unmarshaler = (*Connections)(nil)

@@ -15,6 +15,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/fareboxhq/farebox/caddymodule/accesslog"
+	"github.com/fareboxhq/farebox/caddymodule/calllog"
+	"github.com/fareboxhq/farebox/caddymodule/issuers"
+	"github.com/fareboxhq/farebox/caddymodule/opening"
 	"github.com/fareboxhq/farebox/caddymodule/pricebook"
 	"github.com/fareboxhq/farebox/caddymodule/resource"
 	"github.com/fareboxhq/farebox/caddymodule/routes"
@@ -68,7 +71,8 @@ type Handler struct {
 	// the server.
 	Upstream target.Config `json:"upstream,omitempty"`
 
-	// The prices, and which ends of calls are charged.
+	// The prices, and the ends of a call (such as a result or an error) that are
+	// charged.
 	pricebook.Terms
 
 	// The scopes that a key needs for tools, prompts and resources. An exact name
@@ -105,6 +109,10 @@ type Handler struct {
 	// `farebox_metadata`. Default: no metadata.
 	OAuth *resource.OAuth `json:"oauth,omitempty"`
 
+	// The other authorization servers of which the site accepts access tokens, beside
+	// keys. They need a store of the gateway's own. Default: none.
+	Issuers []issuers.Issuer `json:"issuers,omitempty"`
+
 	// The most that one account may spend at this server: in one call, in a UTC day,
 	// and in a UTC month.
 	Caps *Caps `json:"caps,omitempty"`
@@ -127,8 +135,8 @@ type Handler struct {
 	// responses have no comments. Default: 25s.
 	Keepalive *caddy.Duration `json:"keepalive,omitempty"`
 
-	// Origins of web pages that may call, in addition to the request's own host.
-	// Each is a scheme, a host and, if it is not the default, a port.
+	// Origins of web pages that may call the server, in addition to the request's own
+	// host. Each is a scheme, a host and, if it is not the default, a port.
 	Origins []string `json:"origins,omitempty"`
 
 	// A header for keys, in addition to the Authorization header. Default: none.
@@ -145,6 +153,10 @@ type Handler struct {
 	// `X-Farebox-Account`, `X-Farebox-Key` and `X-Farebox-Scopes`. Headers of these
 	// names that clients send are always removed.
 	IdentityHeaders bool `json:"identity_headers,omitempty"`
+
+	// Whether one record of each request is logged, by the logger
+	// `http.handlers.farebox.calls`. See docs/logs.md.
+	CallLog bool `json:"call_log,omitempty"`
 
 	// The Authorization header that the server receives. The caller's own header
 	// never reaches the server. Use a placeholder, such as `{env.UPSTREAM_TOKEN}`,
@@ -165,13 +177,14 @@ type Handler struct {
 	rate          keys.Rate
 	rights        *gate.Rights
 	notifications *gate.Notifications
-	resource      *resource.Resource // nil without oauth
-	target        *target.Target     // nil without upstream
+	resource      *resource.Resource // nil without the option oauth
+	issuers       *issuers.Loaded    // nil without the option issuer
+	target        *target.Target     // nil without the option upstream
 
 	site    exchange.Site
 	host    host
-	running *running
-	earns   platform.Server // provider and fee; set if the accounts are kept here
+	running *opening.Runtime
+	earns   platform.Server // provider and fee; not set if a platform keeps the accounts
 }
 
 // Caps limit spending. Amounts are decimals. An empty amount is no limit.
@@ -181,7 +194,7 @@ type Caps struct {
 	Month string `json:"month,omitempty"`
 }
 
-// Fee is a share of each charge.
+// Fee is the operator's share of each charge.
 type Fee struct {
 	// The share, such as `2.5%`, with at most four decimal places. The resulting
 	// amount is rounded down.
@@ -206,8 +219,8 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.farebox", New: func() caddy.Module { return new(Handler) }}
 }
 
-// Provision compiles the config. It opens nothing, because `caddy validate` runs it,
-// too.
+// Provision compiles the config. It does not open the store, because `caddy validate`
+// also calls Provision.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Slogger()
 	if len(h.Environments) == 0 {
@@ -241,6 +254,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err == nil {
 		err = h.compileOAuth(app.settings.Scopes)
 	}
+	if err == nil {
+		err = h.loadIssuers(app)
+	}
 	if err == nil && h.Upstream != nil {
 		h.target, err = target.Load(ctx, h.Upstream)
 	}
@@ -248,6 +264,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("%s: %w", h.Guard(), err)
 	}
 	h.compileSite(app.settings.Secrets)
+	if h.CallLog {
+		h.site.Calls = calllog.New(ctx, app.Currency)
+	}
 	h.redactor = accesslog.Redactor{Server: h.Server, Secrets: h.site.Secrets, Header: h.site.KeyHeader, Access: accesslog.Logger(ctx), Log: h.logger}
 	if err := app.register(h); err != nil {
 		return err
@@ -269,6 +288,23 @@ func (h *Handler) compileOAuth(declared *keys.Catalogue) (err error) {
 	return err
 }
 
+// loadIssuers makes the issuers ready. It must be called after compileOAuth.
+func (h *Handler) loadIssuers(app *App) (err error) {
+	if len(h.Issuers) == 0 {
+		return nil
+	}
+	if h.elsewhere {
+		return errors.New("issuer: a gateway with a remote store has no accounts: configure the issuer where the store is")
+	}
+	s := issuers.Site{Environments: h.environments, Scopes: app.settings.Scopes, Metrics: metrics, Logger: h.logger}
+	if h.OAuth != nil {
+		s.Resource = h.OAuth.Resource
+	}
+	s.Unchecked = app.Secrets != nil && app.Secrets.Unchecked
+	h.issuers, err = issuers.Load(h.Issuers, s)
+	return err
+}
+
 var errServerName = errors.New("a server needs a name: 1 to 64 letters, digits, '_', '.', '-', beginning with a letter or digit")
 
 func checkServerName(name string) error {
@@ -285,7 +321,8 @@ func checkProvider(name string) error {
 	return nil
 }
 
-// compile checks the config and compiles it.
+// compile checks the config of the handler and sets the fields that are derived from
+// it.
 func (h *Handler) compile() error {
 	if !keys.ValidServer(h.Server) {
 		return errServerName
@@ -354,10 +391,10 @@ func (h *Handler) keepalive() time.Duration {
 func (h *Handler) agrees(other *Handler) bool {
 	return h.Provider == other.Provider && h.Terms.SameAs(&other.Terms) &&
 		reflect.DeepEqual(h.Scopes, other.Scopes) && slices.Equal(h.Require, other.Require) && h.rate == other.rate &&
-		h.caps == other.caps && h.freeCalls == other.freeCalls && reflect.DeepEqual(h.Fee, other.Fee)
+		h.caps == other.caps && h.freeCalls == other.freeCalls && reflect.DeepEqual(h.Fee, other.Fee) && reflect.DeepEqual(h.Issuers, other.Issuers)
 }
 
-// bind lets the handler serve with the runtime.
+// bind gives the engine's runtime to the handler, so that it can serve.
 func (h *Handler) bind(ctx context.Context, rt *engine.Runtime, app *App) error {
 	policy := gate.Policy{
 		Server: h.Server, Environments: h.environments, Secrets: app.settings.Secrets,
@@ -371,8 +408,15 @@ func (h *Handler) bind(ctx context.Context, rt *engine.Runtime, app *App) error 
 		}
 		policy.Provider, policy.Fee, policy.FeeTo = h.earns.Provider, h.earns.Fee, h.earns.FeeTo
 	}
-	h.site.Gate = rt.Gate(policy)
-	h.running.set(rt)
+	further, err := h.issuers.Authenticators(rt.Service(), app.settings.Secrets)
+	if err != nil {
+		return fmt.Errorf("server %q: %w", h.Server, err)
+	}
+	h.site.Gate = rt.Gate(policy, further...)
+	if calls := rt.Calls(); calls != nil {
+		h.site.Records = calls
+	}
+	h.running.Set(rt)
 	return nil
 }
 
@@ -391,7 +435,7 @@ func (h *Handler) compileSite(secrets *keys.Format) {
 	s.Server, s.MaxBody, s.MaxCall, s.Keepalive = h.Server, h.MaxBody, duration(h.MaxCall), h.keepalive()
 	s.ErrorStyle, s.IdentityHeaders, s.Contact, s.TopUpURL = h.ErrorStyle, h.IdentityHeaders, h.Contact, h.TopUpURL
 	s.Secrets, s.KnowsMethod = secrets, h.knowsMethod
-	s.Shares, s.Metrics, s.Logger = &shares.Shares, metrics, h.logger
+	s.Shares, s.Metrics, s.Logger = &shares.Shares, metrics.Site(h.Server), h.logger
 	if h.resource != nil {
 		s.Resource = &exchange.Resource{Scopes: h.resource.Needs(), MetadataURL: func(r *http.Request) string {
 			return h.resource.MetadataURL(h.resource.Asked(r))
@@ -402,7 +446,7 @@ func (h *Handler) compileSite(secrets *keys.Format) {
 			s.Upstream = direct
 		}
 	}
-	h.running = newRunning()
+	h.running = opening.New()
 	s.Engine = h.running
 	h.host.h = h
 }
@@ -419,8 +463,10 @@ func (h *Handler) Target() (to caddyhttp.Handler, addresses []string) {
 	return h.target, h.target.Addresses()
 }
 
-// Cleanup closes idle connections with the server. Calls may still be in flight.
+// Cleanup gives the issuers back, and closes idle connections with the server. Calls may
+// still be in flight.
 func (h *Handler) Cleanup() error {
+	h.issuers.Close()
 	if h.target != nil {
 		h.target.Close()
 	}
@@ -461,7 +507,7 @@ func statusOf(err error) error {
 	return caddyhttp.Error(http.StatusInternalServerError, err)
 }
 
-// Interface guards
+// Interface guards: the compiler checks that Handler implements these interfaces.
 var (
 	_ caddy.Provisioner  = (*Handler)(nil)
 	_ caddy.CleanerUpper = (*Handler)(nil)

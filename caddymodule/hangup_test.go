@@ -11,9 +11,10 @@ import (
 	"testing"
 )
 
-// A client that hangs up is logged as exactly one line at INFO. That holds for a
-// paid call, for a free call in both protocol eras, for a list and for a stream. The
-// line is not an error, and has no field twice.
+// TestHangUpsAreOneLine checks that a client that hangs up is logged as exactly one
+// line at INFO. This holds for a paid call, for a free call in both protocol eras (with
+// and without sessions), for a list and for a stream. The line is not an error, and has
+// no field twice.
 func TestHangUpsAreOneLine(t *testing.T) {
 	s := newLoggedSite(t)
 	stateless := http.Header{"Mcp-Protocol-Version": {"2026-07-28"}, "Mcp-Method": {"tools/call"}, "Mcp-Name": {"slow_free"}}
@@ -56,7 +57,7 @@ func TestHangUpsAreOneLine(t *testing.T) {
 				return
 			}
 			<-reached
-			cancel() // the header of the stream has arrived
+			cancel() // the client leaves after the header of the stream has arrived
 			resp.Body.Close()
 		}()
 		select {
@@ -70,13 +71,13 @@ func TestHangUpsAreOneLine(t *testing.T) {
 		}
 		<-done
 		cancel()
-		// Wait for each record before the next request, so that the records are in
-		// order.
+		// Wait for the record before the next request is sent, so that the records are
+		// in order.
 		lines[c.message]++
 		awaited := 0
 		s.line(t, c.message, func(record map[string]any) bool {
 			if record["ts"] == first[c.message] || first[c.message] == nil {
-				first[c.message], awaited = record["ts"], 0 // line reads the log from its beginning again
+				first[c.message], awaited = record["ts"], 0 // the log is read from its beginning again, so start to count again
 			}
 			awaited++
 			return awaited == lines[c.message]

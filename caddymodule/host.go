@@ -1,13 +1,11 @@
 package caddymodule
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -16,22 +14,20 @@ import (
 
 	"github.com/fareboxhq/farebox/caddymodule/accesslog"
 	"github.com/fareboxhq/farebox/caddymodule/target"
-	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/exchange"
-	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
 // host connects exchanges to Caddy, the web server that they run in.
 type host struct {
 	h      *Handler
-	record *accesslog.Record // if not nil, it also receives the fields for the access log
+	record *accesslog.Record // if not nil, this record also receives the fields for the access log
 }
 
 const seenVar = "farebox.seen"
 
-// Enter marks the request as served by Farebox, in Caddy's variables. It returns
-// false if the request has been marked before.
+// Enter marks the request as served by Farebox, in Caddy's variables. It returns false
+// if the request already has the mark.
 func (*host) Enter(r *http.Request) bool {
 	if caddyhttp.GetVar(r.Context(), seenVar) != nil {
 		return false
@@ -40,16 +36,8 @@ func (*host) Enter(r *http.Request) bool {
 	return true
 }
 
-// Client returns the client's address; see clientOf.
-func (*host) Client(r *http.Request) netip.Addr { return clientOf(r) }
-
-// clientOf returns the client's address as Caddy has determined it with the help of
-// its trusted proxies. If the address is unknown, it returns the zero Addr.
-func clientOf(r *http.Request) netip.Addr {
-	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
-	client, _ := netip.ParseAddr(text)
-	return client
-}
+// Client returns the client's address; see target.Client.
+func (*host) Client(r *http.Request) netip.Addr { return target.Client(r) }
 
 // Identify publishes the caller to placeholders and the access log.
 func (c *host) Identify(r *http.Request, server, account, key string) {
@@ -131,12 +119,13 @@ func siteNamed(routes caddyhttp.RouteList, r *http.Request) bool {
 	return false
 }
 
-// CountConnection counts the request's connection as the holder's.
+// CountConnection counts the request's connection towards the holder's share, and
+// reports whether the connection may stay open; see countConnection.
 func (*host) CountConnection(r *http.Request, holder share.Holder) bool {
 	return countConnection(r, holder)
 }
 
-// Status returns the status of a caddyhttp.HandlerError.
+// Status returns the status of a caddyhttp.HandlerError, or 0 for any other error.
 func (*host) Status(err error) int {
 	var handled caddyhttp.HandlerError
 	if errors.As(err, &handled) {
@@ -199,88 +188,5 @@ func (c *host) Dialled(r *http.Request) string {
 	return dialled
 }
 
-// startPatience bounds how long a request waits for the store. Caddy starts apps in
-// random order, so the HTTP app may serve before the store is open.
-const startPatience = 5 * time.Second
-
-// running is the runtime of a config. Requests can wait for it until App.Start sets
-// it.
-type running struct {
-	ready   chan struct{} // closed when the field runtime is set
-	runtime *engine.Runtime
-}
-
-func newRunning() *running { return &running{ready: make(chan struct{})} }
-
-func (s *running) set(rt *engine.Runtime) {
-	s.runtime = rt
-	close(s.ready)
-}
-
-// Acquire waits until the store is open, at most startPatience, and keeps the
-// runtime open until Release.
-func (s *running) Acquire(ctx context.Context) error {
-	select {
-	case <-s.ready:
-		return s.runtime.Acquire()
-	default:
-	}
-	timer := time.NewTimer(startPatience)
-	defer timer.Stop()
-	select {
-	case <-s.ready:
-		return s.runtime.Acquire()
-	case <-timer.C:
-		return errors.New("the store is not open yet")
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// Release undoes one Acquire.
-func (s *running) Release() { s.runtime.Release() }
-
-// Used notes that the key was used now.
-func (s *running) Used(k *keys.Key) { s.runtime.Used(k) }
-
-// LockRequestID locks a request id in the runtime. It translates the runtime's
-// errors to those of package exchange.
-func (s *running) LockRequestID(ctx context.Context, holder share.Holder, session, id string) error {
-	err := s.runtime.LockRequestID(ctx, holder, session, id)
-	switch {
-	case errors.Is(err, engine.ErrIDTaken):
-		return &translated{err, exchange.ErrIDTaken}
-	case errors.Is(err, engine.ErrSessionFull):
-		return &translated{err, exchange.ErrSessionFull}
-	}
-	return err
-}
-
-// UnlockRequestID releases an id that LockRequestID has locked.
-func (s *running) UnlockRequestID(session, id string, resumable bool) {
-	s.runtime.UnlockRequestID(session, id, resumable)
-}
-
-// translated wraps an error of package engine and keeps its text. errors.Is finds
-// that error, and also the corresponding error of package exchange, which is in the
-// second field.
-type translated struct {
-	error
-	as error
-}
-
-func (t *translated) Unwrap() []error { return []error{t.error, t.as} }
-
-// RulesOf returns the access rules of a server in the newest config.
-func (s *running) RulesOf(server string) string { return s.runtime.RulesOf(server) }
-
-// AccountName returns the name of an account, or "" if the name is unknown.
-func (s *running) AccountName(ctx context.Context, id string) string {
-	return s.runtime.AccountName(ctx, id)
-}
-
 // Interface guards
-var (
-	_ exchange.Host   = (*host)(nil)
-	_ exchange.Engine = (*running)(nil)
-)
+var _ exchange.Host = (*host)(nil)

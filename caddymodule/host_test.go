@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"net/http/httptest"
@@ -17,14 +16,13 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/fareboxhq/farebox/caddymodule/accesslog"
-	"github.com/fareboxhq/farebox/internal/engine"
-	"github.com/fareboxhq/farebox/internal/exchange"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// A redirect is not followed if a proxy behind the handler rewrites paths, because
-// the redirected request could reach the same path again.
+// TestRewritingProxyIsNotFollowed checks that RewritesAfter finds a proxy that rewrites
+// paths, behind the handler and at any depth of routes. A redirect is then not
+// followed, because the redirected request could reach the same path again.
 func TestRewritingProxyIsNotFollowed(t *testing.T) {
 	h, other := new(Handler), new(Handler)
 	proxy := func(rewrites bool) *reverseproxy.Handler {
@@ -56,8 +54,9 @@ func TestRewritingProxyIsNotFollowed(t *testing.T) {
 	}
 }
 
-// An attribute reaches the access log as a field of the same kind, and replaces an
-// older field with the same key. An amount is logged as text.
+// TestAnnotations checks that an attribute reaches the access log as a field of the
+// same kind, and replaces an older field with the same key. An amount is logged as
+// text.
 func TestAnnotations(t *testing.T) {
 	core, logged := observer.New(zapcore.InfoLevel)
 	r := httptest.NewRequest("POST", "/mcp", nil)
@@ -85,14 +84,5 @@ func TestAnnotations(t *testing.T) {
 	want := map[string]any{"farebox_tool": "t", "farebox_charged": true, "farebox_price": "0.01"}
 	if count != len(want) || !maps.Equal(fields, want) {
 		t.Errorf("the record has %v; want %v", fields, want)
-	}
-}
-
-// An error of the engine keeps its text, and matches the error that package
-// exchange knows.
-func TestTranslatedErrors(t *testing.T) {
-	err := error(&translated{engine.ErrIDTaken, exchange.ErrIDTaken})
-	if err.Error() != engine.ErrIDTaken.Error() || !errors.Is(err, exchange.ErrIDTaken) || !errors.Is(err, engine.ErrIDTaken) || errors.Is(err, exchange.ErrSessionFull) {
-		t.Errorf("%v", err)
 	}
 }

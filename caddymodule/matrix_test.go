@@ -17,14 +17,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// The matrix: each kind of key, in each state and with each set of scopes, sends
-// each request of both protocol eras to a site of each style of errors. One request
-// with one key at one site is a cell.
+// The tests in this file send a matrix of requests. There is a key of each kind, in
+// each state and with each set of scopes. Each key sends each request of both protocol
+// eras (with and without sessions) to a site of each style of errors. One request with
+// one key at one site is a cell.
 
-var matrixKinds = []string{"agent", "provider", "gateway", "personal", "admin"}
+var matrixKinds = []string{"agent", "provider", "gateway", "personal", "admin", "access", "refresh"}
 
-// matrixScopes are the scopes that keys have by name. "gone" is no longer declared
-// when the requests come, so it has no effect.
+// matrixScopes are the sets of scopes that keys have, by the name of the set. The scope
+// "gone" is no longer declared when the requests come, so it has no effect.
 var matrixScopes = map[string][]string{
 	"none": {"gone"}, "right": {"right"}, "wrong": {"wrong"}, "inherited": {"all"}, "connect": {"agent:connect"},
 	"right and connect": {"right", "agent:connect"}, "inherited and connect": {"all", "agent:connect"},
@@ -41,11 +42,10 @@ var matrixStates = map[string]string{
 type matrixRequest struct {
 	http   string // GET or DELETE; "" for a POST
 	method string
-	params string // JSON, without the outer braces
-	needs  string // a scope, or ""
-	// The field other is the code of a refusal that does not depend on the rights of
-	// the key. The field otherRPC is the JSON-RPC code of that refusal. The field
-	// paid says that the request has a price.
+	params string // the members of params, as JSON without the braces
+	needs  string // the scope that the request needs; "" for none
+	// other and otherRPC are Farebox's own code and the JSON-RPC code of a refusal that
+	// does not depend on the rights of the key. paid says that the request has a price.
 	other    string
 	otherRPC int
 	paid     bool
@@ -53,8 +53,9 @@ type matrixRequest struct {
 
 func (q *matrixRequest) tool() bool { return q.method == "tools/call" }
 
-// matrixShared are the requests of both eras. The server never hands out a task, so
-// tasks/get and tasks/cancel are refused as unknown methods.
+// matrixShared lists the requests that exist in both protocol eras (with and without
+// sessions). The server never hands out a task, so tasks/get and tasks/cancel are
+// refused as unknown methods.
 var matrixShared = []matrixRequest{
 	{method: "tools/list"}, {method: "prompts/list"}, {method: "resources/list"}, {method: "resources/templates/list"},
 	{method: "tools/call", params: `"name":"allowed"`, needs: "right"},
@@ -98,14 +99,15 @@ func (k *matrixKey) String() string {
 	return fmt.Sprintf("%s key, %s, scopes %s", k.kind, k.state, k.scopes)
 }
 
-// carries reports whether the key carries the scope, by its kind, by name or by
-// inheritance.
+// carries reports whether the key has the scope. There are three ways: all keys of its
+// kind have the scope, the key lists the scope, or the key lists another scope that
+// includes it.
 func (k *matrixKey) carries(scope string) bool {
 	switch scope {
 	case "":
 		return true
 	case "agent:connect":
-		return k.kind == "agent" || strings.Contains(k.scopes, "connect")
+		return k.kind == "agent" || k.kind == "access" || strings.Contains(k.scopes, "connect")
 	default:
 		return strings.Contains(k.scopes, "right") || strings.Contains(k.scopes, "inherited")
 	}
@@ -123,7 +125,7 @@ type matrixAnswer struct {
 // docs/scopes.md as code.
 func (q *matrixRequest) expect(k *matrixKey, era, style string) matrixAnswer {
 	token := matrixStates[k.state]
-	if token == "" && k.kind != "agent" && k.kind != "personal" {
+	if token == "" && k.kind != "agent" && k.kind != "personal" && k.kind != "access" {
 		token = "TOKEN_INVALID"
 	}
 	if token != "" {
@@ -192,7 +194,7 @@ func (q *matrixRequest) send(client *http.Client, url, era, secret, session, cel
 		}
 		r.Header = header
 		resp, err := client.Do(r)
-		if err != nil && tries < 10 { // the listener of the previous config may have had the connection; see paid
+		if err != nil && tries < 10 { // try again: the listener of the previous config may have been closed before it accepted the connection; see paid()
 			continue
 		}
 		if err != nil {
@@ -252,10 +254,11 @@ func (want *matrixAnswer) check(q *matrixRequest, cell string, resp *http.Respon
 	return nil
 }
 
-// TestEveryAnswer checks promise 8. Each kind of key, in each state and with each
-// set of scopes, sends each request of both protocol eras, in both styles of errors.
-// The status, the challenge, the JSON-RPC code and Farebox's own code must be those
-// that expect computes. Only served requests reach the server.
+// TestEveryAnswer checks promise 8 of docs/promises.md. Each kind of key, in each state
+// and with each set of scopes, sends each request of both protocol eras (with and
+// without sessions), in both styles of errors. The status, the challenge, the JSON-RPC
+// code and Farebox's own code must be those that matrixRequest.expect computes. Only
+// served requests reach the server.
 func TestEveryAnswer(t *testing.T) {
 	upstream := new(matrixUpstream)
 	server := httptest.NewServer(upstream)
@@ -317,8 +320,8 @@ func TestEveryAnswer(t *testing.T) {
 	}
 }
 
-// matrixRow sends all requests of a key, compares the answers with those that expect
-// computes, and returns the number of requests.
+// matrixRow sends all requests of a key, compares the answers with those that
+// matrixRequest.expect computes, and returns the number of requests.
 func matrixRow(t *testing.T, client *http.Client, upstream *matrixUpstream, listen, session, name string, key *matrixKey) (cells int) {
 	for _, era := range []string{"session", "stateless"} {
 		requests := append(slices.Clone(matrixShared), matrixSession...)

@@ -9,9 +9,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/engine"
+	ids "github.com/fareboxhq/farebox/internal/id"
+	"github.com/fareboxhq/farebox/internal/keys"
 )
 
 // matrixUpstream answers every request, and records the cell of the request.
@@ -27,7 +31,7 @@ func (u *matrixUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ID     json.RawMessage `json:"id"`
 		Method string          `json:"method"`
 	}
-	if err := json.NewDecoder(r.Body).Decode(&message); err != nil { // a DELETE has no body
+	if err := json.NewDecoder(r.Body).Decode(&message); err != nil { // the request is a DELETE, which has no body
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
@@ -89,6 +93,32 @@ func matrixConfig(t *testing.T, listen, upstream, store string, scopes ...string
 	return text
 }
 
+// issuer returns a function that issues a token with the rights of the key that is asked
+// for, as the authorization server does.
+func issuer(s *admin.Service, expired bool) func(context.Context, admin.Actor, admin.NewKey) (keys.Key, string, error) {
+	return func(ctx context.Context, by admin.Actor, n admin.NewKey) (keys.Key, string, error) {
+		account, err := s.Account(ctx, n.Account)
+		if err != nil {
+			return keys.Key{}, "", err
+		}
+		kind, err := keys.ParseKind(n.Kind)
+		if err != nil {
+			return keys.Key{}, "", err
+		}
+		now := clock.Now().UTC().Truncate(time.Microsecond)
+		k := keys.Key{ID: ids.New("key_"), Account: account.ID, Kind: kind, Environment: keys.Live, Scopes: n.Scopes, Servers: n.Servers, CreatedAt: now, ExpiresAt: now.Add(time.Hour)}
+		if n.Test {
+			k.Environment = keys.Test
+		}
+		if expired {
+			k.ExpiresAt = now
+		}
+		secret := keys.Mint(kind, k.Environment)
+		k.Lineage, k.Digest, k.Hint = k.ID, keys.DigestOf(secret), keys.Hint(secret)
+		return k, secret, s.IssueToken(ctx, by, k)
+	}
+}
+
 // matrixKeys creates a key for each kind, state and set of scopes, all of one
 // account.
 func matrixKeys(t *testing.T) (all []matrixKey) {
@@ -105,19 +135,24 @@ func matrixKeys(t *testing.T) (all []matrixKey) {
 		for scopes, names := range matrixScopes {
 			for state := range matrixStates {
 				n := admin.NewKey{Account: "alice", Kind: kind, Name: "matrix", Scopes: names, Test: state == "of another environment"}
-				if kind != "personal" { // keys of other kinds carry agent:connect by their kind or not at all
+				if kind != "personal" { // a key of any other kind carries agent:connect either by its kind or not at all
 					n.Scopes = slices.DeleteFunc(slices.Clone(names), func(s string) bool { return s == "agent:connect" })
 				}
 				if state == "of another server" {
 					n.Servers, n.Force = []string{"mail"}, true
 				}
-				key, secret, err := s.CreateKey(ctx, by, n)
+				create := s.CreateKey
+				if kind == "access" || kind == "refresh" {
+					create = issuer(s, state == "expired")
+				}
+				key, secret, err := create(ctx, by, n)
 				switch {
 				case err != nil:
 				case state == "disabled":
 					_, err = s.DisableKey(ctx, by, key.ID)
 				case state == "deleted":
 					_, err = s.DeleteKey(ctx, by, key.ID)
+				case state == "expired" && (kind == "access" || kind == "refresh"):
 				case state == "expired":
 					soon := "1ns"
 					_, err = s.UpdateKey(ctx, by, key.ID, admin.KeyChange{ExpiresIn: &soon})

@@ -14,21 +14,22 @@ import (
 
 	"github.com/fareboxhq/farebox/caddymodule/resource"
 	"github.com/fareboxhq/farebox/internal/exchange"
+	"github.com/fareboxhq/farebox/internal/registration"
 )
 
 func init() {
 	caddy.RegisterModule(new(Metadata))
 }
 
-// Metadata answers requests that clients make before they call an MCP server. It
-// serves the OAuth 2.0 protected resource metadata (RFC 9728) of all servers of the
-// config that have `oauth`, at `/.well-known/oauth-protected-resource` and below. It
-// also answers clients that want to register with an authorization server, by a POST
-// to `/register`: its answer is that they need a key in place of a registration. It
-// does not give this answer if the rest of the site has an answer of its own, or if
-// a server at the same host has `oauth`: the request then goes to the rest of the
-// site. Other requests go on to the next handler. The handler must receive requests
-// for those paths, so it stands outside routes for a server's own path.
+// Metadata answers requests that clients make before they call an MCP server. It serves
+// the OAuth 2.0 protected resource metadata (RFC 9728) of all servers of the config
+// that have `oauth`, at `/.well-known/oauth-protected-resource` and below. It also
+// answers clients that want to register with an authorization server, by a POST to
+// `/register`. The answer says that they need a key in place of a registration. If the
+// rest of the site has an answer of its own, or if a server at the same host has
+// `oauth`, the request goes to the rest of the site instead. Other requests go on to
+// the next handler. The handler must receive requests for those paths, so it stands
+// outside routes for a server's own path.
 type Metadata struct {
 	app *App
 }
@@ -52,7 +53,7 @@ func (m *Metadata) Provision(ctx caddy.Context) error {
 }
 
 func parseMetadata(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	h.Next() // the directive's name
+	h.Next() // skips the directive's name
 	if h.NextArg() {
 		return nil, h.Errf("farebox_metadata takes no arguments, not %q", h.Val())
 	}
@@ -66,7 +67,7 @@ const metadataMethods = "GET, HEAD, OPTIONS"
 
 // ServeHTTP serves metadata, refuses registrations, and passes other requests on.
 func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if exchange.IsRegistration(r) {
+	if registration.Asks(r) {
 		return m.serveRegistration(w, r, next)
 	}
 	below, ok := strings.CutPrefix(r.URL.Path, resource.WellKnown)
@@ -85,7 +86,7 @@ func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	case http.MethodOptions:
 		h.Set("Allow", metadataMethods)
 		h.Set("Access-Control-Allow-Methods", metadataMethods)
-		h.Set("Access-Control-Allow-Headers", "*") // such as the protocol version, which clients send in a header
+		h.Set("Access-Control-Allow-Headers", "*") // allows any header, because clients send headers such as MCP-Protocol-Version
 		h.Set("Access-Control-Max-Age", "600")
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -125,11 +126,23 @@ func (a *App) needMetadata(pending bool) error {
 	return nil
 }
 
-// metadataPending reports whether the config has a handler for metadata that Caddy
-// may not have provisioned yet. Caddy has no suitable hook: "caddy validate" runs
-// none after the last handler is provisioned. So metadataPending examines the HTTP
-// app's JSON, which contains a list of handlers until the whole list has been
-// provisioned.
+// needOAuth returns an error if a server has the gateway's own issuer and no handler
+// serves the issuer.
+func (a *App) needOAuth() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range a.handlers {
+		if h.resource != nil && h.resource.Own() && !a.hasOAuth {
+			return fmt.Errorf("%s has oauth without authorization_servers, so the gateway issues its tokens, and nothing does: add the line farebox_oauth to the site, beside farebox_metadata, or name authorization_servers", h.Guard())
+		}
+	}
+	return nil
+}
+
+// metadataPending reports whether the config has a handler for metadata that Caddy may
+// not have provisioned yet. Caddy has no suitable hook: "caddy validate" runs no hook
+// after the last handler is provisioned. So metadataPending examines the HTTP app's
+// JSON, which contains a list of handlers until the whole list has been provisioned.
 func metadataPending(ctx caddy.Context) bool {
 	for _, module := range ctx.Modules() {
 		if app, ok := module.(*caddyhttp.App); ok {

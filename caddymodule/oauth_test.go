@@ -45,8 +45,8 @@ func withOAuth(t *testing.T, server, url string, change func(*Handler)) *Handler
 	return h
 }
 
-// refused returns the response by which h refuses a request. The request arrived as
-// original and was rewritten before it came to h.
+// refused returns the response by which h refuses a request. original is the request as
+// it arrived, before it was rewritten for h.
 func refused(t *testing.T, h *Handler, refusal *gate.Refusal, original http.Request) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest("POST", "/rewritten/", nil).WithContext(context.WithValue(t.Context(), caddyhttp.OriginalRequestCtxKey, original))
@@ -56,7 +56,7 @@ func refused(t *testing.T, h *Handler, refusal *gate.Refusal, original http.Requ
 }
 
 // fetchMetadata sends a request to the metadata handler of an app. As in Caddy, an
-// error of the handler becomes the status. The result passed reports whether the
+// error of the handler becomes the status. The second result reports whether the
 // request went on to the next handler.
 func fetchMetadata(app *App, method, url string) (w *httptest.ResponseRecorder, passed bool) {
 	w = httptest.NewRecorder()
@@ -71,15 +71,16 @@ func fetchMetadata(app *App, method, url string) (w *httptest.ResponseRecorder, 
 	return w, passed
 }
 
-// The resource in a metadata document is the identifier from which the document's
-// URL was derived, with or without a trailing slash (RFC 9728, 3.3). A resource at
-// the host of the request comes first. A resource at another host is served only if
-// no resource is at the request's host and the path fits only this one. Any other
-// path below the well-known path is not found.
+// TestMetadataIsOfWhoIsAsked checks which metadata document belongs to which URL. The
+// resource in a document must be the identifier from which the client derived the
+// document's URL, with or without a trailing slash (RFC 9728, 3.3). A resource at the
+// host of the request comes first. If no resource is at that host, a resource at
+// another host is served, but only if the path fits no other resource. Any other path
+// below the well-known path is not found.
 func TestMetadataIsOfWhoIsAsked(t *testing.T) {
 	const root, next = "https://a.example/.well-known/oauth-protected-resource", "next"
 	for name, c := range map[string]struct {
-		resources []string // "" is a server without oauth
+		resources []string // the resource URL of each server; "" for a server without oauth
 		want      map[string]string
 	}{
 		"paths": {[]string{"https://a.example/weather/mcp", "https://a.example/mail/mcp/", ""}, map[string]string{
@@ -144,8 +145,9 @@ func TestMetadataIsOfWhoIsAsked(t *testing.T) {
 	}
 }
 
-// A document has the configured values, and by default the scopes in the server's
-// rules: never the whole catalogue, never offline_access.
+// TestMetadataContents checks that a document has the configured values. By default it
+// has the scopes in the server's rules, and never the whole catalogue or
+// offline_access.
 func TestMetadataContents(t *testing.T) {
 	for want, change := range map[string]func(*Handler){
 		`{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com"],"bearer_methods_supported":["header"]}`: nil,
@@ -172,8 +174,8 @@ func TestMetadataContents(t *testing.T) {
 	}
 }
 
-// Web pages of any origin may read the metadata, or learn that there is no metadata.
-// Methods that write are refused.
+// TestMetadataMethods checks that web pages of any origin may read the metadata, or the
+// 404 if there is no metadata. Methods that write are refused.
 func TestMetadataMethods(t *testing.T) {
 	app := new(App)
 	if err := app.register(withOAuth(t, "weather", "https://a.example/mcp", nil)); err != nil {
@@ -195,9 +197,9 @@ func TestMetadataMethods(t *testing.T) {
 	}
 }
 
-// The challenge of a server with oauth contains the URL of its metadata, with a
-// trailing slash if the request's URL had one. On a 401, the challenge also names
-// the scopes to ask for.
+// TestChallengeLeadsToMetadata checks that the challenge of a server with oauth
+// contains the URL of the server's metadata, with a trailing slash if the request's URL
+// had one. On a 401, the challenge also names the scopes that a client should request.
 func TestChallengeLeadsToMetadata(t *testing.T) {
 	const at = `resource_metadata="https://a.example/.well-known/oauth-protected-resource`
 	lacking := &gate.Refusal{Code: gate.ScopeInsufficient, Tool: "t", Scopes: []string{"write"}, Lacking: []string{"write"}}
@@ -237,8 +239,8 @@ func TestChallengeLeadsToMetadata(t *testing.T) {
 	}
 }
 
-// A request for a path at which clients look for metadata gets 404, whether or not
-// the server has oauth, and never reaches the server.
+// TestDiscoveryIsNotFound checks that a request for a path at which clients look for
+// metadata gets 404, whether or not the server has oauth, and never reaches the server.
 func TestDiscoveryIsNotFound(t *testing.T) {
 	for path, missing := range map[string]bool{
 		"/.well-known/oauth-protected-resource": true, "/.well-known/oauth-protected-resource/mcp": true,
@@ -254,7 +256,7 @@ func TestDiscoveryIsNotFound(t *testing.T) {
 					return nil
 				})
 				ctx, cancel := context.WithCancel(t.Context())
-				cancel() // do not wait for the store
+				cancel() // end the context, so that no request waits for the store
 				ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{})
 				w := httptest.NewRecorder()
 				err := h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, path, nil), next)
@@ -267,8 +269,8 @@ func TestDiscoveryIsNotFound(t *testing.T) {
 	}
 }
 
-// All handlers with one resource URL must have the same server and the same
-// metadata.
+// TestResourcesAgree checks that all handlers with one resource URL must have the same
+// server and the same metadata.
 func TestResourcesAgree(t *testing.T) {
 	named := func(h *Handler) { h.OAuth.Name = "Weather" }
 	for _, c := range []struct {
@@ -291,9 +293,10 @@ func TestResourcesAgree(t *testing.T) {
 	}
 }
 
-// Validation refuses a server with oauth if nothing serves its metadata, and the
-// error names the missing line. The handler farebox_metadata may stand anywhere,
-// since Caddy provisions apps and servers in random order.
+// TestOAuthNeedsMetadata checks that a config is refused if it has a server with oauth
+// and nothing serves the server's metadata. The error names the missing line. The
+// handler farebox_metadata may stand anywhere. The test validates each config several
+// times, because Caddy provisions apps and servers in random order.
 func TestOAuthNeedsMetadata(t *testing.T) {
 	const (
 		paid     = `{"handler":"farebox","server":"weather","provider":"acme","oauth":{"resource":"https://a.example/mcp","authorization_servers":["https://auth.example.com"]}},{"handler":"static_response"}`

@@ -14,7 +14,9 @@ import (
 
 	"github.com/fareboxhq/farebox/caddymodule/accesslog"
 	"github.com/fareboxhq/farebox/caddymodule/grammar"
+	"github.com/fareboxhq/farebox/caddymodule/opening"
 	"github.com/fareboxhq/farebox/caddymodule/stores"
+	"github.com/fareboxhq/farebox/caddymodule/target"
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/exchange"
@@ -43,8 +45,8 @@ type Platform struct {
 	logger *slog.Logger
 	app    *App
 
-	running *running
-	api     *platform.Platform // set before the field running is
+	running *opening.Runtime
+	api     *platform.Platform // set before the platform can serve
 }
 
 // PlatformServer is a server that charges through the API.
@@ -69,11 +71,11 @@ func (Platform) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.farebox_platform", New: func() caddy.Module { return new(Platform) }}
 }
 
-// Provision checks the config. It opens nothing, because `caddy validate` runs it,
-// too.
+// Provision checks the config. It does not open the store, because `caddy validate`
+// also calls Provision.
 func (p *Platform) Provision(ctx caddy.Context) error {
 	p.logger = ctx.Slogger()
-	p.running = newRunning()
+	p.running = opening.New()
 	for i := range p.Servers {
 		if err := p.Servers[i].check(); err != nil {
 			return fmt.Errorf("farebox_platform: server %q: %w", p.Servers[i].Server, err)
@@ -160,9 +162,9 @@ func (a *App) checkEarners() error {
 	return nil
 }
 
-// servers returns all servers of the config by name, and creates missing accounts.
-// If a server has a handler, the environments of the handler win over those of a
-// platform. The handlers must be bound first.
+// servers returns all servers of the config by name, and creates missing accounts. If a
+// server has a handler, the environments of the handler win over those of a platform.
+// The handlers must be bound first.
 func (a *App) servers(ctx context.Context, service *admin.Service) (map[string]platform.Server, error) {
 	all := make(map[string]platform.Server)
 	for _, p := range a.platforms {
@@ -207,7 +209,7 @@ func earning(ctx context.Context, service *admin.Service, provider string, fee *
 	return s, nil
 }
 
-// bindPlatforms lets the platforms serve with the runtime.
+// bindPlatforms gives the engine's runtime to the platforms, so that they can serve.
 func (a *App) bindPlatforms(ctx context.Context, rt *engine.Runtime) error {
 	if len(a.platforms) == 0 {
 		return nil
@@ -225,25 +227,25 @@ func (a *App) bindPlatforms(ctx context.Context, rt *engine.Runtime) error {
 	for _, p := range a.platforms {
 		p.api, err = platform.New(platform.Options{
 			Servers: servers, Secrets: a.settings.Secrets, Currency: a.Currency, Version: version,
-			Memory: shares.Memory, Keys: rt, Ledger: book, Store: store, Admin: rt.Service(), Changes: rt.Revocations(), Signer: rt.Signer(), Sealer: rt.Sealer(), Limiter: rt.Limiter(),
+			Memory: shares.Memory, Keys: rt, Ledger: book, Store: store, Admin: rt.Service(), Alerts: rt.Alerts(), Grants: grantsOf(rt), Changes: rt.Revocations(), Signer: rt.Signer(), Sealer: rt.Sealer(), Limiter: rt.Limiter(),
 			Watch: func(d keys.Digest) (changed, closing <-chan struct{}, end func()) {
 				s := rt.Watch(d)
 				return s.Changed, s.Closing, s.End
 			},
 			Logger: p.logger, Used: rt.Used,
-			Charged: func(server string, paid ledger.Amount, test bool) { // the item is "other", because only a price book elsewhere knows it
-				metrics.Meter(server).Charge("other", gate.ResultCaptured, paid, test)
+			Charged: func(server string, paid ledger.Amount, test bool) { // the price entry is "other", because only the server that charges has the price book
+				metrics.Charge(server, gate.Ended{Entry: "other", Result: gate.ResultCaptured, Amount: paid, Test: test})
 			},
 		})
 		if err != nil {
 			return fmt.Errorf("farebox_platform: %w", err)
 		}
-		p.running.set(rt)
+		p.running.Set(rt)
 	}
 	return nil
 }
 
-// ServeHTTP serves a request for the API, and passes others on.
+// ServeHTTP serves a request for the API, and passes other requests on.
 func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if !platform.Covers(r.URL.Path) {
 		return next.ServeHTTP(w, r)
@@ -264,7 +266,7 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 		return nil
 	}
 	defer p.running.Release()
-	p.api.Serve(w, r, clientOf(r), func(key *keys.Key) {
+	p.api.Serve(w, r, target.Client(r), func(key *keys.Key) {
 		fields := identify(replacerOf(r), key.Account, key.ID)
 		accesslog.AddFields(r, fields[:])
 	})
@@ -288,7 +290,7 @@ func parsePlatform(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) 
 //	    }
 //	}
 func (p *Platform) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // the directive's name
+	d.Next() // skips the directive's name
 	if d.NextArg() {
 		return d.Errf("farebox_platform takes a block and no arguments, not %q", d.Val())
 	}
@@ -335,7 +337,7 @@ func (p *Platform) parseServer(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// Interface guards
+// Interface guards: the compiler checks that Platform implements these interfaces.
 var (
 	_ caddy.Provisioner           = (*Platform)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Platform)(nil)

@@ -11,13 +11,14 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/fareboxhq/farebox/caddymodule/opening"
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// A config is refused if a handler and a platform name different providers or fees
-// for one server, in whichever order they are loaded.
+// TestEarnersAgree checks that a config is refused if a handler and a platform name
+// different providers or fees for one server, in whichever order they are loaded.
 func TestEarnersAgree(t *testing.T) {
 	fee := &Fee{Share: "2.5%", Account: "operator"}
 	handler := func() *Handler { return &Handler{Server: "weather", Provider: "acme", Fee: fee} }
@@ -48,10 +49,11 @@ func TestEarnersAgree(t *testing.T) {
 	}
 }
 
-// Until the store is open, the API answers 503 with a problem document. Requests for
-// other paths go to the next handler in any case.
+// TestPlatformWaits checks that the API answers 503 with a problem document until the
+// store is open, and also if the access log would contain keys. In both cases, requests
+// for other paths go to the next handler.
 func TestPlatformWaits(t *testing.T) {
-	p := &Platform{logger: slog.New(slog.DiscardHandler), running: newRunning(), app: &App{settings: &admin.Settings{Secrets: &keys.DefaultFormat}}}
+	p := &Platform{logger: slog.New(slog.DiscardHandler), running: opening.New(), app: &App{settings: &admin.Settings{Secrets: &keys.DefaultFormat}}}
 	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 		w.WriteHeader(http.StatusTeapot)
 		return nil
@@ -74,7 +76,7 @@ func TestPlatformWaits(t *testing.T) {
 		}
 	}
 	server := &caddyhttp.Server{Logs: &caddyhttp.ServerLogConfig{ShouldLogCredentials: true}}
-	close(p.running.ready) // there is no runtime, so a request that gets through fails
+	p.running.Set(nil) // the runtime is nil, so only a request that is refused before it needs the runtime gets a response
 	w := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(context.WithValue(t.Context(), caddyhttp.ServerCtxKey, server), "POST", "/api/v1/charge", strings.NewReader("{}"))
 	if err := p.ServeHTTP(w, r, next); err != nil || w.Code != 503 {

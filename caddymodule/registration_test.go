@@ -17,8 +17,8 @@ import (
 
 const registering = `{"redirect_uris":["http://localhost:1/callback"],"token_endpoint_auth_method":"none"}`
 
-// register asks a site to register a client; the handler next is the rest of the
-// site.
+// register asks a site to register a client. The last argument is the handler for the
+// rest of the site.
 func register(t *testing.T, app *App, url, contentType string, next caddyhttp.HandlerFunc) (*httptest.ResponseRecorder, error) {
 	t.Helper()
 	app.settings = &admin.Settings{Secrets: &keys.DefaultFormat}
@@ -46,9 +46,10 @@ func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
 	}
 }
 
-// A client that wants to register is advised to send a key, unless the site has its
-// own answer. If the operator has an authorization server, a page or an error at
-// that path, the client gets the answer from there.
+// TestRegistrationIsRefusedInPlaceOfNothing checks that a client that wants to register
+// is advised to send a key, unless the site has its own answer. If the operator has an
+// authorization server, a page or an error at that path, the client gets the answer
+// from there.
 func TestRegistrationIsRefusedInPlaceOfNothing(t *testing.T) {
 	const header = "Authorization: Bearer sk_live_..."
 	fails := func(status int) caddyhttp.HandlerFunc {

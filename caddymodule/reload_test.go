@@ -72,9 +72,10 @@ func configOf(t testing.TB, listen, store string, handlers ...any) []byte {
 	return text
 }
 
-// TestReloadsLeaveNothing checks promise 11 within one process. Many configs,
-// failing ones among them, are loaded one after another, and the last one is
-// stopped. After that, no lease, no runtime and no goroutine may be left.
+// TestReloadsLeaveNothing checks promise 11 of docs/promises.md within one process.
+// Many configs, failing ones among them, are loaded one after another, and the last one
+// is stopped. After that, no runtime and no goroutine may be left, and no request body
+// may be counted as held in memory.
 func TestReloadsLeaveNothing(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -115,7 +116,7 @@ func TestReloadsLeaveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	round(2) // the first configs also start goroutines that Caddy keeps
+	round(2) // run before anything is counted, because the first configs also start goroutines that Caddy keeps
 	settled := goleak.IgnoreCurrent()
 	round(20)
 	runtimes.Range(func(key, _ any) bool {

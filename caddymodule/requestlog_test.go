@@ -94,7 +94,9 @@ func (s *loggedSite) serve(w http.ResponseWriter, r *http.Request) {
 	case bytes.Contains(body, []byte("foreign")):
 		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":"another","result":{}}`)
 	case bytes.Contains(body, []byte("slow")):
-		select { // in a session, a call goes on after its client has left, so release must end it
+		// In a session, a call goes on after its client has left, so the test ends it
+		// by closing s.release.
+		select {
 		case <-r.Context().Done():
 		case <-s.release:
 		}
@@ -128,8 +130,7 @@ func (s *loggedSite) call(ctx context.Context, tool string) {
 	_, _, _ = s.post(ctx, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`"}}`, http.Header{"Authorization": {"Bearer " + s.secret}})
 }
 
-// line waits for a record that has the given message and for which the function ok
-// returns true.
+// line waits for a record r that has the given message and for which ok(r) is true.
 func (s *loggedSite) line(t *testing.T, message string, ok func(map[string]any) bool) map[string]any {
 	t.Helper()
 	for deadline := clock.Now().Add(20 * time.Second); ; {
@@ -150,8 +151,9 @@ func (s *loggedSite) line(t *testing.T, message string, ok func(map[string]any) 
 	}
 }
 
-// Each failed call is logged with its server, tool, charge, key, account, status and
-// cause. A refusal is logged in the record of the access log.
+// TestEveryFailureIsLogged checks that each failed call is logged with its server,
+// tool, charge, key, account, status and cause. A refusal is logged in the record of
+// the access log.
 func TestEveryFailureIsLogged(t *testing.T) {
 	s := newLoggedSite(t)
 	for _, c := range []struct {
@@ -161,7 +163,7 @@ func TestEveryFailureIsLogged(t *testing.T) {
 	}{
 		{"broken", "a call failed", "", 200, false},
 		{"broken_free", "a call failed", "", 200, true},
-		{"foreign", "a call failed", "its answer cannot be matched: ", 200, false}, // the answer is withheld
+		{"foreign", "a call failed", "its answer cannot be matched: ", 200, false}, // the answer has another id, so it is withheld
 		{"cut", "a response was broken off", "it broke its answer off", 0, false},
 		{"slow 日本", "a call was abandoned", "the client left before the answer", 0, false},
 	} {
@@ -196,8 +198,9 @@ func TestEveryFailureIsLogged(t *testing.T) {
 	}
 }
 
-// A key in the site's own header admits a call if it is the only credential. The key
-// never reaches the server or the log, however the header's name is spelled.
+// TestKeyInAHeaderOfTheSite checks that a key in the site's own header admits a call if
+// it is the only credential. The key never reaches the server or the log, however the
+// header's name is spelled.
 func TestKeyInAHeaderOfTheSite(t *testing.T) {
 	s := newLoggedSite(t)
 	const call = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"good"}}`
@@ -256,9 +259,9 @@ func toText(v any) string {
 	return string(text)
 }
 
-// Notifications outside the protocol reach the server free of charge, unless a rule
-// denies them. A message without an id but with the method of a request never
-// reaches the server.
+// TestNotificationsOfExtensions checks that notifications outside the protocol reach
+// the server free of charge, unless a rule denies them. A message without an id but
+// with the method of a request never reaches the server.
 func TestNotificationsOfExtensions(t *testing.T) {
 	s := newLoggedSite(t)
 	bearer := http.Header{"Authorization": {"Bearer " + s.secret}}
@@ -287,9 +290,10 @@ func TestNotificationsOfExtensions(t *testing.T) {
 	}
 }
 
-// The answer to a preflight allows the site's own header for keys, and the headers
-// Mcp-Param-NAME, in which a client repeats arguments of a tool call. It does not
-// mention other headers that a web page wants to send.
+// TestPreflightAllowsWhatIsAsked checks that the answer to a preflight allows the
+// site's own header for keys, and the headers Mcp-Param-NAME, in which a client repeats
+// arguments of a tool call. The answer does not mention other headers that a web page
+// wants to send.
 func TestPreflightAllowsWhatIsAsked(t *testing.T) {
 	s := newLoggedSite(t)
 	r, err := http.NewRequestWithContext(t.Context(), "OPTIONS", s.url, nil)

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/fareboxhq/farebox/caddymodule/offers"
 	"github.com/fareboxhq/farebox/caddymodule/routes"
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/clock"
@@ -60,7 +61,7 @@ func (a *App) logServers() {
 	}
 }
 
-// ListServers lists the servers of the config, in its order.
+// ListServers lists the servers of the config, in the order of the config.
 func (a *App) ListServers() []ops.ServerView {
 	list := []ops.ServerView{}
 	app := runningHTTP()
@@ -102,12 +103,11 @@ func (a *App) CheckServer(ctx context.Context, name, path string) (*ops.CheckVie
 		return nil, err
 	}
 	found.Sort()
-	file := filepath.Join(dataDir(), "servers", h.Server+".json")
-	before, err := offer.Remember(file, found, clock.Now())
+	before, err := offer.Remember(h.offerFile(), found, clock.Now())
 	if err != nil {
 		return nil, &admin.Error{Code: admin.Unavailable, Message: "what the server offers could not be remembered: " + err.Error()}
 	}
-	return h.compare(found, before), nil
+	return h.compared().Compare(found, before), nil
 }
 
 // server returns the handler of the named server. It returns an error if the handler
@@ -119,19 +119,17 @@ func (a *App) server(name string) (*Handler, error) {
 			known = append(known, h.Server)
 			continue
 		}
-		select {
-		case <-h.running.ready:
+		if h.running.Ready() {
 			return h, nil
-		default:
-			return nil, &admin.Error{Code: admin.Unavailable, Message: "the store is not open: try again in a moment"}
 		}
+		return nil, &admin.Error{Code: admin.Unavailable, Message: "the store is not open: try again in a moment"}
 	}
 	return nil, &admin.Error{Code: admin.NotFound, Message: fmt.Sprintf("there is no server %q in the running config; there are: %s", name, strings.Join(known, ", "))}
 }
 
-// ask asks the server for its offer. The request goes through the handlers behind
-// this one in the route, so it takes the same proxy and the same headers as calls.
-// It costs nothing.
+// ask asks the server for its offer. The request goes through the handlers behind h in
+// the route, so it uses the same proxy and the same headers as calls. The request is
+// not charged.
 func (h *Handler) ask(ctx context.Context, path string) (*offer.Offer, error) {
 	app := runningHTTP()
 	if app == nil {
@@ -154,4 +152,46 @@ func (h *Handler) ask(ctx context.Context, path string) (*offer.Offer, error) {
 		return nil, &admin.Error{Code: admin.Unavailable, Message: fmt.Sprintf("server %q does not tell what it offers: %v; if it answers at another path, give --path", h.Server, err)}
 	}
 	return found, nil
+}
+
+// offerFile is the file with the server's offer of the last check.
+func (h *Handler) offerFile() string {
+	return filepath.Join(dataDir(), "servers", h.Server+".json")
+}
+
+// ShowServer returns a server with its price book. It does not ask the server.
+func (a *App) ShowServer(name string) (*ops.ServerDetail, error) {
+	h, err := a.server(name)
+	if err != nil {
+		return nil, err
+	}
+	seen, err := offer.Load(h.offerFile())
+	if err != nil {
+		return nil, &admin.Error{Code: admin.Unavailable, Message: "the last offer of the server could not be read: " + err.Error()}
+	}
+	d := &ops.ServerDetail{
+		Currency: h.site.Gate.Currency(), Prices: []ops.PriceView{}, ChargeOn: h.ChargeOn, ChargeIf: h.ChargeIf, FreeQuota: h.FreeQuota,
+		Scopes: []ops.ScopeView{}, NoPrice: []ops.KnownItem{},
+	}
+	for _, view := range a.ListServers() {
+		if view.Name == name {
+			d.ServerView = view
+		}
+	}
+	if h.Fee != nil {
+		d.Fee = h.Fee.Share + " " + h.Fee.Account
+	}
+	for _, rule := range h.Scopes {
+		d.Scopes = append(d.Scopes, ops.ScopeView{Items: rule.Items, Scopes: rule.Scopes})
+	}
+	if seen != nil {
+		d.CheckedAt = &seen.At
+	}
+	h.compared().AddPrices(d, seen)
+	return d, nil
+}
+
+// compared returns the site's prices, to compare them with the server's offer.
+func (h *Handler) compared() *offers.Site {
+	return &offers.Site{Name: h.Server, Terms: &h.Terms, Book: h.book, Gate: h.site.Gate}
 }

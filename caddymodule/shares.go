@@ -26,8 +26,8 @@ type Limits struct {
 	// client has left. Default: 16384.
 	Calls int64 `json:"calls,omitempty"`
 
-	// Open streams: those of GET, resumed streams, and subscriptions. Default:
-	// 16384.
+	// Open streams: streams that clients open by GET, resumed streams, and
+	// subscriptions. Default: 16384.
 	Streams int64 `json:"streams,omitempty"`
 
 	// Ids of requests in sessions. An id counts while its request is in progress,
@@ -67,11 +67,18 @@ func newShares() (*telemetry.Metrics, *processShares) {
 	s.Memory, s.Calls, s.Streams = budget("memory", defaultMemory), budget("calls", defaultCalls), budget("streams", defaultStreams)
 	s.Payers = share.NewPayers(clock.Now)
 	s.BodyRate.Store(share.DefaultRate)
-	m = telemetry.New(s.Memory.Used)
+	version, revision, goversion := telemetry.Build()
+	m = telemetry.New(&telemetry.Process{
+		Budgets: map[string]telemetry.Budget{
+			"memory": s.Memory, "calls": s.Calls, "streams": s.Streams, "session_ids": s.ids, "connections": s.connections,
+		},
+		Version: version, Revision: revision, GoVersion: goversion,
+	})
 	return m, s
 }
 
-// configure applies a config's limits. Resources in use stay in use.
+// configure applies a config's limits. Requests keep the resources that they hold, even
+// above a new limit.
 func (s *processShares) configure(l *Limits) {
 	l = l.orNone()
 	s.Memory.SetTotal(cmp.Or(l.Memory, defaultMemory))
@@ -98,8 +105,8 @@ func (l *Limits) check() error {
 	return nil
 }
 
-// holds returns an error if a request body of body bytes could never be read within
-// the limits.
+// holds returns an error if a request body of the given length, in bytes, could never
+// be read within the limits.
 func (l *Limits) holds(body int64) error {
 	memory := cmp.Or(l.orNone().Memory, defaultMemory)
 	if body > share.Largest(memory) {

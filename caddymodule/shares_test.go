@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A max_body above one key's share of memory is a config error. The error names both
-// remedies: raise the memory, or lower max_body.
+// TestMaxBodyIsHeld checks that a config is refused if its max_body is above one key's
+// share of memory. The error names both remedies: raise the memory, or lower max_body.
 func TestMaxBodyIsHeld(t *testing.T) {
 	for _, c := range []struct {
 		body   int64

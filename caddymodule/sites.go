@@ -11,12 +11,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/exchange"
 )
 
-// checkSites checks, a single time for all sites of a config, that farebox guards
-// the servers of the config. It returns an error if a handler has no effect, or if
-// the access log would contain the keys that a handler takes. The error names the
-// handler. checkSites also logs a warning for each proxy that bypasses a handler. It
-// runs when the first handler is provisioned, because "caddy validate" runs no later
-// hook.
+// checkSites checks, once for all sites of a config, that farebox guards the servers of
+// the config. It returns an error if a handler has no effect, or if the access log
+// would contain the keys that a handler takes. The error names the handler. checkSites
+// also logs a warning for each proxy that bypasses a handler. checkSites runs when the
+// first handler is provisioned, because "caddy validate" runs no later hook.
 func (a *App) checkSites(ctx caddy.Context) error {
 	a.mu.Lock()
 	checked := a.sitesChecked

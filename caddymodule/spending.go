@@ -28,8 +28,8 @@ func (h *Handler) compileSpending() (err error) {
 	return err
 }
 
-// compile checks a fee on the provider's earnings. A nil Fee is valid and has the
-// share 0.
+// compile checks the fee and returns its share. The fee's account must not be the
+// provider. A nil Fee is valid and has the share 0.
 func (f *Fee) compile(provider string) (ledger.Share, error) {
 	if f == nil {
 		return 0, nil
@@ -66,9 +66,9 @@ func (c *Caps) parse() (caps ledger.Caps, err error) {
 	return caps, nil
 }
 
-// warnOfCaps logs a warning for each cap that is probably a mistake. One mistake is
-// a cap below a price: no call at that price can ever be paid. The other is a cap
-// above that of a longer period: it has no effect.
+// warnOfCaps logs a warning for each cap that is probably a mistake. One mistake is a
+// cap below a price: no call at that price can ever be paid. Another mistake is a cap
+// above the cap of a longer period: such a cap has no effect.
 func (h *Handler) warnOfCaps() {
 	warn := func(text string, args ...any) {
 		h.logger.Warn(text, append([]any{"server", h.Server, "at", h.Source}, args...)...)

@@ -7,8 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// The spending limits in a JSON config are checked by the same rules as in a
-// Caddyfile.
+// TestCompileSpending checks that the spending limits in a JSON config are checked by
+// the same rules as in a Caddyfile.
 func TestCompileSpending(t *testing.T) {
 	h := &Handler{Provider: "acme", Caps: &Caps{Call: "0.05", Month: "100"}, FreeQuota: "100/day", Fee: &Fee{Share: "2.5%", Account: "operator"}}
 	if err := h.compileSpending(); err != nil {
@@ -44,8 +44,8 @@ func TestCompileSpending(t *testing.T) {
 	}
 }
 
-// Two sites of one server must agree on its spending limits, because a caller could
-// otherwise choose the more generous site.
+// TestSitesAgreeOnSpending checks that two sites of one server must agree on its
+// spending limits, because a caller could otherwise choose the more generous site.
 func TestSitesAgreeOnSpending(t *testing.T) {
 	site := func(change func(*Handler)) *Handler {
 		h := &Handler{Server: "weather", Provider: "acme", Caps: &Caps{Day: "20"}, FreeQuota: "5/day", Fee: &Fee{Share: "2.5%", Account: "operator"}}

@@ -35,8 +35,8 @@ func (a *App) storeFile() (file string, err error) {
 }
 
 // debtDir returns the directory of the refunds that are still owed to payers of the
-// store. The directory stays the same when the credentials of the store change, so
-// that no refund is lost.
+// store. The directory stays the same when the credentials of the store change, so that
+// no refund is lost.
 func (a *App) debtDir() string {
 	if a.source.File != "" {
 		return a.source.File + ".refunds"

@@ -20,8 +20,9 @@ func remoteApp(t *testing.T) *App {
 	return a
 }
 
-// The key files of a store are beside it, or where the config says. A gateway
-// without a store of its own has them in Caddy's data directory.
+// TestKeyFiles checks that the key files of a store are beside the store, or where the
+// config says. A gateway without a store of its own has them in Caddy's data directory.
+// One file must not serve as both key files.
 func TestKeyFiles(t *testing.T) {
 	dir, err := stores.Canonical(t.TempDir())
 	if err != nil {
@@ -47,7 +48,9 @@ func TestKeyFiles(t *testing.T) {
 	}
 }
 
-// A gateway without a store refuses to manage keys, with the reason.
+// TestNoOperationsWithoutAStore checks that storeFile, from which commands get the
+// file of the store, returns an error with the reason at a gateway without a store of
+// its own.
 func TestNoOperationsWithoutAStore(t *testing.T) {
 	a := remoteApp(t)
 	if file, err := a.storeFile(); file != "" || err == nil || !strings.Contains(err.Error(), "manage keys and accounts at the platform") {

@@ -37,12 +37,13 @@ const (
 	attackPrice    = ledger.Amount(10_000)
 )
 
-// TestAttackBodies checks promises 1, 7 and 8 against every known way to make the
-// gateway judge a different message than the server runs. Each row of
-// testdata/attacks goes through the gateway to each real server, one time for a
-// priced tool and one time for a tool without a price. No server receives a body
-// that is not canonical. The priced tool runs only if the call is charged. The tool
-// without a price never runs. The gateway answers every attack and keeps serving.
+// TestAttackBodies checks promises 1, 7 and 8 of docs/promises.md against every known
+// way to make the gateway judge a different message than the server runs. Each row of
+// testdata/attacks goes through the gateway to each real server, once for a priced tool
+// and once for a tool without a price. No server receives a body for which
+// canonical(body) returns an error. The priced tool runs only if the call is charged.
+// The tool without a price never runs. The gateway answers every attack and keeps
+// serving.
 func TestAttackBodies(t *testing.T) {
 	t.Parallel()
 	attacks, servers := readAttacks(t), startAttacked(t)
@@ -50,7 +51,7 @@ func TestAttackBodies(t *testing.T) {
 	t.Run("each", func(t *testing.T) {
 		for _, server := range servers {
 			_, key := g.NewAgent(t, server.name, "1000.00")
-			var misplaced harness.Key // sent in the wrong place, where logs may record it
+			var misplaced harness.Key // a key with a token that attacks send in the wrong place, where logs may record it
 			g.CLI(t, &misplaced, "key", "create", "--account", server.name)
 			t.Run(server.name, func(t *testing.T) {
 				t.Parallel()
@@ -91,9 +92,9 @@ func (r *assault) books(t *testing.T, g *harness.Gateway) {
 	}
 }
 
-// TestAttackBodiesBite checks that the rows are real attacks: each row that is known
-// to make a server run the tool still does so when it is sent to that server
-// directly.
+// TestAttackBodiesBite checks that the rows of testdata/attacks are real attacks: if a
+// row is known to make a server run the tool, that server still runs the tool when it
+// gets the row directly.
 func TestAttackBodiesBite(t *testing.T) {
 	t.Parallel()
 	attacks, servers := readAttacks(t), startAttacked(t)
@@ -168,7 +169,7 @@ type assault struct {
 	address, host, path, secret string
 	misplaced                   string
 	patience                    time.Duration
-	charges                     map[string]bool // charges reported in answers
+	charges                     map[string]bool // the ids of the charges reported in answers
 }
 
 func (r *assault) aim(tool, session string) aim {
@@ -197,7 +198,7 @@ func (r *assault) send(a *attack, request []byte) (answers []attackReply, err er
 		}
 	}()
 	answers, err = readReplies(a, conn)
-	_ = conn.Close() // ends the writing if the server leaves the rest unread
+	_ = conn.Close() // ends the goroutine that writes, even if the server has not read the whole request
 	<-sent
 	return answers, err
 }
@@ -376,9 +377,9 @@ func (r *assault) judgeRuns(fail func(string, ...any), happened events, answers 
 	}
 }
 
-// goesOn requires that a free call succeeds after an attack. It makes the call in
-// the attack's session, or in a new session if the attack ended that one. It returns
-// the session to continue with.
+// goesOn requires that a free call succeeds after an attack. It makes the call in the
+// attack's session, or in a new session if the attack ended the session. It returns the
+// session to continue with.
 func (r *assault) goesOn(t *testing.T, a *attack, session string) string {
 	t.Helper()
 	call := strings.Replace(fmt.Sprintf(plainCall, cheapTool), `"id":7`, `"id":"after"`, 1)
@@ -403,7 +404,8 @@ func (p *attackReply) isRefusal(a *attack) error {
 	m, ok := p.message()
 	switch {
 	case p.status == http.StatusNotFound && a.modern && ok && m.Error != nil && m.Error.Code == -32601:
-		// the status of an unknown method in 2026-07-28
+		// An answer with the status 404 can be a refusal, too: MCP 2026-07-28 requires
+		// this status for an unknown method.
 	case !slices.Contains(statuses, p.status):
 		return errors.New("the status is not one of a refusal")
 	}
@@ -440,7 +442,7 @@ var reservedKeys = map[int][]string{
 // resemble a reserved one closely enough for a parser to confuse them. A tools/call
 // must name cheapTool or expensiveTool.
 func canonical(body []byte) error {
-	in := jsontext.NewDecoder(bytes.NewReader(body)) // refuses duplicates and invalid UTF-8
+	in := jsontext.NewDecoder(bytes.NewReader(body)) // this decoder refuses duplicate keys and invalid UTF-8
 	for {
 		token, err := in.ReadToken()
 		if errors.Is(err, io.EOF) {

@@ -33,7 +33,7 @@ var attackedTools = []string{cheapTool, expensiveTool, forbiddenTool}
 // tools it has run.
 type attacked struct {
 	name string
-	url  string // base URL
+	url  string // the base URL of the server
 	take func(testing.TB) events
 }
 

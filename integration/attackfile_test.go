@@ -23,17 +23,17 @@ import (
 
 // attack is one row of testdata/attacks; the README there describes the format.
 type attack struct {
-	where string // file and line
+	where string // the file and the line of the row
 	name  string
 	want  verdict
-	bites []string // servers that run the tool if the row is sent to them directly
+	bites []string // names of the servers that run the tool if the row is sent to them directly
 
-	modern    bool // starts with the headers of 2026-07-28
-	strange   bool // sent without a token
-	halfClose bool // the client half-closes the connection after the request
+	modern    bool // true if the request starts with the usual headers of version 2026-07-28
+	strange   bool // true if the request is sent without a token
+	halfClose bool // true if the client half-closes the connection after the request
 	method    string
 	edits     []edit // changes to the usual headers
-	encoding  string // the encodings of the body
+	encoding  string // the names of the body's content encodings
 	body      string
 	raw       string // the whole request, instead of the fields above
 }
@@ -94,7 +94,7 @@ func readAttacks(t *testing.T) []attack {
 	return all
 }
 
-// readAttackLine adds a line of the file to the last attack.
+// readAttackLine adds a line of the file to the last attack of the list.
 func readAttackLine(all *[]attack, line string) error {
 	if line == "" || strings.HasPrefix(line, "#") {
 		return nil
@@ -112,7 +112,7 @@ func readAttackLine(all *[]attack, line string) error {
 		a.body += rest
 	case ">":
 		a.raw += rest + "\r\n"
-	case ">>": // without a line ending
+	case ">>": // the text gets no line ending
 		a.raw += rest
 	case "want":
 		a.want = verdict(rest)
@@ -281,7 +281,7 @@ func (at *aim) value(name, argument string) (string, error) {
 		n, err := strconv.Atoi(times)
 		words := strings.NewReplacer("SPACE", " ", "CRLF", "\r\n", "OPEN", "{", "TOOL", at.tool)
 		return strings.Repeat(words.Replace(what), n), err
-	case "keys": // "key0":0,"key1":0,...
+	case "keys": // the argument 2 stands for "key0":0,"key1":0,
 		n, err := strconv.Atoi(argument)
 		var b strings.Builder
 		for i := range n {
@@ -292,8 +292,7 @@ func (at *aim) value(name, argument string) (string, error) {
 	return "", fmt.Errorf("not known")
 }
 
-// encodeBody applies encodings to the body, one after another. The parameter
-// encodings names them, separated by spaces.
+// encodeBody applies encodings, separated by spaces, to the body, one after another.
 func encodeBody(encodings string, body []byte) ([]byte, error) {
 	for _, encoding := range strings.Fields(encodings) {
 		var b bytes.Buffer
@@ -304,7 +303,7 @@ func encodeBody(encodings string, body []byte) ([]byte, error) {
 		case "deflate":
 			w = zlib.NewWriter(&b)
 		case "raw-deflate":
-			w, _ = flate.NewWriter(&b, flate.DefaultCompression) // the level is valid
+			w, _ = flate.NewWriter(&b, flate.DefaultCompression) // the error is nil, because the level is valid
 		case "br":
 			body = storedBrotli(body)
 			continue
@@ -328,9 +327,9 @@ func encodeBody(encodings string, body []byte) ([]byte, error) {
 	return body, nil
 }
 
-// storedBrotli encodes up to 64 KiB as one uncompressed meta-block (RFC 7932,
-// section 9.2) followed by an empty last one. The header sets a 2^16 window,
-// ISLAST=0, a four-nibble length and ISUNCOMPRESSED=1.
+// storedBrotli encodes up to 64 KiB as one uncompressed meta-block (RFC 7932, section
+// 9.2) followed by an empty last meta-block. The header sets a 2^16 window, ISLAST=0, a
+// four-nibble length and ISUNCOMPRESSED=1.
 func storedBrotli(body []byte) []byte {
 	head := uint32(len(body)-1)<<4 | 1<<20
 	return append(append([]byte{byte(head), byte(head >> 8), byte(head >> 16)}, body...), 3)

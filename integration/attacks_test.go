@@ -25,7 +25,7 @@ import (
 type byID struct {
 	mu      sync.Mutex
 	streams map[string]chan string
-	arrived chan string // the called tools, in order of arrival
+	arrived chan string // the names of the called tools, in the order in which the calls arrived
 	answer  chan struct{}
 }
 
@@ -64,10 +64,11 @@ func (s *byID) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestOneIDAtATime checks promise 1 with a server that confuses two requests if they
-// have the same id in one session. While the first request is open, a second request
-// with the same id never reaches the server. This holds even if the second id is a
-// string instead of a number, or if the second request comes from another account.
+// TestOneIDAtATime checks promise 1 of docs/promises.md with a server that confuses two
+// requests if they have the same id in one session. While the first request is open, a
+// second request with the same id never reaches the server. This holds even if the
+// second id is a string instead of a number, or if the second request comes from
+// another account.
 func TestOneIDAtATime(t *testing.T) {
 	server := &byID{streams: make(map[string]chan string), arrived: make(chan string, 10), answer: make(chan struct{})}
 	upstream := httptest.NewServer(server)
@@ -75,7 +76,7 @@ func TestOneIDAtATime(t *testing.T) {
 	g := binaries.StartGateway(t, harness.Site(upstream.URL, "server confused", "provider acme", "price dear 1.00", "free cheap"))
 	account, key := g.NewAgent(t, "alice", "1.00")
 	_, other := g.NewAgent(t, "bob", "")
-	sessions := map[string]string{} // the shared session's id, as each account knows it
+	sessions := map[string]string{} // by secret, the id under which this key's account knows the shared session
 	for _, secret := range []string{key.Secret, other.Secret} {
 		begun := post(t, g, secret, `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
 		sessions[secret] = begun.Header.Get("Mcp-Session-Id")
@@ -119,9 +120,9 @@ func TestOneIDAtATime(t *testing.T) {
 	}
 }
 
-// TestLongAnswerIsPaidByWhoLeaves checks promise 1 for answers that are too long to
-// buffer. A client that disconnects after reading nearly all of such an answer has
-// paid for the call.
+// TestLongAnswerIsPaidByWhoLeaves checks promise 1 of docs/promises.md for answers that
+// are too long to buffer. A client that disconnects after reading nearly all of such an
+// answer has paid for the call.
 func TestLongAnswerIsPaidByWhoLeaves(t *testing.T) {
 	const size = 8 << 20
 	left := make(chan struct{})
@@ -208,8 +209,8 @@ func TestStrangersHoldNothing(t *testing.T) {
 	}
 }
 
-// TestMetricLabelsAreBounded: names invented by a client never become metric
-// labels.
+// TestMetricLabelsAreBounded checks that names invented by a client never become
+// labels of metrics.
 func TestMetricLabelsAreBounded(t *testing.T) {
 	g := binaries.StartGateway(t, harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "free list_cities"))
 	_, key := g.NewAgent(t, "alice", "")

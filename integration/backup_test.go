@@ -25,7 +25,7 @@ import (
 // again until the test stops the callers.
 type payers struct {
 	mu      sync.Mutex
-	charges []string // charges in the received results
+	charges []string // the ids of the charges in the received results
 	stop    chan struct{}
 	ended   sync.WaitGroup
 }
@@ -54,7 +54,8 @@ func startPayers(t *testing.T, g *harness.Gateway, secret string, n int) *payers
 	return p
 }
 
-// received returns the charges in the results that have been received so far.
+// received returns the ids of the charges in the results that have been received so
+// far.
 func (p *payers) received() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,12 +67,12 @@ func (p *payers) end() {
 	p.ended.Wait()
 }
 
-// TestBackupUnderLoadAndRestore checks promises 1, 5 and 6 across a backup and its
-// restore. The backup is made while callers pay. The backup contains the charge of
-// every result that was received before the backup began. It contains no charge for
-// a call that the server did not run. After a restore to a new location the books
-// balance. All keys are disabled until they are enabled again. This includes a key
-// that was deleted after the backup was made.
+// TestBackupUnderLoadAndRestore checks promises 1, 5 and 6 of docs/promises.md across a
+// backup and its restore. The backup is made while callers pay. The backup contains the
+// charge of every result that was received before the backup began. It contains no
+// charge for a call that the server did not run. After a restore to a new location the
+// books balance. All keys are disabled until they are enabled again. This includes a
+// key that was deleted after the backup was made.
 func TestBackupUnderLoadAndRestore(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	site := harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01")
@@ -171,7 +172,7 @@ func onTerminal(t *testing.T, g *harness.Gateway, args ...string) (shown, printe
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	_ = end.Close() // the command has its own copy
+	_ = end.Close() // the command has its own copy of the descriptor
 	var text bytes.Buffer
 	_, _ = io.Copy(&text, terminal) // fails after the command has closed the terminal
 	if err := cmd.Wait(); err != nil {
@@ -195,8 +196,8 @@ func longBooks(t *testing.T, g *harness.Gateway, n int) {
 	}
 }
 
-// TestProgress: long-running commands show their progress on a terminal, both
-// through the running server and directly on the store. With --json, or without a
+// TestProgress checks that long-running commands show their progress on a terminal,
+// both through the running server and directly on the store. With --json, or without a
 // terminal on standard error, they show no progress.
 func TestProgress(t *testing.T) {
 	g := binaries.StartGateway(t, harness.Site("http://127.0.0.1:1", "server weather", "provider acme", "free list_cities"))

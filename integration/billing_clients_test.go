@@ -59,7 +59,7 @@ func newNodeTokenClient(t *testing.T, endpoint string) *nodeTokenClient {
 	c := &nodeTokenClient{startNode(t, "", "refused.mjs", endpoint)}
 	t.Cleanup(func() {
 		_ = c.in.Close()
-		_ = c.cmd.Process.Kill() // its open streams would keep it running
+		_ = c.cmd.Process.Kill() // Kill, because the program would keep running while its streams are open
 		_ = c.cmd.Wait()
 		if t.Failed() {
 			t.Logf("the client of the TypeScript SDK: %s", c.stderr.Bytes())
@@ -83,10 +83,10 @@ func (c *nodeTokenClient) call(t *testing.T, tool string, args map[string]any) t
 	return c.do(t, map[string]any{"tool": tool, "args": args})
 }
 
-// TestRefusedClientsGoOn checks promise 8 as the official clients see it. A missing,
-// invalid or expired token, or one without a required scope, is refused with a text
-// that reaches the user, in both error styles. The same client then makes a
-// permitted call.
+// TestRefusedClientsGoOn checks promise 8 of docs/promises.md as the official clients
+// see it. A missing, invalid or expired token, or one without a required scope, is
+// refused with a text that reaches the user, in both error styles. The same client then
+// makes a permitted call.
 func TestRefusedClientsGoOn(t *testing.T) {
 	t.Parallel()
 	for _, style := range []string{"mcp", "http"} {

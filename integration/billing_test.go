@@ -18,7 +18,7 @@ import (
 )
 
 // billingCaddyfile returns the Caddyfile of examples/billing with the server at the
-// given base URL. The parameter edit, unless nil, makes further changes.
+// given base URL. If edit is not nil, it makes further changes.
 func billingCaddyfile(t *testing.T, upstream string, edit *strings.Replacer) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(binaries.Root, "examples", "billing", "Caddyfile"))
@@ -73,7 +73,7 @@ var (
 	}
 )
 
-// The scopes of the shipped catalogue. One of them includes two others.
+// The scopes of the shipped catalogue. One of the scopes includes two other scopes.
 var (
 	billingScopes = []string{
 		"billing.read", "billing.write", "billing.agent", "customers.read", "customers.write", "products.read", "products.write",
@@ -126,12 +126,12 @@ func holders() (all []holder) {
 	return append(all, holder{"agent", nil}, holder{"personal", []string{"agent:connect"}})
 }
 
-// TestEveryScopeOfTheCatalogue checks the scopes of a key, with their inheritance.
-// They decide which tools the key may call, which resources it may read and which
-// entries its lists show. The test covers every scope of the shipped catalogue and
-// every thing that the billing server offers, in protocol versions with and without
-// sessions. It computes each expected outcome from the scopes in the table of
-// things. A refused request never reaches the server and costs nothing.
+// TestEveryScopeOfTheCatalogue checks the scopes of a key, with their inheritance. They
+// decide which tools the key may call, which resources it may read and which entries
+// its lists show. The test covers every scope of the shipped catalogue and every thing
+// that the billing server offers, in protocol versions with and without sessions. The
+// test computes each expected outcome from the scopes in the table of things. A refused
+// request never reaches the server and costs nothing.
 func TestEveryScopeOfTheCatalogue(t *testing.T) {
 	t.Parallel()
 	for name, flags := range map[string][]string{"sessions": nil, "stateless": {"-stateless"}} {
@@ -258,13 +258,13 @@ func (w *walk) notified(t *testing.T) {
 	err := w.session.Subscribe(t.Context(), &mcp.SubscribeParams{URI: billingInvoice.name})
 	var failed *jsonrpc.Error
 	if len(w.holder.lacks(billingInvoice)) == 0 && errors.As(err, &failed) && failed.Code == jsonrpc.CodeMethodNotFound {
-		return // accepted, but the server has no subscriptions
+		return // the gateway has let the request pass, and the server has refused it because it has no subscriptions
 	}
 	w.outcome(t, "resource:"+billingInvoice.name, billingInvoice, err)
 }
 
 // sees checks the entries of a list that the gateway returned. The list must show
-// each thing in the parameter all that the key may use, and no other thing.
+// those of the given things that the key may use, and no other thing.
 func (w *walk) sees(t *testing.T, list string, listed []string, all ...thing) {
 	t.Helper()
 	var want []string
@@ -325,8 +325,8 @@ func (w *walk) told(t *testing.T, name string, x thing, meta harness.Meta, text 
 	}
 }
 
-// TestCatalogueIsTheTables: the shipped catalogue declares exactly the scopes in
-// billingScopes, so TestEveryScopeOfTheCatalogue covers all of them.
+// TestCatalogueIsTheTables checks that the shipped catalogue declares exactly the
+// scopes in billingScopes, so TestEveryScopeOfTheCatalogue covers all of them.
 func TestCatalogueIsTheTables(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join(binaries.Root, "config", "scopes", "billing.caddyfile"))

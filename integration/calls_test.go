@@ -16,11 +16,11 @@ import (
 // target is an MCP server behind the gateway, with the tools that the tests call and
 // their prices.
 type target struct {
-	server   string // the server's own name
+	server   string // the name that the server gives itself
 	upstream func(testing.TB) string
 
 	free, cheap, dear, failing, streaming call
-	steps                                 int // number of progress notifications from streaming
+	steps                                 int // number of progress notifications during the streaming call
 }
 
 type call struct {
@@ -65,7 +65,7 @@ type bench struct {
 	target
 	gateway  *harness.Gateway
 	recorder *harness.Recorder
-	direct   *mcp.ClientSession // connected to the server itself
+	direct   *mcp.ClientSession // a session with the server itself, without the gateway
 }
 
 // TestWeather runs testCalls with the weather server, which uses the Go SDK, with
@@ -111,8 +111,9 @@ func testCalls(t *testing.T, target target) {
 	b.gateway.VerifyLedger(t)
 }
 
-// transparent checks a part of promise 9: through the gateway, the handshake and the
-// list of tools are the server's own, except for prices and tools that are not sold.
+// transparent checks a part of promise 9 of docs/promises.md: through the gateway, the
+// handshake and the list of tools are the server's own, except for prices, and for
+// tools without a price, which are hidden.
 func (b *bench) transparent(t *testing.T) {
 	_, key := b.gateway.NewAgent(t, "viewer", "")
 	session := b.gateway.Connect(t, key.Secret, nil)
@@ -177,9 +178,9 @@ func (b *bench) freeCall(t *testing.T) {
 	b.books(t, "guest", "0.00", 0)
 }
 
-// paidCall checks promises 1 and 4. The result has a receipt, the balance falls by
-// the price, the provider earns the price, and exactly one charge is listed. The
-// server ran the call one time.
+// paidCall checks promises 1 and 4 of docs/promises.md. The result has a receipt, the
+// balance falls by the price, the provider earns the price, and exactly one charge is
+// listed. The server ran the call once.
 func (b *bench) paidCall(t *testing.T) {
 	account, key := b.gateway.NewAgent(t, "buyer", "5.00")
 	earned := b.gateway.Account(t, "acme").Balance
@@ -227,8 +228,8 @@ func readReceipt(t *testing.T, jws string) ledger.Receipt {
 	return receipt
 }
 
-// failingCall checks promise 2. A result marked as an error is passed on unchanged
-// and costs nothing.
+// failingCall checks promise 2 of docs/promises.md. A result marked as an error is
+// passed on unchanged and costs nothing.
 func (b *bench) failingCall(t *testing.T) {
 	_, key := b.gateway.NewAgent(t, "unlucky", "5.00")
 	session := b.gateway.Connect(t, key.Secret, nil)
@@ -251,8 +252,9 @@ func (b *bench) failingCall(t *testing.T) {
 	b.books(t, "unlucky", "0.00", 5)
 }
 
-// poorCall checks promise 3. A call without enough balance never reaches the server,
-// the model reads the price and the balance, and the session keeps working.
+// poorCall checks promise 3 of docs/promises.md. A call without enough balance never
+// reaches the server, the model reads the price and the balance, and the session keeps
+// working.
 func (b *bench) poorCall(t *testing.T) {
 	_, key := b.gateway.NewAgent(t, "poor", "0.99")
 	session := b.gateway.Connect(t, key.Secret, nil)
@@ -286,8 +288,9 @@ func (b *bench) poorCall(t *testing.T) {
 	b.books(t, "poor", "0.00", 2)
 }
 
-// streamingCall checks that every progress notification reaches the client before
-// the server sends the answer, and that the answer has its charge (promise 1).
+// streamingCall checks that every progress notification reaches the client before the
+// server sends the answer, and that the answer has its charge (promise 1 of
+// docs/promises.md).
 func (b *bench) streamingCall(t *testing.T) {
 	_, key := b.gateway.NewAgent(t, "watcher", "5.00")
 	progress := make(chan float64, b.steps)
@@ -332,8 +335,8 @@ func (b *bench) streamingCall(t *testing.T) {
 	b.books(t, "watcher", "4.95", 1)
 }
 
-// noSecretUpstream checks promise 10. No request to the server ever carries a
-// credential.
+// noSecretUpstream checks promise 10 of docs/promises.md. No request to the server ever
+// carries a credential.
 func (b *bench) noSecretUpstream(t *testing.T) {
 	requests := b.recorder.Requests()
 	if len(requests) < 10 {

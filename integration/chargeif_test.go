@@ -7,11 +7,11 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestChargeIf checks promise 2 for results that report a failure only in their
-// content. A result rejected by charge_if is passed on unchanged and costs nothing,
-// and its idempotency key can be used again. A result accepted by charge_if is
-// charged and stored. A result that charge_if cannot evaluate is charged and counted
-// in a metric. JSON answers and event streams behave the same.
+// TestChargeIf checks promise 2 of docs/promises.md for results that report a failure
+// only in their content. A result rejected by charge_if is passed on unchanged and
+// costs nothing, and its idempotency key can be used again. A result accepted by
+// charge_if is charged and stored. A result that charge_if cannot evaluate is charged
+// and counted in a metric. JSON answers and event streams behave the same.
 func TestChargeIf(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -41,8 +41,8 @@ func TestChargeIf(t *testing.T) {
 		}
 	}
 	_, key := g.NewAgent(t, "alice", "1.00")
-	// The charge_if of json_odd names a missing member, and that of json_always is
-	// always true. The answer of json_long is too long to buffer.
+	// The charge_if of json_odd names a missing member, and the charge_if of
+	// json_always is always true. The answer of json_long is too long to buffer.
 	for _, tool := range []string{"json_odd", "json_always", "json_long"} {
 		if answer := post(t, g, key.Secret, harness.ToolCall(1, tool, `{}`)); answer.Result == nil {
 			t.Errorf("%s: %d %.200s", tool, answer.Status, answer.Body)
@@ -63,8 +63,8 @@ func TestChargeIf(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestChargeIfOfTask: the reservation is released when a task's result reports
-// a failure, in protocol versions with and without sessions.
+// TestChargeIfOfTask checks that the reservation is released when a task's result
+// reports a failure, in protocol versions with and without sessions.
 func TestChargeIfOfTask(t *testing.T) {
 	t.Parallel()
 	for name, stateless := range map[string]bool{"2025-11-25": false, "2026-07-28": true} {

@@ -26,16 +26,16 @@ import (
 // user.
 type told struct {
 	Text   string `json:"text"`
-	Failed bool   `json:"failed"` // an error result, or no result at all
+	Failed bool   `json:"failed"` // true for an error result, or if there was no result
 }
 
 // caller is a function that calls a tool in a client's open session.
 type caller func(t *testing.T, tool string, args map[string]any) told
 
-// TestClients checks promises 2, 3 and 8 as users see them. In each popular client,
-// unmodified, a free call and a paid call succeed. A call without enough balance and
-// a call of a tool without a price are refused at no cost, with a text that reaches
-// the user. The session keeps working afterwards.
+// TestClients checks promises 2, 3 and 8 of docs/promises.md as users see them. In each
+// popular client, unmodified, a free call and a paid call succeed. A call without
+// enough balance and a call of a tool without a price are refused at no cost, with a
+// text that reaches the user. The session keeps working afterwards.
 func TestClients(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartEverything(t))
@@ -225,8 +225,8 @@ func mcpRemote(t *testing.T, g *harness.Gateway, secret string) caller {
 	return inSession(session)
 }
 
-// inspector runs the inspector's command line one time for each call, as the
-// inspector's users do. The inspector prints errors to stderr.
+// inspector runs the inspector's command line once for each call, as the inspector's
+// users do. The inspector prints errors to stderr.
 func inspector(t *testing.T, g *harness.Gateway, secret string) caller {
 	launcher := binaries.Module(t, "@modelcontextprotocol", "inspector", "clients", "launcher", "build", "index.js")
 	return func(t *testing.T, tool string, args map[string]any) told {

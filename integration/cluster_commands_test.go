@@ -9,7 +9,7 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestClusterCommands: the commands also work directly on the database while
+// TestClusterCommands checks that the commands also work directly on the database while
 // gateways have it open. Their changes take effect immediately at every gateway, and
 // every gateway refuses a deleted key as soon as the command has returned. A command
 // that works only on store files fails with an error that names the alternative.

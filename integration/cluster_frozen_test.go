@@ -91,12 +91,12 @@ func (f *frozen) change(ctx context.Context, id string, n int) {
 
 // queued is a request that waits in the socket of the frozen node.
 type queued struct {
-	what, secret, code string // code is "" if the call is charged
+	what, secret, code string // code is the code of the expected refusal; "" if the call must be charged
 	conn               net.Conn
 }
 
-// queue connects the request q to the node that freezes. If the parameter warm is
-// set, queue also makes a call on the connection.
+// queue opens a connection for the request q to the node that will be frozen. If warm
+// is true, queue also makes a first call on this connection.
 func (f *frozen) queue(q *queued, warm bool) {
 	f.t.Helper()
 	conn, err := net.Dial("tcp", "127.0.0.1:"+f.sick().Port)
@@ -105,7 +105,7 @@ func (f *frozen) queue(q *queued, warm bool) {
 	}
 	f.t.Cleanup(func() { conn.Close() })
 	q.conn = conn
-	if warm { // so that the node has accepted the connection and has the key in memory
+	if warm { // a call makes the node accept the connection and keep the key in memory
 		if answer := f.ask(q); answer == nil || answer.StatusCode != http.StatusOK {
 			f.t.Fatalf("%s: before the node was stopped: %+v", q.what, answer)
 		}
@@ -142,12 +142,12 @@ func (f *frozen) ask(q *queued) *http.Response {
 	return f.read(q)
 }
 
-// TestClusterFrozenNode checks promise 6 when a node freezes with keys in memory,
-// streams open and calls under way. A key deleted through another node stops working
-// when the frozen node's lease expires, and the delete returns at that moment. In
-// the meantime the other nodes keep charging the same account. When the node wakes,
-// it judges each queued request by the current state of the request's key. It ends
-// the streams of deleted keys.
+// TestClusterFrozenNode checks promise 6 of docs/promises.md when a node freezes with
+// keys in memory, streams open and calls under way. A key deleted through another node
+// stops working when the frozen node's lease expires, and the delete returns at that
+// moment. In the meantime the other nodes keep charging the same account. When the node
+// wakes, it judges each queued request by the current state of the request's key. The
+// node also ends the streams of deleted keys.
 func TestClusterFrozenNode(t *testing.T) {
 	sessions := harness.Site(binaries.StartWeather(t), "server weather", "provider acme", "unpriced free")
 	calls := harness.Site(startWorker(t).url, "server worker", "provider acme", "free dig", "unpriced 0.01")

@@ -20,14 +20,14 @@ import (
 type hotRound struct {
 	name    string
 	credits ledger.Amount
-	cap     ledger.Amount // per day; 0 means no cap
+	cap     ledger.Amount // the daily cap of the account; 0 means no cap
 	path    string        // the site's path
-	prices  bool          // whether the callers use tools with several prices
+	prices  bool          // true if the callers use tools with several prices
 	code    string        // the code in refusals
 	work    string        // the timing of the tool: "at once", "slowly" or "together"
 }
 
-const hotQuota = workerJSON // the path with ten free calls a day
+const hotQuota = workerJSON // the path of the site with ten free calls a day
 
 var hotRounds = []hotRound{
 	{name: "ten", credits: 10 * cent, path: workerStreams, code: "INSUFFICIENT_BALANCE", work: "at once"},
@@ -53,7 +53,7 @@ func hotSite(w *worker) string {
 type hotGame struct {
 	cluster *harness.Cluster
 	client  *http.Client
-	charges sync.Map // charges in all results
+	charges sync.Map // the ids of the charges in all results
 }
 
 // hotOutcome counts the results and refusals of a round.
@@ -106,12 +106,12 @@ func (game *hotGame) play(t *testing.T, r hotRound, secrets []string) (o hotOutc
 	return o
 }
 
-// TestClusterHotAccount checks promise 3 across nodes. With several keys of one
-// account, 64 callers call at the same time through three gateways. In each round
-// the account has one of four kinds of funds: a balance for ten calls, a balance
-// shared by calls with several prices, a cap for ten calls, or a quota that makes
-// ten calls free. Together the callers spend exactly the available funds, and the
-// server runs exactly the paid calls.
+// TestClusterHotAccount checks promise 3 of docs/promises.md across nodes. With several
+// keys of one account, 64 callers call at the same time through three gateways. In each
+// round the account has one of four kinds of funds: a balance for ten calls, a balance
+// shared by calls with several prices, a cap for ten calls, or a quota that makes ten
+// calls free. Together the callers spend exactly the available funds, and the server
+// runs exactly the paid calls.
 func TestClusterHotAccount(t *testing.T) {
 	random := seeded(t)
 	w := startWorker(t)

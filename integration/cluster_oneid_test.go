@@ -9,10 +9,10 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestClusterOneIDAtATime checks promise 1 with a server that finds its streams by
-// request id. At most one request with the same id is open at the server at any
-// time, whichever nodes get the requests. Otherwise a free call at one node could be
-// answered with the paid result of a call at another.
+// TestClusterOneIDAtATime checks promise 1 of docs/promises.md with a server that finds
+// its streams by request id. At most one request with the same id is open at the server
+// at any time, whichever nodes get the requests. Otherwise a free call at one node
+// could be answered with the paid result of a call at another.
 func TestClusterOneIDAtATime(t *testing.T) {
 	server := &byID{streams: make(map[string]chan string), arrived: make(chan string, 10), answer: make(chan struct{})}
 	upstream := httptest.NewServer(server)

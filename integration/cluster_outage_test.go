@@ -32,7 +32,7 @@ type outage struct {
 	// strike causes the outage and returns when the outage is over. The nodes may
 	// still have to recover from the outage by themselves.
 	strike func(o *outages)
-	node   bool // the outage breaks clients' connections to a gateway
+	node   bool // true if the outage breaks clients' connections to a gateway
 }
 
 // outages is the history of one account through all outages.
@@ -47,18 +47,18 @@ type outages struct {
 	random   *rand.Rand
 
 	mu       sync.Mutex
-	received map[string]bool // charges in results
+	received map[string]bool // the ids of the charges in results
 	unknown  int             // calls that were sent and got neither a result nor a refusal stating that the tool did not run
-	known    map[string]bool // charges from earlier rounds
+	known    map[string]bool // the ids of charges from earlier rounds
 	refusals map[string]int
 }
 
-// TestClusterOutages checks promises 1, 2, 4 and 5 across nodes. While callers make
-// paid calls at three gateways, a gateway is killed, and the database is restarted,
-// killed, and made to cut all connections. Each received result has exactly one
-// capture. The number of captures without a received result is at most the number of
-// calls with an outcome unknown to the caller. The books balance, and refused calls
-// get STORE_UNAVAILABLE. All nodes recover by themselves.
+// TestClusterOutages checks promises 1, 2, 4 and 5 of docs/promises.md across nodes.
+// While callers make paid calls at three gateways, a gateway is killed, and the
+// database is restarted, killed, and made to cut all connections. Each received result
+// has exactly one capture. The number of captures without a received result is at most
+// the number of calls with an outcome unknown to the caller. The books balance, and
+// refused calls get STORE_UNAVAILABLE. All nodes recover by themselves.
 func TestClusterOutages(t *testing.T) {
 	server := pgtest.New(t)
 	w := startWorker(t)
@@ -128,7 +128,7 @@ func (o *outages) play(what outage) {
 	enough := make(chan struct{})
 	ctx, stop := context.WithCancel(t.Context())
 	var callers sync.WaitGroup
-	afterwards := make([]atomic.Int64, clusterNodes) // results of calls begun after the outage
+	afterwards := make([]atomic.Int64, clusterNodes) // by node, the number of results of calls that began after the outage
 	var over atomic.Bool
 	for caller := range outageCallers * clusterNodes {
 		callers.Go(func() {

@@ -20,11 +20,11 @@ import (
 )
 
 const (
-	crowdLive    = 12                    // working keys in use
-	crowdDead    = 6                     // revoked keys still in use
+	crowdLive    = 12                    // number of working keys that callers use
+	crowdDead    = 6                     // number of revoked keys that callers still use
 	crowdCallers = 3                     // number of callers at each node
 	crowdPace    = 15 * time.Millisecond // the time between two calls of one caller
-	crowdChanges = 100                   // key changes in a round
+	crowdChanges = 100                   // number of key changes in a round
 	// revokeAim is the time within which 99 of 100 changes should return. A busy
 	// machine may need more. So the test only requires that the median is at most
 	// revokeSlack times revokeAim, and that the 99th percentile is at most
@@ -41,7 +41,7 @@ type keyEnd struct {
 	name, method, path string
 	body               map[string]any
 	tool               string // the tool the key calls
-	code               string // the code of later refusals
+	code               string // the code of the refusals after the change
 }
 
 var keyEnds = []keyEnd{
@@ -61,11 +61,12 @@ var keyEnds = []keyEnd{
 type victim struct {
 	harness.Key
 	keyEnd
-	begun atomic.Bool // the change has been requested
-	over  atomic.Bool // the change has returned
+	begun atomic.Bool // true once the test has requested the change of the key
+	over  atomic.Bool // true once the request for the change has returned
 }
 
-// crowd makes calls through all nodes with keys that come and go.
+// crowd makes calls through all nodes with keys, while these keys are created and
+// revoked.
 type crowd struct {
 	t       *testing.T
 	cluster *harness.Cluster
@@ -75,7 +76,7 @@ type crowd struct {
 	dead    [crowdDead]atomic.Pointer[victim]
 
 	calls, accepted, refused atomic.Int64
-	stale                    atomic.Int64 // calls accepted although the change had returned before they began
+	stale                    atomic.Int64 // calls that were accepted although they began after the change had returned
 }
 
 // call makes one call and compares the answer with the key's current state.
@@ -149,8 +150,8 @@ func (c *crowd) end(node int, v *victim) time.Duration {
 	return took
 }
 
-// content returns m as a request body. It converts a nil map to nil, because a nil
-// map would be sent as null.
+// content returns m as a request body. For a nil map it returns a nil interface, which
+// means no body, because a nil map would be sent as null.
 func content(m map[string]any) any {
 	if m == nil {
 		return nil
@@ -158,11 +159,11 @@ func content(m map[string]any) any {
 	return m
 }
 
-// TestClusterRevocation checks promise 6 across nodes, under load. One node deletes,
-// disables or narrows keys that all nodes have in memory. Every node refuses each
-// call begun after the change has returned, and accepts each call made before the
-// change. 99 in 100 changes should return within 50 ms; the test allows more, see
-// revokeAim.
+// TestClusterRevocation checks promise 6 of docs/promises.md across nodes, under load.
+// One node deletes, disables or narrows keys that all nodes have in memory. Every node
+// refuses each call begun after the change has returned, and accepts each call made
+// before the change. 99 in 100 changes should return within 50 ms; the test allows
+// more, see revokeAim.
 func TestClusterRevocation(t *testing.T) {
 	random := seeded(t)
 	w := startWorker(t)

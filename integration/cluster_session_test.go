@@ -32,11 +32,11 @@ func (v *visitor) at(g *harness.Gateway) *visitor {
 	return &other
 }
 
-// TestClusterSessions checks promise 1 across nodes. A session that began at one
-// node continues at all others, and only its owner can end it. After the stream of a
-// paid call breaks off at one node, the call can be resumed at another node, or at
-// several nodes at the same time. This is possible even after the first node is
-// gone. The server runs the call one time, and the call is charged one time.
+// TestClusterSessions checks promise 1 of docs/promises.md across nodes. A session that
+// began at one node continues at all others, and only its owner can end it. After the
+// stream of a paid call breaks off at one node, the call can be resumed at another
+// node, or at several nodes at the same time. This is possible even after the first
+// node is gone. The server runs the call once, and the call is charged once.
 func TestClusterSessions(t *testing.T) {
 	p, cluster := pollingCluster(t)
 	a, b, c := cluster.Nodes[0], cluster.Nodes[1], cluster.Nodes[2]
@@ -60,7 +60,7 @@ func TestClusterSessions(t *testing.T) {
 		}
 	}
 
-	// The stream ends before the answer, and several nodes are asked for the rest.
+	// The stream ends before the answer, and clients resume it at several nodes.
 	event, _ := v.at(b).call("polled")
 	answers := make([]*http.Response, 2*clusterNodes)
 	var asked sync.WaitGroup
@@ -111,10 +111,10 @@ func TestClusterSessions(t *testing.T) {
 	b.VerifyLedger(t)
 }
 
-// TestClusterRepeats checks promise 2 across nodes. The same call with one
-// idempotency key arrives at all nodes at the same time. The server runs the call
-// one time, the call is charged one time, and each caller gets that result,
-// immediately or when the first call has ended.
+// TestClusterRepeats checks promise 2 of docs/promises.md across nodes. The same call
+// with one idempotency key arrives at all nodes at the same time. The server runs the
+// call once, the call is charged once, and each caller gets that result, immediately or
+// when the first call has ended.
 func TestClusterRepeats(t *testing.T) {
 	server, upstream := newCounted(t)
 	cluster := startCluster(t, &postgres, harness.OnPostgres(harness.Site(upstream, "server counted", "provider acme", "unpriced 0.01")))

@@ -19,8 +19,8 @@ var clusterRounds = flag.Int("cluster-rounds", 1, "by how many times the tests o
 // clusterNodes is the number of gateways that share a database.
 const clusterNodes = 3
 
-// workerSite returns the Caddyfile for a cluster in front of a worker. The tool dig
-// is free. The tools weave and mill cost 0.01 each, and the tool mill needs a scope.
+// workerSite returns the Caddyfile for a cluster in front of a worker. The tool "dig"
+// is free. The tools "weave" and "mill" cost 0.01 each, and "mill" needs a scope.
 func workerSite(w *worker, directives ...string) string {
 	return harness.OnPostgres(harness.Site(w.url, append([]string{"server worker", "provider acme",
 		"free dig", "price weave 0.01", "price mill 0.01", "scope mill trade"}, directives...)...), "scopes {", "trade", "}")
@@ -34,9 +34,8 @@ func startCluster(t *testing.T, server *pgtest.Cluster, caddyfile string) *harne
 	return binaries.StartCluster(t, clusterNodes, dsn, caddyfile)
 }
 
-// withHandle copies the /mcp handler of the Caddyfile in the parameter other into
-// the Caddyfile in the parameter site, under the given path. It returns the combined
-// Caddyfile.
+// withHandle returns the Caddyfile site with the /mcp handler of another Caddyfile
+// added to it, under the given path.
 func withHandle(site, other, path string) string {
 	const begin, end = "\thandle /mcp* {", "\thandle {"
 	block := other[strings.Index(other, begin):strings.Index(other, end)]

@@ -31,8 +31,7 @@ const (
 	oddTable = "docs/compatibility-table.md"
 	oddPrice = ledger.Amount(10_000)
 	// oddPatience is how long a client waits for an answer that may never come. The
-	// gateway's handler at /mcp/brief gives up on the server earlier, after the time
-	// oddMaxCall.
+	// gateway's handler at /mcp/brief gives up on the server earlier, after oddMaxCall.
 	oddPatience = 12 * time.Second
 	oddMaxCall  = "3s"
 	// oddHands is the number of concurrent calls of one client.
@@ -63,8 +62,8 @@ type oddCell struct {
 	charged  ledger.Amount // the charged amount minus refunds
 }
 
-// oddRow is a row of the compatibility table: an oddity in one form (JSON or
-// events), with its results.
+// oddRow is a row of the compatibility table: an oddity, which is a deviation of the
+// server from the protocol, in one form (JSON or events), with its results.
 type oddRow struct {
 	group  string
 	oddity *oddity
@@ -73,8 +72,7 @@ type oddRow struct {
 	cells  []*oddCell
 }
 
-// oddBench is a server that shows all oddities, reachable directly and through the
-// gateway.
+// oddBench is a server with all oddities, reachable directly and through the gateway.
 type oddBench struct {
 	server  *oddServer
 	gateway *harness.Gateway
@@ -84,11 +82,11 @@ type oddBench struct {
 	runs    atomic.Int64
 }
 
-// TestCompatibilityTable checks promises 1, 2 and 9 for servers that deviate from
-// the protocol. A client gets the same answer through the gateway as directly from
-// the server, and pays for the answer if it is a result. Where the two answers
-// differ, the table in docs gives the reason. The test compares its outcomes with
-// that table. With the flag -update, the test writes the table.
+// TestCompatibilityTable checks promises 1, 2 and 9 of docs/promises.md for servers
+// that deviate from the protocol. A client gets the same answer through the gateway as
+// directly from the server, and pays for the answer if it is a result. Where the two
+// answers differ, the table in docs gives the reason. The test compares its outcomes
+// with that table. With the flag -update, the test writes the table.
 func TestCompatibilityTable(t *testing.T) {
 	t.Parallel()
 	b := newOddBench(t)
@@ -122,8 +120,8 @@ func TestCompatibilityTable(t *testing.T) {
 	b.gateway.VerifyLedger(t)
 }
 
-// askAgain repeats the calls with unexpected outcomes and gives them more time:
-// on a busy machine a slow call looks like a hanging one.
+// askAgain repeats the calls with unexpected outcomes and gives them more time, because
+// on a busy machine a slow call looks like a call that hangs.
 func (b *oddBench) askAgain(t *testing.T, old map[string]string) {
 	t.Helper()
 	for patience := 2 * oddPatience; patience < harness.Patience; patience *= 2 {
@@ -195,7 +193,8 @@ const briefSite = `
 	}
 	handle /mcp* {`
 
-// oddClientNames are the clients in the order of the table.
+// oddClientNames lists the clients, in the order in which the cells of
+// docs/compatibility-table.md name them.
 var oddClientNames = []string{"raw", "Go SDK", "TypeScript SDK", "mcp-remote"}
 
 // lay creates the rows and their cells.
@@ -240,8 +239,8 @@ func (o *oddity) concerns(client string, stateless bool, w way) bool {
 	return w != wayPaid || o.ask == calls
 }
 
-// ask makes the requests of all cells of the rows. Each client makes several
-// requests at the same time, and the parameter hands is their number.
+// ask makes the requests of all cells of the rows. hands is the number of requests that
+// each client makes at the same time.
 func (b *oddBench) ask(t *testing.T, rows []*oddRow, hands int, patience time.Duration) {
 	t.Helper()
 	queues := map[string][]*oddCell{}
@@ -459,8 +458,8 @@ func oddGroups() []oddGroup {
 	return groups
 }
 
-// TestCompatibilityReasons: each reason belongs to an existing oddity, and
-// oddity names are unique.
+// TestCompatibilityReasons checks that each reason belongs to an existing oddity, and
+// that the names of oddities are unique.
 func TestCompatibilityReasons(t *testing.T) {
 	t.Parallel()
 	left := maps.Clone(oddReasons)

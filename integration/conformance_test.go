@@ -32,14 +32,15 @@ type conforming struct {
 	name      string
 	start     func(*testing.T) string // starts a new server and returns its URL
 	revisions []string                // protocol versions to compare
-	full      string                  // the revision the server satisfies in full, or ""
+	full      string                  // the revision that the server implements in full, or ""
 	scenario  string                  // the only scenario to run, or "" for all
 }
 
-// TestConformanceServer checks promise 9. Every check of the official conformance
-// suite has the same outcome directly and through the gateway, where every tool has
-// a price and receipts are on. The test uses servers with and without sessions, and
-// the requirements of protocol versions with and without sessions.
+// TestConformanceServer checks promise 9 of docs/promises.md. Every check of the
+// official conformance suite has the same outcome directly and through the gateway,
+// where every tool has a price and receipts are on. The test uses servers with and
+// without sessions, and the requirements of protocol versions with and without
+// sessions.
 func TestConformanceServer(t *testing.T) {
 	t.Parallel()
 	program := binaries.BuildModule(t, conformanceServer)
@@ -85,9 +86,9 @@ func (c conforming) compare(t *testing.T, revision string) {
 	settled(t, g, "suite", c.full == revision)
 }
 
-// resumable starts a server with the tool for the scenario server-sse-polling, in
-// which the server closes a stream in the middle of a call. The server stores events
-// for a client that reconnects, which the suite's usual server does not.
+// resumable starts a server with the tool for the scenario server-sse-polling, in which
+// the server closes a stream in the middle of a call. The server stores events for a
+// client that reconnects. The suite's usual server stores no events.
 func resumable(t *testing.T) string {
 	server := mcp.NewServer(&mcp.Implementation{Name: "resumable", Version: "1.0.0"}, nil)
 	mcp.AddTool(server, &mcp.Tool{Name: "test_reconnection"}, func(ctx context.Context, req *mcp.CallToolRequest, _ any) (*mcp.CallToolResult, any, error) {
@@ -107,10 +108,10 @@ func anyHost(caddyfile string) string {
 	return strings.Replace(caddyfile, "http://localhost:{$FAREBOX_PORT}", "http://:{$FAREBOX_PORT}", 1)
 }
 
-// compareRuns fails the test for every check with a different outcome, and for runs
-// that prove nothing. If the server does not implement the revision in full, the
-// gateway may pass checks that the server fails, because the gateway refuses bad
-// requests before they reach the server.
+// compareRuns fails the test for every check with a different outcome, and also if the
+// direct run proves nothing because no check was made or passed. If the server does not
+// implement the revision in full, the gateway may pass checks that the server fails.
+// The reason is that the gateway refuses bad requests before they reach the server.
 func compareRuns(t *testing.T, direct, through harness.Conformance, full bool) {
 	t.Helper()
 	if direct.Scenarios() == 0 || direct.Count("SUCCESS") == 0 {
@@ -128,9 +129,9 @@ func compareRuns(t *testing.T, direct, through harness.Conformance, full bool) {
 		direct.Scenarios(), direct.Count("SUCCESS"), len(direct.Checks), through.Count("SUCCESS"), len(through.Checks))
 }
 
-// settled checks that no credits are reserved, that the books balance, and that
-// every request had its token. If the parameter paid is true, at least one call must
-// have been charged.
+// settled checks that no credits are reserved, that the books balance, and that the
+// gateway has refused no request because of its token. If paid is true, at least one
+// call must have been charged.
 func settled(t *testing.T, g *harness.Gateway, account string, paid bool) {
 	t.Helper()
 	if paid && len(g.Charges(t, account)) == 0 {
@@ -147,9 +148,9 @@ func settled(t *testing.T, g *harness.Gateway, account string, paid bool) {
 	}
 }
 
-// TestConformanceClient checks promise 9 from the client's side. The official
-// client's requests look the same to the suite's own servers whether they come
-// directly or through the gateway, and the answers look the same to the client.
+// TestConformanceClient checks promise 9 of docs/promises.md from the client's side.
+// The official client's requests look the same to the suite's own servers whether they
+// come directly or through the gateway, and the answers look the same to the client.
 func TestConformanceClient(t *testing.T) {
 	t.Parallel()
 	client := binaries.BuildModule(t, conformanceClient)
@@ -182,7 +183,7 @@ var refusedToken = regexp.MustCompile(`^farebox_requests_total\{.*decision="TOKE
 
 // suiteSite returns a Caddyfile with a site that puts a gateway in front of every
 // port of this machine, under the path /to/PORT. The suite's client has no token, so
-// the site adds the token in the file tokens to each request.
+// the site adds to each request the token from the given file.
 func suiteSite(tokens string) string {
 	site := harness.SiteWithProxy("http://upstream", "server conformance", "provider acme", "unpriced 0.001", "receipts on")
 	return strings.NewReplacer("reverse_proxy upstream", "reverse_proxy localhost:{re.to.1}", "handle /mcp* {", `@to path_regexp to ^/to/(\d+)(/.*)?$

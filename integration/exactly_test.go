@@ -25,11 +25,11 @@ const (
 	tenDelay   = 30 * time.Millisecond // upper bound of the run time of a slow tool
 )
 
-// TestExactlyTen checks promise 3. 64 callers with several keys of one account call
-// at the same time, with a balance for ten calls. Ten get a result, 54 are refused
-// because the balance is too low, and the server runs ten calls. The tools answer
-// immediately, answer slowly, or wait until ten calls are running. They answer in
-// JSON and in event streams.
+// TestExactlyTen checks promise 3 of docs/promises.md. 64 callers with several keys of
+// one account call at the same time, with a balance for ten calls. Ten get a result, 54
+// are refused because the balance is too low, and the server runs ten calls. The tools
+// answer immediately, answer slowly, or wait until ten calls are running. They answer
+// in JSON and in event streams.
 func TestExactlyTen(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -45,7 +45,7 @@ func TestExactlyTen(t *testing.T) {
 	modes := []func(context.Context, int64){
 		func(context.Context, int64) {},
 		takeTime(seed),
-		nil, // rendezvous, created anew for each round
+		nil, // stands for rendezvous, because each round needs a new one
 	}
 	began := clock.Now()
 	for round := range *tens {
@@ -109,8 +109,8 @@ type tenGame struct {
 	keys    []string
 
 	mu      sync.Mutex
-	charges map[string]bool // charges in all results
-	forms   map[string]int  // content types of results
+	charges map[string]bool // the ids of the charges in all results
+	forms   map[string]int  // number of results by content type
 }
 
 // play gives the account credits for ten calls and has every caller make one
@@ -150,9 +150,8 @@ func (game *tenGame) play(t *testing.T, round int) {
 	}
 }
 
-// call makes one call. The result ok is true if the call got an answer that is a
-// result, and false if the call was refused because the balance is too low. Any
-// other outcome is an error.
+// call makes one call. It returns true if the answer is a result, and false if the call
+// was refused because the balance is too low. Any other outcome is an error.
 func (game *tenGame) call(ctx context.Context, n int) (ok bool, err error) {
 	url := game.gateway.Endpoint() + strings.TrimPrefix([]string{workerStreams, workerJSON}[n%2], "/mcp")
 	body := harness.ToolCall(n, pick(workerTools, n), `{}`)

@@ -21,7 +21,7 @@ import (
 // example is a program that starts several servers with one command.
 type example struct {
 	dir   string
-	ports map[string]string // by environment variable
+	ports map[string]string // the ports of the servers, by the environment variable that sets the port
 
 	environment []string
 	process     *harness.Process
@@ -29,7 +29,7 @@ type example struct {
 }
 
 // startExample starts the program and returns as soon as the program has printed its
-// report. Variables ending in ADMIN hold addresses, the others ports.
+// report. Variables ending in ADMIN hold addresses, and all other variables hold ports.
 func startExample(t *testing.T, name string, variables ...string) *example {
 	t.Helper()
 	e := &example{dir: t.TempDir(), ports: map[string]string{}}
@@ -83,8 +83,8 @@ func pay(t *testing.T, session *mcp.ClientSession, tool string) *harness.Paid {
 	return charge
 }
 
-// charges returns the number of charges of the demo account. The parameter admin is
-// the name of the variable with the admin address of the server to ask.
+// charges returns the number of charges of the demo account. It asks the server with
+// the admin address in the given variable.
 func (e *example) charges(t *testing.T, admin string) int {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binaries.Farebox, "farebox", "charge", "list", "--account", "demo", "--json", "--address", e.address(admin))
@@ -125,10 +125,10 @@ func (e *example) interrupt(t *testing.T, processes int) {
 	noSecretsIn(t, e.dir, e.process.Output(t))
 }
 
-// TestPostgresExample: one command runs two gateways on one PostgreSQL. Both
-// serve the calls of one session, a key deleted through one is refused by the
-// other, and both report the same books. Ctrl-C ends all of it, including the
-// database.
+// TestPostgresExample checks that one command runs two gateways on one PostgreSQL. Both
+// gateways serve the calls of one session and report the same books. A key deleted
+// through one gateway is refused by the other. Ctrl-C ends all processes and
+// deletes the database.
 func TestPostgresExample(t *testing.T) {
 	t.Parallel()
 	e := startExample(t, "postgres", "BALANCER_PORT", "NODE1_PORT", "NODE2_PORT", "NODE1_ADMIN", "NODE2_ADMIN", "WEATHER_PORT")
@@ -168,10 +168,10 @@ func TestPostgresExample(t *testing.T) {
 	}
 }
 
-// TestGatewayOnlyExample: one command runs a platform, and a gateway without a
-// store next to its server. The platform charges the calls through the gateway
-// and those of a server that charges by itself. The gateway refuses a key
-// deleted at the platform. Ctrl-C ends all of it.
+// TestGatewayOnlyExample checks that one command runs a platform, and a gateway without
+// a store next to its server. The platform charges the calls through the gateway and
+// those of a server that charges by itself. The gateway refuses a key deleted at the
+// platform. Ctrl-C ends all processes.
 func TestGatewayOnlyExample(t *testing.T) {
 	t.Parallel()
 	e := startExample(t, "gateway-only", "FAREBOX_PORT", "PLATFORM_PORT", "WEATHER_PORT", "PLATFORM_ADMIN", "GATEWAY_ADMIN")

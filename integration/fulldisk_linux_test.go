@@ -23,8 +23,9 @@ import (
 const execEnv = "FAREBOX_INTEGRATION_EXEC"
 
 // When a process exceeds its file size limit, the write fails and the process gets
-// SIGXFSZ, which would end it. The wrapper blocks the signal, and the signal mask
-// survives exec. Only the error remains, as on a full disk.
+// SIGXFSZ, which would end it. If execEnv is set, this process blocks the signal and
+// executes the program. The signal mask survives exec, so the program gets only the
+// error, as on a full disk.
 func init() {
 	program := os.Getenv(execEnv)
 	if program == "" {
@@ -44,7 +45,7 @@ func init() {
 	os.Exit(3)
 }
 
-// unsignalled returns a copy of the variable binaries in which Farebox is a script that
+// unsignalled returns a copy of the tests' binaries, in which Farebox is a script that
 // starts the real binary through the wrapper.
 func unsignalled(t *testing.T) *harness.Binaries {
 	t.Helper()
@@ -65,11 +66,11 @@ func unsignalled(t *testing.T) *harness.Binaries {
 // is already larger, so it cannot grow.
 const fileLimit = 4096
 
-// TestFullDisk checks promises 1, 2 and 8 when the disk is full. Calls already
-// running are refused with CHARGE_FAILED, later calls with STORE_UNAVAILABLE or
-// CHARGE_FAILED, and no result leaves the gateway. When there is room again, the
-// same process keeps serving, has charged exactly the results that arrived, and
-// holds no reservation.
+// TestFullDisk checks promises 1, 2 and 8 of docs/promises.md when the disk is full.
+// Calls already running are refused with CHARGE_FAILED, later calls with
+// STORE_UNAVAILABLE or CHARGE_FAILED, and no result leaves the gateway. When there is
+// room again, the same process keeps serving, has charged exactly the results that
+// arrived, and holds no reservation.
 func TestFullDisk(t *testing.T) {
 	const calls = 16
 	w := startWorker(t)
@@ -115,7 +116,7 @@ func TestFullDisk(t *testing.T) {
 		withheld(t, answer, "CHARGE_FAILED")
 	}
 
-	// New calls are refused. One that still reaches the server gets CHARGE_FAILED.
+	// New calls are refused. A call that still reaches the server gets CHARGE_FAILED.
 	runs := w.runs.Load()
 	for range calls {
 		done.Go(func() { withheld(t, call(workerJSON), "STORE_UNAVAILABLE", "CHARGE_FAILED") })
@@ -124,7 +125,7 @@ func TestFullDisk(t *testing.T) {
 	withheld(t, call(workerJSON), "STORE_UNAVAILABLE", "CHARGE_FAILED")
 	t.Logf("%d of %d calls reached the server while the disk was full", w.runs.Load()-runs, calls+1)
 
-	// There is room again.
+	// Make room on the disk again.
 	if err := unix.Prlimit(pid, unix.RLIMIT_FSIZE, &before, nil); err != nil {
 		t.Fatal(err)
 	}

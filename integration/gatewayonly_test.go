@@ -8,15 +8,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/modelcontextprotocol/go-sdk/mcp"
-
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// startGatewayOnly starts a platform, and a gateway that uses the platform
-// instead of a store of its own. The gateway is in front of the server at the
-// base URL upstream.
-func startGatewayOnly(t *testing.T, upstream string) (platform, gateway *harness.Gateway) {
+// startGatewayOnly starts a platform, and a gateway that uses the platform instead of a
+// store of its own. The gateway is in front of the server at the given base URL. The
+// given functions change the Caddyfile of the gateway.
+func startGatewayOnly(t *testing.T, upstream string, changes ...func(caddyfile string) string) (platform, gateway *harness.Gateway) {
 	t.Helper()
 	platform = binaries.StartGateway(t, strings.Replace(
 		harness.Site(upstream, "server weather", "provider acme", "fee 10% operator"),
@@ -29,15 +27,19 @@ func startGatewayOnly(t *testing.T, upstream string) (platform, gateway *harness
 	config := strings.Replace(
 		harness.Site(upstream, "server weather", "price get_forecast 0.01", "price read_station 0.02", "cap day 5.00"),
 		"store sqlite {$FAREBOX_DATA}/farebox.db", "store remote http://localhost:"+platform.Port+" {file."+file+"}", 1)
+	for _, change := range changes {
+		config = change(config)
+	}
 	gateway = binaries.StartGateway(t, config)
 	gateway.AddSecret(key.Secret)
 	return platform, gateway
 }
 
-// TestGatewayWithoutAStore: a gateway without a store of its own charges through a
-// platform. The platform decides which provider earns. A deleted key stops working
-// as soon as the platform's command has returned. Paid calls are refused while the
-// platform is down, and they succeed again when the platform is back.
+// TestGatewayWithoutAStore checks that a gateway without a store of its own charges
+// through a platform. The platform decides which provider earns. A deleted key stops
+// working as soon as the command that deletes it at the platform has returned. Paid
+// calls are refused while the platform is down, and they succeed again when the
+// platform is back.
 func TestGatewayWithoutAStore(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -106,26 +108,27 @@ func TestGatewayWithoutAStore(t *testing.T) {
 	platform.VerifyLedger(t)
 }
 
-// TestCallOutlivesItsPlatform: if the platform crashes and loses a call's
-// reservation, the call is still charged when its answer comes. The gateway charges
-// the call one time and under the call's own id.
+// TestCallOutlivesItsPlatform checks that, if the platform crashes and loses a call's
+// reservation, the call is still charged when its answer comes. The gateway charges the
+// call once and under the call's own id. The client sends a single request without a
+// session. A client with an event stream would not do: it would try to reconnect the
+// stream while the platform is down, and give up its session.
 func TestCallOutlivesItsPlatform(t *testing.T) {
 	t.Parallel()
-	recorder := harness.Record(t, binaries.StartWeather(t))
+	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
 	platform, gateway := startGatewayOnly(t, recorder.URL)
 	_, key := platform.NewAgent(t, "alice", "1.00")
 	gateway.AddSecret(key.Secret)
-	session := gateway.Connect(t, key.Secret, nil)
 	release := recorder.HoldAnswers()
 	defer release()
 	type outcome struct {
-		result *mcp.CallToolResult
+		answer *harness.Answer
 		err    error
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "get_forecast", Arguments: map[string]any{"city": "Oslo"}})
-		done <- outcome{result, err}
+		answer, err := gateway.Post(t.Context(), http.DefaultClient, key.Secret, harness.ToolCall(1, "get_forecast", `{"city":"Oslo"}`))
+		done <- outcome{answer, err}
 	}()
 	harness.Eventually(t, "the call to reach the server", func() error {
 		if recorder.Calls("get_forecast") == 0 {
@@ -141,7 +144,7 @@ func TestCallOutlivesItsPlatform(t *testing.T) {
 	if a := platform.Account(t, "alice"); a.Reserved != 0 {
 		t.Errorf("%s is reserved after the crash", a.Reserved)
 	}
-	harness.Eventually(t, "the gateway to find the platform", func() error { // its circuit breaker may still be open
+	harness.Eventually(t, "the gateway to find the platform", func() error { // the gateway's circuit breaker may still be open
 		if up := gateway.Metrics(t)["farebox_store_up"]; up != 1 {
 			return fmt.Errorf("it is at %v", up)
 		}
@@ -149,10 +152,10 @@ func TestCallOutlivesItsPlatform(t *testing.T) {
 	})
 	release()
 	got := <-done
-	if got.err != nil || got.result.IsError {
-		t.Fatalf("%+v, %v", got.result, got.err)
+	if got.err != nil || got.answer.Result == nil || got.answer.Result.IsError {
+		t.Fatalf("%+v, %v", got.answer, got.err)
 	}
-	paid := harness.ReadMeta(t, got.result.Meta).Charge
+	paid := got.answer.Result.Meta.Charge
 	charges := platform.Charges(t, "alice")
 	if paid == nil || len(charges) != 1 || charges[0].ID != paid.ID || charges[0].State != "captured" {
 		t.Errorf("paid %+v, charges %+v", paid, charges)

@@ -129,10 +129,10 @@ var libraryPrices = []string{
 	"method " + thingMethod + " 0.004", "method vendor/hello free", "method completion/complete 0.001",
 }
 
-// TestItemsArePaid: prompts, resources and methods are charged by the rules
+// TestItemsArePaid checks that prompts, resources and methods are charged by the rules
 // that name them, like tools, with receipts as proof. Items without a rule are
-// unaffected. A refusal is a JSON-RPC error that names the refused item and
-// costs nothing. The test runs in protocol versions with and without sessions.
+// unaffected. A refusal is a JSON-RPC error that names the refused item and costs
+// nothing. The test runs in protocol versions with and without sessions.
 func TestItemsArePaid(t *testing.T) {
 	t.Parallel()
 	for _, stateless := range []bool{false, true} {
@@ -194,7 +194,7 @@ func (l *library) visit(t *testing.T) {
 		got     asked
 		text    string
 		item    string   // item in the receipt; "" for a free call
-		refused []string // parts of the error
+		refused []string // texts that the error must contain
 		balance string
 	}{
 		{"a prompt by expression", l.prompt(t, "essay", "mice"), "Write about mice", "prompt:essay", nil, "0.058"},
@@ -275,9 +275,9 @@ func (l *library) lists(t *testing.T) {
 	}
 }
 
-// TestItemsAreReplayed: a prompt, a resource and a method that are requested twice
-// with one idempotency key reach the server one time and are charged one time. The
-// key is refused for other parameters.
+// TestItemsAreReplayed checks that a prompt, a resource and a method that are requested
+// twice with one idempotency key reach the server once and are charged once. The key is
+// refused for other parameters.
 func TestItemsAreReplayed(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, startLibrary(t, true))

@@ -25,8 +25,9 @@ type managed struct {
 	Lineage string `json:"lineage"`
 }
 
-// TestKeyLife: promise 6 with the real binary. Each change of a key applies to
-// the first call made after the command returned, even if the key is cached.
+// TestKeyLife checks promise 6 of docs/promises.md with the real binary. Each change of
+// a key applies to the first call made after the command returned, even if the key is
+// cached.
 func TestKeyLife(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "free list_cities"))
@@ -101,8 +102,9 @@ func openStream(t *testing.T, g *harness.Gateway, secret string) *http.Response 
 	return resp
 }
 
-// TestStreamsEndWithTheirKey: promise 6. A stream ends within a second after its
-// key is deleted, is disabled, expires, or is restricted to other servers.
+// TestStreamsEndWithTheirKey checks promise 6 of docs/promises.md. A stream ends within
+// a second after its key is deleted, is disabled, expires, or is restricted to other
+// servers.
 func TestStreamsEndWithTheirKey(t *testing.T) {
 	upstream := binaries.StartWeather(t)
 	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "free list_cities"))
@@ -132,8 +134,8 @@ func TestStreamsEndWithTheirKey(t *testing.T) {
 	}
 }
 
-// TestDispatchedCallOutlivesItsKey: a paid call that was sent to the server before
-// its key ended still settles.
+// TestDispatchedCallOutlivesItsKey checks that a paid call that was sent to the server
+// before its key ended still settles.
 func TestDispatchedCallOutlivesItsKey(t *testing.T) {
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
 	g := binaries.StartGateway(t, harness.Site(recorder.URL, "server weather", "provider acme", "price get_forecast 0.01"))
@@ -164,9 +166,9 @@ func TestDispatchedCallOutlivesItsKey(t *testing.T) {
 	}
 }
 
-// TestKeyThatEndsWhileItsBodyComes: promise 6. A client controls how fast its
-// request's body arrives. The gateway therefore checks the key when the body is
-// complete, not when the body begins.
+// TestKeyThatEndsWhileItsBodyComes checks promise 6 of docs/promises.md. A client
+// controls how fast its request's body arrives. The gateway therefore checks the key
+// when the body is complete, not when the body begins.
 func TestKeyThatEndsWhileItsBodyComes(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01"))
@@ -209,8 +211,8 @@ func TestKeyThatEndsWhileItsBodyComes(t *testing.T) {
 	}
 }
 
-// TestStopEndsStreams: SIGTERM ends open streams so that the process can exit.
-// Without a grace period, Caddy would wait for the streams forever.
+// TestStopEndsStreams checks that SIGTERM ends open streams so that the process can
+// exit. Without a grace period, Caddy would wait for the streams forever.
 func TestStopEndsStreams(t *testing.T) {
 	upstream := binaries.StartWeather(t)
 	site := harness.Site(upstream, "server weather", "provider acme", "free list_cities")

@@ -22,7 +22,7 @@ import (
 var kills = flag.Int("kills", 10, "how often TestKill kills the gateway")
 
 const (
-	killCallers = 64  // concurrent calls
+	killCallers = 64  // number of concurrent callers
 	killRun     = 400 // the kill comes within this number of calls
 	killPrice   = ledger.Unit / 100
 )
@@ -47,15 +47,15 @@ type killed struct {
 	gateway    *harness.Gateway
 	worker     *worker
 	secret     string
-	known      map[string]bool // charges from earlier rounds
+	known      map[string]bool // the ids of charges from earlier rounds
 	received   int
 	unreceived int
 	inFlight   int
 }
 
-// TestKill: promises 1, 2, 4 and 5 across crashes. While 64 callers make paid
-// calls, the gateway is killed repeatedly, each time at another point, and
-// restarts from the data on disk. After each start the books balance, each
+// TestKill checks promises 1, 2, 4 and 5 of docs/promises.md across crashes. While 64
+// callers make paid calls, the gateway is killed repeatedly, each time at another
+// point, and restarts from the data on disk. After each start the books balance, each
 // received result has exactly one capture, and no credits are reserved. There are at
 // most as many captures without a received result as there were calls in flight.
 func TestKill(t *testing.T) {
@@ -94,7 +94,7 @@ func TestKill(t *testing.T) {
 
 // killRound is the outcome of one round's calls.
 type killRound struct {
-	received []string // charges in results that arrived complete
+	received []string // the ids of the charges in results that arrived complete
 	inFlight int      // calls that may have reached the gateway but got no result
 }
 
@@ -123,7 +123,7 @@ func (k *killed) callUntil(t *testing.T, point killPoint) (round killRound) {
 		defer mu.Unlock()
 		var network *net.OpError
 		switch {
-		case errors.As(err, &network) && network.Op == "dial": // the call came after the kill
+		case errors.As(err, &network) && network.Op == "dial": // the call came after the kill, so the gateway has not received it
 			return false
 		case err != nil:
 			round.inFlight++
@@ -166,7 +166,7 @@ func (k *killed) check(t *testing.T, point killPoint, round killRound) {
 	fresh := map[string]bool{}
 	for _, c := range charges {
 		if k.known[c.ID] {
-			break // the list is newest first
+			break // the list is newest first, so the rest is from earlier rounds
 		}
 		if fresh[c.ID] || c.State != "captured" || c.Amount != killPrice {
 			t.Errorf("at %s: charge %+v; want it once, captured at %s", point, c, killPrice)

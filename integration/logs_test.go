@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// TestStartNamesTheStore: each start and reload logs one line with the store's
-// kind, location, schema and currency. People read this line first when a
+// TestStartNamesTheStore checks that each start and reload logs one line with the
+// store's kind, location, schema and currency. People read this line first when a
 // balance is unexpected.
 func TestStartNamesTheStore(t *testing.T) {
 	t.Parallel()

@@ -13,10 +13,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgtest"
 )
 
-// binaries are built a single time and shared by all tests.
+// binaries are built once and shared by all tests.
 var binaries *harness.Binaries
 
-// postgres is the server shared by all tests that leave it intact. The first
+// postgres is the PostgreSQL server shared by all tests that leave it intact. The first
 // such test starts it.
 var postgres pgtest.Cluster
 

@@ -29,10 +29,10 @@ func quietUpstream(t *testing.T) *httptest.Server {
 	return upstream
 }
 
-// TestStreamsEndWithTheirScopes: promise 6. A stream that reports changes of a
-// resource ends within a second after its key loses the required scope. A stream
-// that needs no scope stays open, and so does a stream with a key that keeps the
-// scope.
+// TestStreamsEndWithTheirScopes checks promise 6 of docs/promises.md. A stream that
+// reports changes of a resource ends within a second after its key loses the required
+// scope. A stream that needs no scope stays open, and so does a stream with a key that
+// keeps the scope.
 func TestStreamsEndWithTheirScopes(t *testing.T) {
 	t.Parallel()
 	upstream := quietUpstream(t)
@@ -108,9 +108,9 @@ func listenFor(t *testing.T, g *harness.Gateway, secret, what string) *http.Resp
 	return resp
 }
 
-// TestStreamsEndWithTheirRules: promise 6 when the operator narrows the config.
-// A reload that requires other scopes ends the streams that only the old rules
-// allowed. A reload that changes something else ends no stream.
+// TestStreamsEndWithTheirRules checks promise 6 of docs/promises.md when the operator
+// narrows the config. A reload that requires other scopes ends the streams that only
+// the old rules allowed. A reload that changes something else ends no stream.
 func TestStreamsEndWithTheirRules(t *testing.T) {
 	t.Parallel()
 	upstream := quietUpstream(t)

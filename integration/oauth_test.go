@@ -47,8 +47,8 @@ func oauthSites(upstream, issuer string) string {
 		"handle {\n" + farebox("root", "") + "\n}\n}\n"
 }
 
-// issuer starts an authorization server that serves only its own metadata. The
-// function issuer returns the URL of this server.
+// issuer starts an authorization server that serves only its own metadata, and returns
+// the server's URL.
 func issuer(t *testing.T) string {
 	t.Helper()
 	var server *httptest.Server
@@ -148,10 +148,10 @@ func foundByTypeScript(t *testing.T, endpoint string) (f found) {
 	return f
 }
 
-// TestOAuthDiscovery: discovery in the official SDKs accepts the metadata of each
-// server with oauth. It works for URLs with and without a slash at the end, both
-// from the challenge and from the well-known URLs alone. No request reaches the
-// server behind the gateway.
+// TestOAuthDiscovery checks that discovery in the official SDKs accepts the metadata of
+// each server with oauth. Discovery must work for URLs with and without a slash at the
+// end, both from the challenge and from the well-known URLs alone. No request reaches
+// the server behind the gateway.
 func TestOAuthDiscovery(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -194,9 +194,9 @@ func TestOAuthDiscovery(t *testing.T) {
 	}
 }
 
-// TestOAuthIsOfItsServer: a server without oauth, in a site with servers that
-// have oauth, has no metadata, and its challenges refer to no metadata. Calls
-// with keys work as before.
+// TestOAuthIsOfItsServer checks that a server without oauth, in a site with servers
+// that have oauth, has no metadata, and its challenges refer to no metadata. Calls with
+// keys work as before.
 func TestOAuthIsOfItsServer(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, oauthSites(binaries.StartWeather(t, "-stateless"), "https://auth.example.com"))
@@ -260,9 +260,9 @@ func get(t *testing.T, url string) (status int, body string) {
 	return resp.StatusCode, string(text)
 }
 
-// TestOAuthOff: without oauth, all well-known URLs of OAuth metadata return
-// 404, even if the site sends every path to the gateway. The SDKs conclude that
-// the server has no metadata and report the 401 to their users.
+// TestOAuthOff checks that, without oauth, all well-known URLs of OAuth metadata return
+// 404, even if the site sends every path to the gateway. The SDKs conclude that the
+// server has no metadata and report the 401 to their users.
 func TestOAuthOff(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -283,7 +283,7 @@ func TestOAuthOff(t *testing.T) {
 		if f.Challenge.Metadata != "" || f.Legacy != "" || f.Connect != 401.0 || !strings.Contains(f.ByWellKnown.Failed, "does not implement OAuth 2.0 Protected Resource Metadata") {
 			t.Errorf("%s: the TypeScript SDK has found %+v", endpoint, f)
 		}
-		if asked := askedByGo(t, endpoint, http.DefaultTransport); !strings.HasPrefix(asked.String(), base+"/authorize?") { // the SDK's guess for servers without metadata
+		if asked := askedByGo(t, endpoint, http.DefaultTransport); !strings.HasPrefix(asked.String(), base+"/authorize?") { // the URL that the SDK guesses for a server without metadata
 			t.Errorf("%s: go-sdk asks for %s", endpoint, asked)
 		}
 		client := mcp.NewClient(&mcp.Implementation{Name: "farebox-test", Version: "1.0.0"}, nil)
@@ -296,7 +296,7 @@ func TestOAuthOff(t *testing.T) {
 	}
 }
 
-// TestOAuthAsksForItsLine: "validate" refuses a config that has oauth but no
+// TestOAuthAsksForItsLine checks that "validate" refuses a config that has oauth but no
 // directive serving the metadata, and names the missing directive.
 func TestOAuthAsksForItsLine(t *testing.T) {
 	t.Parallel()

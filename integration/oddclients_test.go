@@ -32,7 +32,7 @@ type outcome struct {
 	detail string
 	// code is the code of a Farebox refusal.
 	code string
-	// lost reports that the client's session was unusable afterwards.
+	// lost is true if the client's session was unusable after the call.
 	lost bool
 }
 
@@ -60,13 +60,13 @@ func (p place) version() string {
 
 // oddClient is an MCP client.
 type oddClient interface {
-	// ask sends the question one time in an open session. It waits for the answer,
-	// but no longer than the duration in the parameter patience.
+	// ask sends the question once in an open session. It waits for the answer, but no
+	// longer than the given time.
 	ask(ctx context.Context, patience time.Duration, p place, q question) (outcome, error)
 }
 
-// short returns a short text unchanged. It reduces a long text to its beginning,
-// length and hash. Long texts can still be compared by these.
+// short returns a short text unchanged. It reduces a long text to its beginning, length
+// and hash. Long texts can still be compared by these three values.
 func short(text string) string {
 	const enough = 2000
 	if len(text) <= enough {
@@ -169,8 +169,8 @@ func withoutOwn(value any) any {
 	return value
 }
 
-// sessions holds the clients' open sessions by place. A session is reused as
-// long as its calls go well.
+// sessions holds the clients' open sessions by place. A session is reused as long as
+// its calls succeed.
 type sessions[S any] struct {
 	mu   sync.Mutex
 	open map[place]S
@@ -380,7 +380,7 @@ func (c *rawOddClient) read(resp *http.Response, id int64, q question) (outcome,
 func (c *rawOddClient) judge(resp *http.Response, id int64, body []byte) outcome {
 	kind := resp.Header.Get("Content-Type")
 	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return outcome{kind: "unreadable", detail: encoding} // a client without a decoder cannot read it
+		return outcome{kind: "unreadable", detail: encoding} // a client without a decoder cannot read the answer
 	}
 	if strings.HasPrefix(strings.ToLower(kind), "text/event-stream") {
 		return c.judgeEvents(id, body)
@@ -401,8 +401,8 @@ func (c *rawOddClient) judge(resp *http.Response, id int64, body []byte) outcome
 	return o
 }
 
-// judgeEvents puts each event into the detail and takes the kind from the first
-// response.
+// judgeEvents puts each event into the detail of the outcome, and takes the outcome's
+// kind from the first response.
 func (*rawOddClient) judgeEvents(id int64, body []byte) outcome {
 	o := outcome{kind: "no answer"}
 	for _, e := range readEvents(string(body)) {
@@ -481,6 +481,6 @@ func readEvents(stream string) (events []streamEvent) {
 }
 
 func jsonText(text string) string {
-	out, _ := json.Marshal(text) // marshalling a string never fails
+	out, _ := json.Marshal(text) // no error, because a string can always be marshalled
 	return string(out)
 }

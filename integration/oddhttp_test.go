@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// zlibbed compresses text in the zlib format, which HTTP calls "deflate". The
-// function deflated writes raw DEFLATE instead, as many servers do.
+// zlibbed compresses text in the zlib format, which HTTP calls "deflate". Many servers
+// send raw DEFLATE instead; see deflated.
 func zlibbed(text string) string {
 	var b bytes.Buffer
 	w := zlib.NewWriter(&b)
@@ -33,8 +33,8 @@ var bigZip = sync.OnceValue(func() string { return zipped(strings.Repeat("x", 2<
 
 func asItIs(text string) string { return text }
 
-// encoded returns a server that encodes its answers with the function encode. The
-// server labels the answers with the name in the parameter encoding.
+// encoded returns a server that encodes its answers by encode(text), and labels them
+// with the given encoding.
 func encoded(name, encoding string, encode func(string) string) oddity {
 	return oddity{name: name, forms: inBoth, play: func(o *odd) {
 		// The encoders store a short text uncompressed, so a client without a

@@ -43,8 +43,8 @@ type lineProgram struct {
 	n       atomic.Int64
 }
 
-// startLines starts a program. The function number returns the number of the
-// question that a line of output answers.
+// startLines starts a program. number(line) is the number of the question that a
+// line of the program's output answers.
 func startLines(t *testing.T, number func(line []byte) (int64, bool), program string, args ...string) *lineProgram {
 	t.Helper()
 	p := &lineProgram{waiting: map[int64]chan []byte{}}
@@ -71,7 +71,7 @@ func startLines(t *testing.T, number func(line []byte) (int64, bool), program st
 	}()
 	t.Cleanup(func() {
 		_ = p.in.Close()
-		_ = cmd.Process.Kill() // its open streams may keep it running
+		_ = cmd.Process.Kill() // Kill, because the program may keep running while its streams are open
 		<-done
 		_ = cmd.Wait()
 		if t.Failed() {
@@ -106,8 +106,8 @@ func (p *lineProgram) read(out *bufio.Reader, number func([]byte) (int64, bool))
 	}
 }
 
-// do takes a new question number, sends the message that the function write returns
-// for this number, and waits for the answer with this number.
+// do takes a new question number n, sends the message write(n), and waits for the
+// answer with this number.
 func (p *lineProgram) do(ctx context.Context, write func(n int64) any) ([]byte, error) {
 	n := p.n.Add(1)
 	line, err := json.Marshal(write(n))
@@ -260,7 +260,7 @@ func (p *lineProgram) gone() bool {
 }
 
 func (p *lineProgram) tell(notification any) {
-	line, _ := json.Marshal(notification) // these messages always marshal
+	line, _ := json.Marshal(notification) // no error, because these messages can always be marshalled
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, _ = p.in.Write(append(line, '\n')) // if the program has ended, the next question fails

@@ -1,6 +1,7 @@
 package integration
 
-// Reasons for different outcomes through the gateway and directly.
+// The reasons for which a client may get another outcome through the gateway than
+// directly from the server.
 const (
 	whyLeftOut    reason = "left out: some reader could take it for the answer, or is ended by it; [ADR 17](adr/0017-what-of-an-answer-must-be-certain.md)"
 	whyAfterwards reason = "what comes after the answer is not it; [ADR 17](adr/0017-what-of-an-answer-must-be-certain.md)"
@@ -27,8 +28,8 @@ const (
 	whyInside     reason = "addresses of the inside are not shown; [ADR 19](adr/0019-redirects-are-followed-once-and-encodings-undone.md)"
 )
 
-// oddReasons maps an oddity to the reason for its different outcomes. The key is the
-// title of the group, a colon and the name of the oddity.
+// oddReasons maps an oddity to the reason for its different outcomes. An oddity is
+// written as the title of its group, a colon and its name.
 var oddReasons = map[string]reason{
 	"Event streams: `event: done` with the answer's id in its data":                      whyLeftOut,
 	"Event streams: `event: partial` with a response to the request in its data":         whyLeftOut,

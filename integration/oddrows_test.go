@@ -14,7 +14,7 @@ type oddity struct {
 	ask   asking
 	tool  string // a part of the tool's name
 	only  string // the only client that can send the request
-	brief bool   // call through the site that waits only briefly for the server
+	brief bool   // true if calls use the handler that waits only briefly for the server
 	why   reason // why the gateway's answer differs from the server's
 }
 
@@ -34,8 +34,8 @@ type oddGroup struct {
 	oddities []oddity
 }
 
-// reason explains why a client's outcome through the gateway differs from the
-// direct one, with a link to the deciding rule.
+// reason explains why a client gets another outcome through the gateway than directly.
+// It has a link to the rule that decides.
 type reason string
 
 var (
@@ -84,16 +84,15 @@ func called(name, tool string) oddity {
 	return o
 }
 
-// oddText returns a good answer with the parameter add appended to the text of the
-// answer.
+// oddText returns a good answer. The given text is appended to the text of the answer.
 func oddText(add string) string { return strings.Replace(oddGood, "the answer", "the answer"+add, 1) }
 
-// oddWith returns a good answer with another member in its result.
+// oddWith returns a good answer with an additional member in its result.
 func oddWith(member string) string {
 	return strings.Replace(oddGood, `"result":{`, `"result":{`+member+`,`, 1)
 }
 
-// oddBeside returns a good answer with another member next to its result.
+// oddBeside returns a good answer with an additional member next to its result.
 func oddBeside(member string) string {
 	return strings.Replace(oddGood, `,"result"`, `,`+member+`,"result"`, 1)
 }

@@ -33,7 +33,7 @@ type odd struct {
 	*harness.RawExchange
 	server *oddServer
 	id     string // the request's id, exactly as it was written
-	events bool   // answer with an event stream
+	events bool   // true if the answer must be an event stream, false for JSON
 }
 
 func startOddServer(t *testing.T, oddities []oddity) *oddServer {
@@ -77,7 +77,7 @@ func (s *oddServer) serve(e *harness.RawExchange) {
 	if err != nil {
 		return // the client has disconnected
 	}
-	if !strings.HasPrefix(e.Request.URL.Path, "/mcp/") { // clients look for an authorization server here
+	if !strings.HasPrefix(e.Request.URL.Path, "/mcp/") { // clients look for an authorization server at other paths
 		send(e, oddHead("404 Not Found", "Content-Length: 0\r\n"))
 		return
 	}
@@ -123,7 +123,7 @@ func (s *oddServer) playOdd(e *harness.RawExchange, r *oddRequest, token string)
 	s.oddities[n].play(o)
 }
 
-// behave answers correctly.
+// behave answers a request as the protocol prescribes.
 func (s *oddServer) behave(e *harness.RawExchange, r *oddRequest) {
 	stateless := strings.Contains(e.Request.URL.Path, "/stateless")
 	const about = `"capabilities":{"tools":{}},"serverInfo":{"name":"odd","version":"1.0.0"}`
@@ -202,7 +202,7 @@ func (o *odd) filled(text string) string {
 
 var longText = strings.Repeat("x", 1100<<10)
 
-// answer sends a message in the requested form.
+// answer sends a message in the form that the client asked for: as JSON or as an event.
 func (o *odd) answer(message string) {
 	message = o.filled(message)
 	if o.events {

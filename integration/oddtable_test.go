@@ -131,7 +131,7 @@ func (o outcome) label() string {
 	return label
 }
 
-// remark is a text about a cell.
+// remark is a text about a cell of the compatibility table.
 type remark struct {
 	cell *oddCell
 	text string

@@ -10,9 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestOldTransportOfEverything: if a server speaks only the transport of 2024-11-05,
-// HTTP+SSE, the client gets a refusal that names the transport to use. The test runs
-// the official everything server, unmodified.
+// TestOldTransportOfEverything checks that, if a server speaks only the transport of
+// 2024-11-05, HTTP+SSE, the client gets a refusal that names the transport to use. The
+// test runs the official everything server, unmodified.
 func TestOldTransportOfEverything(t *testing.T) {
 	t.Parallel()
 	port := harness.FreePort(t)

@@ -13,9 +13,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// platformSite is a Caddyfile with an MCP server that the gateway sells, and with
-// the platform's API. The API is under the path /api. It is also under the path
-// /under, where the site strips the prefix.
+// platformSite is a Caddyfile with an MCP server behind a gateway that charges for it,
+// and with the platform's API. The API is under the path /api. It is also under the
+// path /under, where the site strips the prefix.
 const platformSite = `{
 	admin {$CADDY_ADMIN}
 	grace_period 1s
@@ -103,9 +103,9 @@ func callAPI(t *testing.T, g *harness.Gateway, secret, method, path, body string
 	return answer, string(read)
 }
 
-// TestProvidersCharge: a server that charges through the API uses a provider
-// key, can charge only for its own servers, and gets a receipt. A retry after a
-// crash gets the stored outcome. Keys of other kinds are refused.
+// TestProvidersCharge checks that a server that charges through the API uses a provider
+// key, can charge only for its own servers, and gets a receipt. A retry after a crash
+// gets the stored outcome. Keys of other kinds are refused.
 func TestProvidersCharge(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, platformSite)
@@ -127,7 +127,7 @@ func TestProvidersCharge(t *testing.T) {
 	if again := charge(acme.Secret, agent.Secret, "billing", "Idempotency-Key", "order-1"); again != first {
 		t.Errorf("%+v after a crash, %+v before", again, first)
 	}
-	if a := charge(acme.Secret, agent.Secret, "weather"); a.Status != 200 { // weather is declared by the farebox handler, not by farebox_platform
+	if a := charge(acme.Secret, agent.Secret, "weather"); a.Status != 200 { // "weather" is declared by the farebox handler, not by farebox_platform
 		t.Errorf("%+v", a)
 	}
 	for _, c := range []struct {
@@ -164,7 +164,7 @@ func TestProvidersCharge(t *testing.T) {
 	}
 }
 
-// TestAPIDescribesItself: the API serves its OpenAPI description and its
+// TestAPIDescribesItself checks that the API serves its OpenAPI description and its
 // documentation page without a key, even where the site strips a prefix. Requests to
 // paths outside the API go to the next handler.
 func TestAPIDescribesItself(t *testing.T) {
@@ -186,8 +186,8 @@ func TestAPIDescribesItself(t *testing.T) {
 	}
 }
 
-// TestStreamsOfTheAPIEnd: the server stops in time, even while a gateway listens for
-// revocations on an open stream.
+// TestStreamsOfTheAPIEnd checks that Farebox stops within the time limit, even while a
+// gateway listens for revocations on an open stream.
 func TestStreamsOfTheAPIEnd(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, platformSite)

@@ -37,7 +37,7 @@ type polling struct {
 
 	session string // id of the session that the next client begins
 	refused int    // the server refuses this number of further requests to resume a stream
-	hanging bool   // resumed streams stay open without an event
+	hanging bool   // true if resumed streams stay open without an event
 }
 
 func (p *polling) setSession(id string) {
@@ -169,7 +169,7 @@ func (p *polling) ran(tool string) int {
 type visitor struct {
 	t       *testing.T
 	g       *harness.Gateway
-	key     string // the key's id
+	key     string // the id of the agent key
 	secret  string
 	session string
 	id      int

@@ -9,8 +9,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestPriceInDescription: a client that does not know Farebox's _meta can read a
-// tool's price at the end of its description. The gateway does not change the
+// TestPriceInDescription checks that a client that does not know Farebox's _meta can
+// read a tool's price at the end of its description. The gateway does not change the
 // rest of the server's description.
 func TestPriceInDescription(t *testing.T) {
 	t.Parallel()

@@ -10,9 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestPricesByRule: the price book's rules through the real binary. Expressions
-// price calls exactly, callers are not charged above their own maximum, and
-// charge_on decides which outcomes of a call are charged.
+// TestPricesByRule checks the price book's rules with the real binary. Expressions
+// price calls exactly, callers are not charged above their own maximum, and charge_on
+// decides which outcomes of a call are charged.
 func TestPricesByRule(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -26,9 +26,9 @@ func TestPricesByRule(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, body string
-		code       string // the refusal's code; a refused call does not reach the server
+		code       string // the code of the refusal; a refused call does not reach the server
 		status     int
-		balance    string // after the call
+		balance    string // the account's balance after the call
 		receipt    bool
 	}{
 		{"four letters", harness.ToolCall(1, "get_forecast", `{"city":"Oslo"}`), "", 200, "0.996", true},
@@ -60,8 +60,8 @@ func TestPricesByRule(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestAbandonedCalls: a caller that leaves before the answer is charged only if
-// the price says so. After ten abandoned calls, the gateway refuses further calls to
+// TestAbandonedCalls checks that a caller that leaves before the answer is charged only
+// if the price says so. After ten abandoned calls, the gateway refuses further calls to
 // those tools for which a caller that leaves is not charged.
 func TestAbandonedCalls(t *testing.T) {
 	t.Parallel()

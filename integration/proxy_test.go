@@ -22,8 +22,8 @@ import (
 // forecast is a paid call with the arguments that the weather server requires.
 var forecast = harness.ToolCall(7, "get_forecast", `{"city":"Oslo"}`)
 
-// stub is a server that keeps each POST request and answers it with the handler
-// that newStub got.
+// stub is a server that keeps each POST request and answers it with the handler that
+// was passed to newStub.
 type stub struct {
 	url  string
 	seen chan *http.Request // the requests, each with its trailer
@@ -73,10 +73,10 @@ func raw(t *testing.T, g *harness.Gateway, request string) (int, string) {
 	return answers[0].status, string(answers[0].body)
 }
 
-// TestIdentityIsTheGatewaysOwn: only the gateway states the caller's identity.
-// Identity headers from a client reach no server, in any spelling or in a
-// trailer. A client cannot remove the gateway's headers by naming them in
-// Connection (CVE-2026-30851, CVE-2026-52845).
+// TestIdentityIsTheGatewaysOwn checks that only the gateway states the caller's
+// identity. Identity headers from a client reach no server, in any spelling or in a
+// trailer. A client cannot remove the gateway's headers by naming them in Connection
+// (CVE-2026-30851, CVE-2026-52845).
 func TestIdentityIsTheGatewaysOwn(t *testing.T) {
 	t.Parallel()
 	server := newStub(t, result)
@@ -116,9 +116,9 @@ func TestIdentityIsTheGatewaysOwn(t *testing.T) {
 	}
 }
 
-// TestRetryKeyInHeader: a call that is sent again with the same Idempotency-Key
-// header runs one time, is charged one time, and gets the first answer. The gateway
-// does not forward the header, because transports retry requests that have it.
+// TestRetryKeyInHeader checks that a call that is sent again with the same
+// Idempotency-Key header runs once, is charged once, and gets the first answer. The
+// gateway does not forward the header, because transports retry requests that have it.
 func TestRetryKeyInHeader(t *testing.T) {
 	t.Parallel()
 	var breaks atomic.Bool
@@ -168,7 +168,7 @@ func TestRetryKeyInHeader(t *testing.T) {
 	}
 }
 
-// TestBodiesInPieces: a body that arrives with each byte in its own chunk is
+// TestBodiesInPieces checks that a body that arrives with each byte in its own chunk is
 // judged and forwarded as a whole. A body that never ends is not forwarded.
 func TestBodiesInPieces(t *testing.T) {
 	t.Parallel()
@@ -177,7 +177,7 @@ func TestBodiesInPieces(t *testing.T) {
 	_, key := g.NewAgent(t, "alice", "1.00")
 	body, w := io.Pipe()
 	go func() {
-		for i := range len(forecast) { // each write is a chunk
+		for i := range len(forecast) { // each Write sends one chunk
 			if _, err := io.WriteString(w, forecast[i:i+1]); err != nil {
 				t.Error(err)
 			}
@@ -195,7 +195,7 @@ func TestBodiesInPieces(t *testing.T) {
 		t.Errorf("the server received %+v", sent)
 	}
 
-	// The same call without its last byte.
+	// Send the same call again, without its last byte.
 	conn, err := net.Dial("tcp", "127.0.0.1:"+g.Port)
 	if err != nil {
 		t.Fatal(err)
@@ -225,9 +225,9 @@ func TestBodiesInPieces(t *testing.T) {
 	}
 }
 
-// TestServerBreaksOff: promise 2. A server may break off its answer before the
-// beginning or midway, in JSON or in a stream that has begun. In each case the
-// client gets an error with the request's id, and nothing is charged.
+// TestServerBreaksOff checks promise 2 of docs/promises.md. A server may break off its
+// answer before the beginning or midway, in JSON or in a stream that has begun. In each
+// case the client gets an error with the request's id, and nothing is charged.
 func TestServerBreaksOff(t *testing.T) {
 	t.Parallel()
 	var how atomic.Value
@@ -266,10 +266,9 @@ func TestServerBreaksOff(t *testing.T) {
 	}
 }
 
-// TestHTTP2: a call over HTTP/2 is judged, charged and settled like one over
-// HTTP/1.1. This holds for an answer in one piece, for an answer in a stream, and
-// for a request with a trailer. A client that leaves in the middle of a stream pays
-// nothing.
+// TestHTTP2 checks that a call over HTTP/2 is judged, charged and settled like one over
+// HTTP/1.1. This holds for an answer in one piece, for an answer in a stream, and for a
+// request with a trailer. A client that leaves in the middle of a stream pays nothing.
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t))
@@ -376,8 +375,8 @@ func TestHTTP2(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestStreamEndsWithItsClient: a stream opened by GET ends at the server when
-// its client leaves. A GET with a body is refused, because an unread body would
+// TestStreamEndsWithItsClient checks that a stream opened by GET ends at the server
+// when its client leaves. A GET with a body is refused, because an unread body would
 // hide that the client has left.
 func TestStreamEndsWithItsClient(t *testing.T) {
 	t.Parallel()

@@ -22,7 +22,7 @@ import (
 // quickstart is the program of "make run" in a directory of its own.
 type quickstart struct {
 	dir   string
-	ports [3]string // gateway, weather, admin
+	ports [3]string // the ports of the gateway, the weather server and the admin endpoint
 }
 
 func newQuickstart(t *testing.T) *quickstart {
@@ -79,9 +79,9 @@ func allEnded(t *testing.T, children []int, ports []string) {
 	}
 }
 
-// TestQuickstart: a run shows a paid call, its receipt and the balances. A
-// second run continues with the same account. All processes end with Ctrl-C, and
-// at the end of a run with --once. No secret is left on disk.
+// TestQuickstart checks that a run shows a paid call, its receipt and the balances. A
+// second run continues with the same account. All processes end with Ctrl-C, and at the
+// end of a run with --once. No secret is left on disk.
 func TestQuickstart(t *testing.T) {
 	t.Parallel()
 	q := newQuickstart(t)
@@ -93,7 +93,7 @@ func TestQuickstart(t *testing.T) {
 	mustContain(t, first.Output(t), "call      get_forecast", "Oslo: snow showers", "charged   0.01 USD (chg_", "receipt   eyJ", "5.00 before, 4.99 after")
 
 	second, output := q.up(t, "second.out")
-	mustContain(t, output, "4.99 before, 4.98 after", "Bearer sk_test_")
+	mustContain(t, output, "4.99 before, 4.98 after", "Bearer sk_test_", "http://localhost:"+q.ports[0]+"/console/invite/fbi_")
 	log, err := os.ReadFile(filepath.Join(q.dir, "data", "gateway.log"))
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ func TestQuickstart(t *testing.T) {
 	noSecretsIn(t, q.dir, first.Output(t)+second.Output(t))
 }
 
-// TestQuickstartNamesBusyPorts: if a port is taken, the program starts no
+// TestQuickstartNamesBusyPorts checks that, if a port is taken, the program starts no
 // process, and its message names the port and the way to choose another.
 func TestQuickstartNamesBusyPorts(t *testing.T) {
 	t.Parallel()
@@ -135,8 +135,8 @@ func TestQuickstartNamesBusyPorts(t *testing.T) {
 	}
 }
 
-// TestQuickstartLinesToPaste: with the key and the address in the printed line
-// for an MCP client, a client can connect and call a tool.
+// TestQuickstartLinesToPaste checks that, with the key and the address in the printed
+// line for an MCP client, a client can connect and call a tool.
 func TestQuickstartLinesToPaste(t *testing.T) {
 	t.Parallel()
 	q := newQuickstart(t)
@@ -157,7 +157,7 @@ func TestQuickstartLinesToPaste(t *testing.T) {
 	q.ended(t, nil)
 }
 
-// TestQuickstartCurl: the printed curl command works unchanged.
+// TestQuickstartCurl checks that the printed curl command works unchanged.
 func TestQuickstartCurl(t *testing.T) {
 	t.Parallel()
 	q := newQuickstart(t)
@@ -222,8 +222,7 @@ func noSecretsIn(t *testing.T, dir, printed string) {
 	}
 }
 
-// childrenOf lists the child processes of the process with the id in the parameter
-// parent (see proc(5)).
+// childrenOf lists the ids of the child processes of a process (see proc(5)).
 func childrenOf(t *testing.T, parent int) []int {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")

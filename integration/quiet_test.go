@@ -21,10 +21,10 @@ import (
 // minute, after which proxies and servers close idle streams by default.
 const quiet = 65 * time.Second
 
-// TestQuietStreamsLive: a response that carries nothing for more than a minute
-// stays open. The test has a stream opened by GET, the stream of a paid call,
-// and a paid call answered in JSON. The head of a stream does not wait for its
-// first event.
+// TestQuietStreamsLive checks that a response that carries nothing for more than a
+// minute stays open. The test has a stream opened by GET, the stream of a paid call,
+// and a paid call answered in JSON. The head of a stream does not wait for its first
+// event.
 func TestQuietStreamsLive(t *testing.T) {
 	t.Parallel()
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

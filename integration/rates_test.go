@@ -28,7 +28,7 @@ type limited struct {
 	status                  int
 	limit, remaining, reset int
 	header                  http.Header
-	code                    string // the refusal's code, in either style of errors
+	code                    string // the code of the refusal, from a tool result or from an HTTP error
 	retryMS                 int64
 	text                    string // the message for a model or a person
 	body                    string
@@ -38,9 +38,9 @@ type limited struct {
 // connection.
 var fresh = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-// ask posts a body and reads an answer in either style of errors. At a reload,
-// the kernel resets connections that the old listener had not accepted. The
-// gateway has not read a request on such a connection, so ask sends it again.
+// ask posts a body and reads an answer in one of the two styles of errors. At a reload,
+// the kernel resets connections that the old listener had not accepted. The gateway has
+// not read a request on such a connection, so ask sends it again.
 func ask(g *harness.Gateway, secret, body string) (limited, error) {
 	for tries := 1; ; tries++ {
 		r, err := http.NewRequest(http.MethodPost, g.Endpoint(), strings.NewReader(body))
@@ -117,8 +117,9 @@ func askAtOnce(t *testing.T, g *harness.Gateway, n int, secrets ...string) []lim
 	return answers
 }
 
-// split returns the Remaining values of the answers that were served, largest
-// first, and the refused answers. All answers must have the rate limit headers.
+// split separates the answers to served requests from the refusals. It returns the
+// remaining number of calls in each answer to a served request, the largest first, and
+// the refusals. All answers must have the rate limit headers.
 func split(t *testing.T, answers []limited, limit int) (served []int, refused []limited) {
 	t.Helper()
 	for _, a := range answers {
@@ -150,10 +151,10 @@ func countdown(from, to int) (all []int) {
 	return all
 }
 
-// TestRateLimit: 64 concurrent callers share a burst of 20 calls. Exactly 20 calls
-// get answers, and each answer has a different value of Remaining. The refusals give
-// the time to wait, in both styles of errors. Neither a reload nor a rotation of the
-// key resets the limit. Another key has its own limit.
+// TestRateLimit checks a rate limit when 64 concurrent callers share a burst of 20
+// calls. Exactly 20 calls get answers, and each answer has a different value of
+// Remaining. The refusals give the time to wait, in both styles of errors. Neither a
+// reload nor a rotation of the key resets the limit. Another key has its own limit.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
 	for _, style := range []string{"mcp", "http"} {
@@ -166,7 +167,7 @@ func TestRateLimit(t *testing.T) {
 			g := binaries.StartGateway(t, site("read_station"))
 			_, key := g.NewAgent(t, "alice", "")
 
-			// 10 callers, a reload, and 54 more.
+			// Ten callers ask before a reload, and 54 callers ask after it.
 			served, refused := split(t, askAtOnce(t, g, 10, key.Secret), 20)
 			if !slices.Equal(served, countdown(20, 10)) || len(refused) != 0 {
 				t.Errorf("ten callers: served %v, %d refused", served, len(refused))
@@ -221,11 +222,11 @@ func tooOften(t *testing.T, a limited, style string) {
 	}
 }
 
-// TestRateIsToldEverywhere: each response to a known key has the rate limit
-// headers, whatever the outcome of the request. A handshake or a request for a
-// list does not lower Remaining, because these requests are counted separately.
-// The gateway removes the rate limit headers that the server sent. A response to
-// an unknown token has no rate limit headers.
+// TestRateIsToldEverywhere checks that each response to a known key has the rate limit
+// headers, whatever the outcome of the request. A handshake or a request for a list
+// does not lower Remaining, because these requests are counted separately. The gateway
+// removes the rate limit headers that the server sent. A response to an unknown token
+// has no rate limit headers.
 func TestRateIsToldEverywhere(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -315,10 +316,10 @@ func TestRateIsToldEverywhere(t *testing.T) {
 	}
 }
 
-// TestHandshakesCountApart: a client with a rate of one call a day can connect and
-// list the tools again and again, even after its one call. The refusal of a second
-// call gives the reason and says that an early retry is useless. Handshakes have a
-// limit of their own.
+// TestHandshakesCountApart checks that a client with a rate of one call a day can
+// connect and list the tools again and again, even after its one call. The refusal of a
+// second call gives the reason and says that an early retry is useless. Handshakes have
+// a limit of their own.
 func TestHandshakesCountApart(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t))
@@ -365,9 +366,9 @@ func TestHandshakesCountApart(t *testing.T) {
 	mustContain(t, refused.text, "60 times in 1m")
 }
 
-// TestClientsReadTheirRate: promise 8, for a key over its rate. Each client that
-// shows the body of a 429 shows its user the rate and the time to wait, in both
-// styles of errors. The session continues.
+// TestClientsReadTheirRate checks promise 8 of docs/promises.md, for a key over its
+// rate. Each client that shows the body of a 429 shows its user the rate and the time
+// to wait, in both styles of errors. The session continues.
 func TestClientsReadTheirRate(t *testing.T) {
 	t.Parallel()
 	for _, style := range []string{"mcp", "http"} {
@@ -386,7 +387,7 @@ func TestClientsReadTheirRate(t *testing.T) {
 				if name == "go-sdk" && style == "http" { // go-sdk does not read the body of a 429
 					rate, wait = "Too Many Requests", "Too Many Requests"
 				}
-				for range 2 { // the session goes on
+				for range 2 { // the second call shows that the session still works
 					got := call(t, "echo", map[string]any{"message": "hello"})
 					if !got.Failed || !strings.Contains(got.Text, rate) || !strings.Contains(got.Text, wait) {
 						t.Errorf("the user sees %+v", got)

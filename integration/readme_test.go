@@ -12,8 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestReadme: the README's commands lead to a call with a key. The test runs the
-// commands in an empty folder, unchanged except for the ports.
+// TestReadme checks that the README's commands lead to a call with a key. The test runs
+// the commands in an empty folder, unchanged except for the ports.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join(binaries.Root, "README.md"))

@@ -13,10 +13,10 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestReceiptsAreCheckedOffline: the receipt of a paid call verifies with the
-// public keys alone, after the server has stopped and on a machine without its
-// data. A receipt with a changed bit fails verification. A receipt still
-// verifies after the private key was replaced.
+// TestReceiptsAreCheckedOffline checks that the receipt of a paid call verifies with
+// the public keys alone, after the server has stopped and on a machine without its
+// data. A receipt with a changed bit fails verification. A receipt still verifies after
+// the private key was replaced.
 func TestReceiptsAreCheckedOffline(t *testing.T) {
 	t.Parallel()
 	gateway := binaries.StartGateway(t, harness.Site(binaries.StartWeather(t, "-stateless"),

@@ -21,14 +21,14 @@ type refusal struct {
 	status    int
 	rpc       int
 	code      string
-	id        string // id of the answer
-	challenge string // WWW-Authenticate
-	text      string // part of the message
+	id        string // the id that the answer must have
+	challenge string // the value that the header WWW-Authenticate must have
+	text      string // a text that the message must contain
 }
 
-// TestRefusals: promise 8. A request that is not allowed, or that the gateway
-// cannot judge, is refused with a reason and the request's id. The form of the
-// refusal does not break clients. The request does not reach the server.
+// TestRefusals checks promise 8 of docs/promises.md. A request that is not allowed, or
+// that the gateway cannot judge, is refused with a reason and the request's id. The
+// form of the refusal does not break clients. The request does not reach the server.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -117,8 +117,8 @@ func post(t *testing.T, g *harness.Gateway, secret, body string) *harness.Answer
 	return answer
 }
 
-// TestOutsideOfMCP: paths outside the MCP server return a real 404, and so do
-// the paths where clients look for an authorization server.
+// TestOutsideOfMCP checks that paths outside the MCP server return a real 404, and so
+// do the paths where clients look for an authorization server.
 func TestOutsideOfMCP(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -138,10 +138,10 @@ func TestOutsideOfMCP(t *testing.T) {
 	}
 }
 
-// TestForeignPagesAreKeptOut: a request from a web page of another origin gets a 403
-// before the gateway looks at its token. A request for a foreign host name gets the
-// same answer. A page sends such a request if the page's domain name was pointed at
-// this machine.
+// TestForeignPagesAreKeptOut checks that a request from a web page of another origin
+// gets a 403 before the gateway looks at its token. A request for a foreign host name
+// gets the same answer. A page sends such a request if the page's domain name was
+// pointed at this machine.
 func TestForeignPagesAreKeptOut(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -178,10 +178,10 @@ func TestForeignPagesAreKeptOut(t *testing.T) {
 	}
 }
 
-// TestStoreDown: promise 8. While the key store cannot be read, a key that is
-// not cached is neither accepted nor called invalid. The answer is an error with
-// retry_after_ms and an X-Farebox-Error header, which identifies the error to
-// intermediaries. The request does not reach the server.
+// TestStoreDown checks promise 8 of docs/promises.md. While the key store cannot be
+// read, a key that is not cached is neither accepted nor called invalid. The answer is
+// an error with retry_after_ms and an X-Farebox-Error header, which identifies the
+// error to intermediaries. The request does not reach the server.
 func TestStoreDown(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -199,9 +199,9 @@ func TestStoreDown(t *testing.T) {
 	}
 }
 
-// TestCaptureFails: promise 1. When the store fails between the reservation and
-// the capture, the server has run the tool, but no byte of its result leaves
-// the gateway.
+// TestCaptureFails checks promise 1 of docs/promises.md. When the store fails between
+// the reservation and the capture, the server has run the tool, but no byte of its
+// result leaves the gateway.
 func TestCaptureFails(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))

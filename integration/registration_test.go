@@ -22,9 +22,9 @@ func withMetadata(t *testing.T, site string) string {
 	return text
 }
 
-// TestClientsReadWhyTheirKeyIsRefused: some clients look for an OAuth sign-in when
-// their key is refused. These clients show their user which token to send and where
-// to get one, instead of an error about an unreadable answer.
+// TestClientsReadWhyTheirKeyIsRefused checks clients that look for an OAuth sign-in
+// when their key is refused. These clients show their user which token to send and
+// where to get a token, instead of an error about an unreadable answer.
 func TestClientsReadWhyTheirKeyIsRefused(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, withMetadata(t, harness.Site(binaries.StartWeather(t), "server weather", "provider acme", "price get_forecast 0.01")))
@@ -90,9 +90,9 @@ func mcporter(t *testing.T, server map[string]any, args ...string) (output strin
 	return text.String(), err
 }
 
-// TestRegistrationLeavesAuthorizationServersAlone: an authorization server in
-// the same site answers registrations itself, even if farebox_metadata comes
-// before it in the config.
+// TestRegistrationLeavesAuthorizationServersAlone checks that an authorization server
+// in the same site answers registrations itself, even if farebox_metadata comes before
+// it in the config.
 func TestRegistrationLeavesAuthorizationServersAlone(t *testing.T) {
 	t.Parallel()
 	site := withMetadata(t, harness.Site(binaries.StartWeather(t), "server weather", "provider acme", "price get_forecast 0.01"))

@@ -34,10 +34,10 @@ const (
 	releasePatience = 8 * time.Minute
 )
 
-// TestRelease: this tree is published as a version of the module, and the pinned
-// xcaddy builds Caddy with that version, as an operator would. The build has all
-// modules, has the same version of each dependency as the binary of the other tests,
-// and accepts the Caddyfile in the root of the tree.
+// TestRelease publishes this tree as a version of the module, and builds Caddy with
+// that version by the pinned xcaddy, as an operator would. The build has all modules,
+// has the same version of each dependency as the binary of the other tests, and accepts
+// the Caddyfile in the root of the tree.
 func TestRelease(t *testing.T) { // not parallel: the build needs every core
 	dir := t.TempDir()
 	release := filepath.Join(dir, "caddy")
@@ -198,8 +198,8 @@ func trackedFiles(t *testing.T) []modzip.File {
 	return files
 }
 
-// buildRelease runs xcaddy as users do, except that this module comes from the
-// module proxy at the URL in the parameter proxy.
+// buildRelease runs xcaddy as users do, except that this module comes from the module
+// proxy at the given URL.
 func buildRelease(t *testing.T, dir, proxy, caddyVersion, version, output string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), releasePatience)

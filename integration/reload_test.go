@@ -23,9 +23,9 @@ var reloads = flag.Int("reloads", 20, "how often TestReload loads another config
 
 const reloadCallers = 8
 
-// TestReload: promise 11. Under load, the config is reloaded again and again
-// with other prices, and with broken configs in between. No call fails, each
-// result has exactly one charge, the cache keeps its keys, no counter goes back,
+// TestReload checks promise 11 of docs/promises.md. Under load, the config is reloaded
+// again and again with other prices, and with broken configs in between. No call fails,
+// each result has exactly one charge, the cache keeps its keys, no counter goes back,
 // and nothing remains of the old configs.
 func TestReload(t *testing.T) {
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -53,7 +53,7 @@ func TestReload(t *testing.T) {
 			t.Fatalf("reload %d: %d %s", i, status, answer)
 		}
 		before = monotonic(t, before, g.Metrics(t))
-		load.await(t, int64(i+1)*10) // calls run between the reloads
+		load.await(t, int64(i+1)*10) // so that calls run between the reloads
 	}
 	charges := load.stop(t)
 
@@ -78,8 +78,8 @@ func TestReload(t *testing.T) {
 	g.VerifyLedger(t)
 
 	end := g.Metrics(t)
-	// The cache keeps the key for a minute. So a cache that survives the reloads
-	// loads the key from the store at most one time a minute.
+	// The cache keeps the key for a minute. So a cache that survives the reloads loads
+	// the key from the store at most once a minute.
 	if n := end[`farebox_key_lookups_total{result="found",source="store"}`] - loads; n > 3 {
 		t.Errorf("the key was loaded %v times: the cache was lost", n)
 	}
@@ -87,7 +87,7 @@ func TestReload(t *testing.T) {
 		if open := g.Metrics(t)["farebox_reservations_open"]; open != 0 {
 			return fmt.Errorf("%v reservations are open", open)
 		}
-		if n := g.Goroutines(t); n > goroutines+5 { // idle connections come and go
+		if n := g.Goroutines(t); n > goroutines+5 { // allow for a few more, because the number of idle connections varies
 			return fmt.Errorf("%d goroutines, %d before:\n%s", n, goroutines, g.GoroutineDump(t))
 		}
 		return nil
@@ -233,7 +233,7 @@ func monotonic(t *testing.T, before, now map[string]float64) map[string]float64 
 	return now
 }
 
-// TestOneRuntimeForAllSpellings: configs that spell the path of the store
+// TestOneRuntimeForAllSpellings checks that configs that spell the path of the store
 // differently share one store.
 func TestOneRuntimeForAllSpellings(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
@@ -254,8 +254,8 @@ func TestOneRuntimeForAllSpellings(t *testing.T) {
 	}
 }
 
-// TestAnotherStoreAndBack: a config with another store takes over. A reload can
-// return to the first store immediately, while the old config may still be closing
+// TestAnotherStoreAndBack checks that a config with another store takes over. A reload
+// can return to the first store immediately, while the old config may still be closing
 // that store.
 func TestAnotherStoreAndBack(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
@@ -277,9 +277,9 @@ func TestAnotherStoreAndBack(t *testing.T) {
 	}
 }
 
-// TestCurrencyIsKept: a config with a currency other than the store's is refused
-// at a reload, at a start and by --offline, with a remedy. No balance changes
-// its meaning.
+// TestCurrencyIsKept checks that a config with a currency other than the store's is
+// refused at a reload, at a start and by --offline, with a remedy. So no balance is
+// ever taken for an amount of another currency.
 func TestCurrencyIsKept(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	site := harness.Site(upstream, "server weather", "provider acme", "price get_forecast 0.01")
@@ -304,8 +304,8 @@ func TestCurrencyIsKept(t *testing.T) {
 	}
 }
 
-// TestTwoProcesses: a second process on the same store is refused with an error
-// that has the PID of the first. A command with --offline is refused, too.
+// TestTwoProcesses checks that a second process on the same store is refused with an
+// error that has the PID of the first. A command with --offline is refused, too.
 func TestTwoProcesses(t *testing.T) {
 	upstream := binaries.StartWeather(t, "-stateless")
 	g := binaries.StartGateway(t, harness.Site(upstream, "server weather", "provider acme"))

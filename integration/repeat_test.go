@@ -23,7 +23,7 @@ import (
 type counted struct {
 	mu      sync.Mutex
 	runs    map[string]int
-	ids     map[string]int // number of requests, by id
+	ids     map[string]int // number of requests, by the id of the request
 	started chan struct{}  // receives a value when a slow call begins
 	finish  chan struct{}  // closed to let slow calls end
 }
@@ -126,10 +126,10 @@ func withKey(t *testing.T, g *harness.Gateway, secret, key, body string) *harnes
 	return answer
 }
 
-// TestRepeatedCall: promise 2. A call that is sent again with its idempotency key
-// gets the first result and the first charge, under the new request's id. The server
-// runs the tool one time. The promise holds for servers that answer in JSON and in
-// events, for keys in the header and in _meta, and after a crash.
+// TestRepeatedCall checks promise 2 of docs/promises.md. A call that is sent again with
+// its idempotency key gets the first result and the first charge, under the new
+// request's id. The server runs the tool once. The promise holds for servers that
+// answer in JSON and in events, for keys in the header and in _meta, and after a crash.
 func TestRepeatedCall(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -192,8 +192,8 @@ func TestRepeatedCall(t *testing.T) {
 	}
 }
 
-// TestRepeatOfAClient: the official Go client gets the first result again if it
-// repeats a call with the same key in _meta, and its session continues.
+// TestRepeatOfAClient checks that the official Go client gets the first result again if
+// it repeats a call with the same key in _meta, and its session continues.
 func TestRepeatOfAClient(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{nil, {"-stateless"}} {
@@ -232,9 +232,10 @@ func TestRepeatOfAClient(t *testing.T) {
 	}
 }
 
-// TestRepeatOfARunningCall: while a call runs, a different call with the same
-// idempotency key is refused. A retry of the running call is refused with a delay
-// after which to retry. After the call has ended, a retry gets its result.
+// TestRepeatOfARunningCall checks that, while a call runs, a different call with the
+// same idempotency key is refused. A retry of the running call is refused with a delay
+// after which to retry. After the running call has ended, a retry gets the result of
+// that call.
 func TestRepeatOfARunningCall(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -279,7 +280,7 @@ func TestRepeatOfARunningCall(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestRepeatOfAFailedCall: a call that was not charged frees its idempotency
+// TestRepeatOfAFailedCall checks that a call that was not charged frees its idempotency
 // key. The call can be made again with this key, even with other arguments.
 func TestRepeatOfAFailedCall(t *testing.T) {
 	t.Parallel()
@@ -306,9 +307,10 @@ func TestRepeatOfAFailedCall(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestResultGone: the gateway does not keep an answer that is longer than 1 MiB,
-// or that was paid for when its call started. A call that is sent again with the
-// same key is still neither run nor charged again.
+// TestResultGone checks that the gateway does not keep the answer of a call if the
+// answer is longer than 1 MiB, or if the price is charged when the call starts
+// (charge_on started). A call that is sent again with the same idempotency key is still
+// neither run nor charged again.
 func TestResultGone(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -336,10 +338,10 @@ func TestResultGone(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestKeysOfCallsAreTheirOwners: an idempotency key belongs to the lineage of the
-// agent key that used it, and to one server. It survives a rotation of the agent
-// key. Other callers learn nothing by using the idempotency key. No result is
-// replayed to a caller without authorisation.
+// TestKeysOfCallsAreTheirOwners checks that an idempotency key belongs to the
+// lineage of the agent key that used it, and to one server. The idempotency key
+// survives a rotation of the agent key. Other callers learn nothing by using the
+// idempotency key. No result is replayed to a caller without authorisation.
 func TestKeysOfCallsAreTheirOwners(t *testing.T) {
 	t.Parallel()
 	server, upstream := newCounted(t)
@@ -391,10 +393,10 @@ func TestKeysOfCallsAreTheirOwners(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestRepeatAfterAKill: promises 1, 2 and 4 for callers that send their calls again.
-// The gateway is killed during many calls, each with its own idempotency key, and
-// started again. Each caller that repeats its call gets its result, and each call
-// was charged exactly one time.
+// TestRepeatAfterAKill checks promises 1, 2 and 4 of docs/promises.md for callers that
+// send their calls again. The gateway is killed during many calls, each with its own
+// idempotency key, and started again. Each caller that repeats its call gets its
+// result, and each call was charged exactly once.
 func TestRepeatAfterAKill(t *testing.T) {
 	const callers = 100
 	_, upstream := newCounted(t)
@@ -404,8 +406,8 @@ func TestRepeatAfterAKill(t *testing.T) {
 	defer client.CloseIdleConnections()
 	var mu sync.Mutex
 	var group sync.WaitGroup
-	received := map[string]string{} // charge ids by idempotency key
-	asked := map[string]string{}    // bodies by idempotency key
+	received := map[string]string{} // the id of the charge in each result, by idempotency key
+	asked := map[string]string{}    // the body of each call, by idempotency key
 	enough := make(chan struct{})
 	for caller := range callers {
 		group.Go(func() {
@@ -473,10 +475,10 @@ func TestRepeatAfterAKill(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestPostIsNeverSentTwice: an HTTP transport repeats a POST by itself if the POST
-// has an Idempotency-Key and a kept connection breaks. The gateway prevents such a
-// second run: whatever headers the caller sends, the server gets each call one time.
-// The broken call is not charged, and its idempotency key stays free.
+// TestPostIsNeverSentTwice checks that the server gets each call once, whatever headers
+// the caller sends. Without the gateway's precautions, an HTTP transport would send a
+// POST with an Idempotency-Key a second time if a kept connection breaks. The broken
+// call is not charged, and its idempotency key stays free.
 func TestPostIsNeverSentTwice(t *testing.T) {
 	t.Parallel()
 	server := &counted{runs: map[string]int{}, ids: map[string]int{}}

@@ -17,11 +17,11 @@ import (
 
 const cent = ledger.Unit / 100
 
-// TestResumedCallIsChargedOnce: if the server closes the stream of a paid call
-// before the answer, the call is not charged until the client has resumed the
-// stream. Then the call is charged one time, however often the client resumes. The
-// client sends an event id that the gateway made. The test checks that the gateway
-// replaces it, so that the server gets the event id that the server itself made.
+// TestResumedCallIsChargedOnce checks that, if the server closes the stream of a paid
+// call before the answer, the call is not charged until the client has resumed the
+// stream. Then the call is charged once, however often the client resumes. The client
+// sends an event id that the gateway made. The test checks that the gateway replaces
+// this id by the event id that the server made.
 func TestResumedCallIsChargedOnce(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -51,10 +51,10 @@ func TestResumedCallIsChargedOnce(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestBrokenCallIsResumed: a client can resume a paid call after the client's
-// connection broke, and get the answer. A server sends an answer on one stream only.
-// So when the client's connection breaks, the gateway closes the server's stream, and
-// the server can send the answer on the stream that the client resumes.
+// TestBrokenCallIsResumed checks that a client can resume a paid call after the
+// client's connection broke, and get the answer. A server sends an answer on one stream
+// only. So when the client's connection breaks, the gateway closes the server's stream,
+// and the server can send the answer on the stream that the client resumes.
 func TestBrokenCallIsResumed(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -74,9 +74,9 @@ func TestBrokenCallIsResumed(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestCrashedCallIsResumed: promises 1 and 4 across a crash. The gateway loses its
-// data of the call in the crash, but the event id contains them, too. The answer
-// is charged under the first charge id if the account can still pay, and
+// TestCrashedCallIsResumed checks promises 1 and 4 of docs/promises.md across a crash.
+// The crash makes the gateway forget the call, but the event id has the data of the call.
+// The answer is charged under the first charge id if the account can still pay, and
 // withheld otherwise.
 func TestCrashedCallIsResumed(t *testing.T) {
 	t.Parallel()
@@ -110,8 +110,8 @@ func TestCrashedCallIsResumed(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestResumedErrorCostsNothing: promise 2. An error on a resumed stream releases
-// the call's reservation.
+// TestResumedErrorCostsNothing checks promise 2 of docs/promises.md. An error on a
+// resumed stream releases the call's reservation.
 func TestResumedErrorCostsNothing(t *testing.T) {
 	t.Parallel()
 	_, g, v := alice(t)
@@ -123,8 +123,8 @@ func TestResumedErrorCostsNothing(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestFreeStreamsAreResumed: the stream of a free call is resumed without a charge,
-// and a list on a resumed stream is filtered like any other.
+// TestFreeStreamsAreResumed checks that the stream of a free call is resumed without a
+// charge, and that a list on a resumed stream is filtered like any other.
 func TestFreeStreamsAreResumed(t *testing.T) {
 	t.Parallel()
 	_, g, v := alice(t)
@@ -143,10 +143,10 @@ func TestFreeStreamsAreResumed(t *testing.T) {
 	}
 }
 
-// TestSessionsBelongToTheirAccount: the server cannot distinguish the callers. The
-// gateway therefore accepts a session only from the account that began it, and
-// lets only this account resume the streams of its calls (CVE-2026-33946,
-// CVE-2025-6515). Requests of other accounts do not reach the server.
+// TestSessionsBelongToTheirAccount checks that the gateway accepts a session only from
+// the account that began it, and lets only this account resume the streams of its calls
+// (CVE-2026-33946, CVE-2025-6515). The server itself cannot distinguish the callers.
+// Requests of other accounts do not reach the server.
 func TestSessionsBelongToTheirAccount(t *testing.T) {
 	t.Parallel()
 	p := startPolling(t)
@@ -191,16 +191,16 @@ func TestSessionsBelongToTheirAccount(t *testing.T) {
 	}
 }
 
-// TestRequestIDsOfResumableStreams: some servers find the stream of an answer by the
-// request id, for as long as the session lives. If such a server got one id twice,
-// the stream of a free call could deliver a paid result. Where streams can be
-// resumed, the gateway therefore accepts a request id only one time in a session.
+// TestRequestIDsOfResumableStreams checks that, where streams can be resumed, the
+// gateway accepts a request id only once in a session. Some servers find the stream of
+// an answer by the request id for as long as the session lives. If such a server got
+// one id twice, the stream of a free call could deliver a paid result.
 func TestRequestIDsOfResumableStreams(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
 	v.call("polled")
 	for _, tool := range []string{"free", "direct"} {
-		v.id = 0 // so the call has the id of the first one
+		v.id = 0 // the next call gets the id of the first call again
 		if _, stream := v.call(tool); !strings.Contains(stream, "each needs an id of its own") {
 			t.Errorf("%s with an id that was used: %q", tool, stream)
 		}
@@ -243,9 +243,9 @@ func TestTicketsBelongToTheirSession(t *testing.T) {
 	}
 }
 
-// TestAnErrorOfTheStreamCostsNoCall: if the server refuses for the moment to
-// resume a stream, the client gets the refusal and the call stays reserved. The
-// client can resume the stream later.
+// TestAnErrorOfTheStreamCostsNoCall checks that, if the server temporarily refuses to
+// resume a stream, the client gets the refusal and the credits of the call stay
+// reserved. The client can resume the stream later.
 func TestAnErrorOfTheStreamCostsNoCall(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -262,9 +262,9 @@ func TestAnErrorOfTheStreamCostsNoCall(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestResumedStreamEndsWithItsKey: promise 6. The open stream of a deleted key
-// ends within a second after the command has returned, even if the stream
-// resumes a call.
+// TestResumedStreamEndsWithItsKey checks promise 6 of docs/promises.md. The open
+// stream of a deleted key ends within a second after the command has returned, even if
+// the stream resumes a call.
 func TestResumedStreamEndsWithItsKey(t *testing.T) {
 	t.Parallel()
 	p, g, v := alice(t)
@@ -296,12 +296,12 @@ func TestResumedStreamEndsWithItsKey(t *testing.T) {
 	}
 }
 
-// TestLeftCallsAreCounted: a call with a resumable stream counts as abandoned
-// until its client has resumed the stream.
+// TestLeftCallsAreCounted checks that a call with a resumable stream counts as
+// abandoned until its client has resumed the stream.
 func TestLeftCallsAreCounted(t *testing.T) {
 	t.Parallel()
 	_, _, v := alice(t)
-	for range 15 { // no limit for a client that resumes each time
+	for range 15 { // a client that resumes each time can make any number of calls
 		event, stream := v.call("polled")
 		if answer := v.comeBack(event); answer.Result == nil {
 			t.Fatalf("%q, then %q", stream, answer.Body)

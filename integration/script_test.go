@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,10 +33,11 @@ import (
 
 const scripts = "testdata/script"
 
-// TestScript runs the commands as operators do. Each script has its own gateway. The
-// test adds some rules to the scripts' own checks. A command prints a secret only if
-// it makes one. A refused command prints nothing to standard output. With --json, a
-// command prints JSON. No file written by a gateway contains a secret.
+// TestScript runs the commands as operators do. Each script has its own gateway. In
+// addition to the scripts' own checks, some rules hold for all commands. A command
+// prints a secret only if it makes one. A refused command prints nothing to standard
+// output. With --json, a command prints JSON. No file written by a gateway contains a
+// secret.
 //
 // The scripts have testscript's commands and those of scriptCommands.
 func TestScript(t *testing.T) {
@@ -47,7 +49,7 @@ func TestScript(t *testing.T) {
 
 // scriptCommands returns the commands that are added to those of testscript:
 //
-//	gateway start|stop [config]   $WORK/Caddyfile by default; start waits until the gateway serves
+//	gateway start|stop [config]   starts or stops a gateway, with $WORK/Caddyfile by default; start waits until it serves
 //	weather                       starts the demonstration server, and writes a Caddyfile that proxies to it
 //	[!] farebox ARGS              runs "caddy farebox ARGS"
 //	prints FILE                   checks that the output matches the file, see matchTemplate
@@ -56,10 +58,12 @@ func TestScript(t *testing.T) {
 //	lives DURATION                checks that the key printed with --json expires this long after its creation
 //	request METHOD PATH [TOKEN]   asks the admin endpoint, with a bearer token if one is given
 //	call SECRET TOOL ARGUMENTS    calls a tool through the gateway
-//	receipt NAME                  sets the environment variable to the receipt in the output of call
+//	receipt NAME                  sets the environment variable NAME to the receipt in the output of call
 //	accounts N                    creates N accounts
 //	mode PERMISSIONS FILE         checks that the file has exactly these permissions, in octal digits
-//	token NAME                    sets the environment variable to the admin token
+//	token NAME                    sets the environment variable NAME to the admin token
+//	accept EMAIL                  accepts the invitation that was printed with --json, with a password
+//	remember NAME PREFIX          sets the environment variable NAME to the first id in the output with the prefix
 //	store STATEMENT               executes SQL on the store of a stopped gateway
 func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands := map[string]func(*testscript.TestScript, bool, []string){
@@ -67,7 +71,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	}
 	for name, command := range map[string]struct {
 		run   func(*desk, *testscript.TestScript, []string)
-		least int // number of arguments
+		least int // the least number of arguments
 		most  int
 	}{
 		"gateway":   {(*desk).runGateway, 1, 2},
@@ -82,6 +86,8 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"accounts":  {(*desk).accounts, 1, 1},
 		"mode":      {(*desk).mode, 2, 2},
 		"token":     {(*desk).token, 1, 1},
+		"accept":    {(*desk).accept, 1, 1},
+		"remember":  {(*desk).remember, 2, 2},
 		"store":     {(*desk).execute, 1, 1},
 	} {
 		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
@@ -97,7 +103,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 // desk is the state of one script.
 type desk struct {
 	t       testing.TB
-	dir     string // holds everything that gateways write
+	dir     string // the directory that holds everything that gateways write
 	gateway *harness.Process
 	secrets []string // secrets that the script saw
 	exit    int      // exit code of the last command
@@ -234,7 +240,7 @@ const adminOff = "\na server whose config says \"admin off\" cannot be reached b
 func (d *desk) complains(ts *testscript.TestScript, args []string) {
 	got := strings.TrimPrefix(ts.ReadFile("stderr"), "Error: ")
 	var told struct{ Error struct{ Message string } }
-	if json.Unmarshal([]byte(got), &told) == nil { // with --json
+	if json.Unmarshal([]byte(got), &told) == nil { // the command ran with --json
 		got = told.Error.Message
 	}
 	if got = strings.TrimSuffix(strings.TrimSpace(got), adminOff); got != args[0] {
@@ -388,6 +394,31 @@ func (d *desk) searchAll() {
 	}
 }
 
+// remember keeps an id from the last output.
+func (d *desk) remember(ts *testscript.TestScript, args []string) {
+	found := regexp.MustCompile(regexp.QuoteMeta(args[1]) + `[0-9a-f-]{36}`).FindString(ts.ReadFile("stdout"))
+	if found == "" {
+		ts.Fatalf("the output has no id with the prefix %s", args[1])
+	}
+	ts.Setenv(args[0], found)
+}
+
+// accept opens the link of the invitation in the last output, and signs a person up
+// with a password.
+func (d *desk) accept(ts *testscript.TestScript, args []string) {
+	var invitation ops.InvitationView
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &invitation))
+	form := url.Values{"email": {args[0]}, "password": {"four odd horses walked past"}}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.PostForm(invitation.Link, form)
+	ts.Check(err)
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusSeeOther {
+		body, _ := io.ReadAll(resp.Body) // needed only for the error message
+		ts.Fatalf("the invitation was not accepted: %s\n%s", resp.Status, body)
+	}
+}
+
 // validJSON reports whether a text is one JSON value, or several values as in an
 // export.
 func validJSON(text string) bool {
@@ -399,8 +430,8 @@ func validJSON(text string) bool {
 	}
 }
 
-// TestScriptsCoverEveryCommand: for every command in the help, the scripts have
-// a plain use, a use with --json, and a refused use.
+// TestScriptsCoverEveryCommand checks that, for every command in the help, the scripts
+// have a plain use, a use with --json, and a refused use.
 func TestScriptsCoverEveryCommand(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join(scripts, "*.txtar"))
@@ -436,8 +467,8 @@ func TestScriptsCoverEveryCommand(t *testing.T) {
 	}
 }
 
-// leaves returns the commands that have no subcommands themselves. The function
-// starts at the command that the parameter args names below "caddy farebox".
+// leaves returns the commands that have no subcommands themselves. It starts at the
+// command "caddy farebox ARGS".
 func leaves(t *testing.T, args ...string) []string {
 	t.Helper()
 	cmd := exec.Command(binaries.Farebox, append(append([]string{"farebox"}, args...), "--help")...)
@@ -461,25 +492,26 @@ func leaves(t *testing.T, args ...string) []string {
 
 // placeholders match the parts of templates that differ from run to run.
 var placeholders = map[string]string{
-	"uuid":    `[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`, // version 7
+	"uuid":    `[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`, // a UUID of version 7
 	"time":    `20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ`,
 	"stamp":   `20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z`,
 	"random":  `[0-9a-f]{64}`,
 	"last4":   `[0-9a-f]{4}`,
-	"kid":     `[A-Za-z0-9_-]{16}`, // id of a public receipt key
+	"kid":     `[A-Za-z0-9_-]{16}`, // the id of a public receipt key
 	"public":  `[A-Za-z0-9_-]{43}`, // a public receipt key
 	"seconds": `[0-9]{10}`,
 	"port":    `[0-9]{1,5}`,
-	"used":    `(?:null|"20[^"]*Z")`, // the use of a key is recorded with a delay
+	"number":  `[0-9]+(?:\.[0-9]+)?`,
+	"used":    `(?:null|"20[^"]*Z")`, // null or a time, because the use of a key is recorded with a delay
 }
 
-var placeholder = regexp.MustCompile(`<(uuid|time|stamp|random|last4|kid|public|seconds|port|used)(?::([A-Z]+))?>`)
+var placeholder = regexp.MustCompile(`<(uuid|time|stamp|random|last4|kid|public|seconds|port|number|used)(?::([A-Z]+))?>`)
 
 // matchTemplate compares a text with a template, line by line and with every space.
-// <uuid> and the other placeholders match any text of their form. A named
-// placeholder such as <uuid:NAME> matches the same text wherever the name appears.
-// If the function known returns a text for the name, the placeholder matches only
-// this text. matchTemplate returns the texts of the named placeholders, by name.
+// <uuid> and the other placeholders match any text of their form. A named placeholder
+// such as <uuid:NAME> matches the same text wherever the name appears. If known(NAME)
+// returns a text, the placeholder matches only this text. matchTemplate returns the
+// texts of the named placeholders, by name.
 func matchTemplate(template, text string, known func(string) string) (map[string]string, error) {
 	found := map[string]string{}
 	want, got := strings.Split(template, "\n"), strings.Split(text, "\n")
@@ -533,8 +565,8 @@ func lineForm(line string, known func(string) string) (names []string, form *reg
 	return names, regexp.MustCompile("^" + pattern.String() + "$")
 }
 
-// TestMatchTemplate: a template matches spaces exactly, and a named placeholder
-// has one value throughout.
+// TestMatchTemplate checks that a template matches spaces exactly, and that a named
+// placeholder has one value throughout.
 func TestMatchTemplate(t *testing.T) {
 	t.Parallel()
 	const a, b = "01a20110-6c36-7b79-85e9-34441e67a827", "01a20110-6d1b-7b3c-9410-c4e6ebd5df70"

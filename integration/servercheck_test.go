@@ -12,9 +12,10 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestServerCheckByItsRoute: "server check" reaches a server through the handlers
-// that follow farebox in its route, wherever the route is nested, with the path and
-// headers from the config. Calls through the gateway work as before.
+// TestServerCheckByItsRoute checks that the request of "server check" goes through the
+// handlers behind farebox in the same route, even if the route is nested. So the
+// request has the path and the headers that the config sets. Calls through the gateway
+// work as before.
 func TestServerCheckByItsRoute(t *testing.T) {
 	t.Parallel()
 	target, err := url.Parse(binaries.StartWeather(t))

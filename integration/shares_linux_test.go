@@ -11,9 +11,9 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestSilentConnections: a peer can open more connections than the process has
-// file descriptors, and send nothing or half a head on them. Clients can still
-// call, even from the same address.
+// TestSilentConnections checks a gateway after a peer has opened more connections than
+// the process has file descriptors. The peer sends nothing or half a head on them.
+// Clients can still call, even from the same address.
 func TestSilentConnections(t *testing.T) {
 	t.Parallel()
 	site := harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "free list_cities", "price get_forecast 0.01")

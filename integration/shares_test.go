@@ -31,7 +31,7 @@ type besieged struct {
 	*harness.Gateway
 	attackers    []harness.Key
 	paying, free harness.Key
-	waiting      atomic.Int64 // requests that the server keeps waiting
+	waiting      atomic.Int64 // number of requests that the server keeps waiting
 }
 
 // besiege starts a gateway with these lines in its limits block, and with this
@@ -48,13 +48,13 @@ func besiege(t *testing.T, credits ledger.Amount, limits string) *besieged {
 		site = strings.Replace(site, "currency USD\n", "currency USD\n\t\tlimits {\n"+limits+"\n\t\t}\n", 1)
 	}
 	b.Gateway = binaries.StartGateway(t, site)
-	t.Cleanup(func() { close(release) }) // runs before the gateway stops, which waits for open calls
+	t.Cleanup(func() { close(release) }) // runs before the gateway's own cleanup, which waits for open calls
 	alone := &harness.Cluster{Nodes: []*harness.Gateway{b.Gateway}}
 	for i := range attackKeys {
 		b.attackers = append(b.attackers, alone.NewAgent(t, fmt.Sprintf("attacker%d", i), credits))
 	}
 	b.paying, b.free = alone.NewAgent(t, "paying", 10*ledger.Unit), alone.NewAgent(t, "free", 0)
-	b.callsGoOn(t) // the gateway knows the paying account from now on
+	b.callsGoOn(t) // afterwards the gateway knows that this account pays
 	return b
 }
 
@@ -132,8 +132,8 @@ func (b *besieged) open(t *testing.T, secret string, length int, begin string) n
 	return conn
 }
 
-// refusedBy returns the number of refused claims on a resource, from the metrics. The
-// resource, such as "memory", is in the parameter named "of".
+// refusedBy returns the number of refused claims on a resource, such as "memory", from
+// the metrics.
 func (b *besieged) refusedBy(t *testing.T, of string) (n float64) {
 	t.Helper()
 	for name, value := range b.Metrics(t) {
@@ -144,7 +144,7 @@ func (b *besieged) refusedBy(t *testing.T, of string) (n float64) {
 	return n
 }
 
-// TestBodiesWithoutTheirEnd: ten keys that send eighty bodies of 4 MiB, each
+// TestBodiesWithoutTheirEnd checks that ten keys that send eighty bodies of 4 MiB, each
 // without its last byte, do not stop the calls of other keys, paid or free.
 func TestBodiesWithoutTheirEnd(t *testing.T) {
 	t.Parallel()
@@ -155,7 +155,7 @@ func TestBodiesWithoutTheirEnd(t *testing.T) {
 	for i := range 80 {
 		secret := b.attackers[i%attackKeys].Secret
 		conn := b.open(t, secret, size, "")
-		sending.Go(func() { _, _ = io.WriteString(conn, begin) }) // fails if the gateway cuts the connection
+		sending.Go(func() { _, _ = io.WriteString(conn, begin) }) // the error does not matter, because the gateway may cut the connection
 	}
 	harness.Eventually(t, "bodies that are held", func() error {
 		if held := b.Metrics(t)["farebox_held_bytes"]; held < 32<<20 {
@@ -171,10 +171,10 @@ func TestBodiesWithoutTheirEnd(t *testing.T) {
 	}
 }
 
-// TestSlowBodies: the gateway gives up a body that arrives a byte at a time. The
-// gateway requires a minimum rate, measured over each window of bytes
-// (share.Window), and gives up when the time for the first window is over, whatever
-// the announced length.
+// TestSlowBodies checks that the gateway gives up a body that arrives a byte at a time.
+// The gateway requires a minimum rate, measured over each window of bytes
+// (share.Window), and gives up when the time for the first window is over, whatever the
+// announced length.
 func TestSlowBodies(t *testing.T) {
 	t.Parallel()
 	b := besiege(t, 0, "")
@@ -211,8 +211,8 @@ func TestSlowBodies(t *testing.T) {
 	}
 }
 
-// TestHeldAnswers: ten keys with more held answers than fit into the memory limit
-// do not keep other keys from their answers.
+// TestHeldAnswers checks that ten keys with more held answers than fit into the memory
+// limit do not keep other keys from their answers.
 func TestHeldAnswers(t *testing.T) {
 	t.Parallel()
 	b := besiege(t, 0, "")
@@ -229,9 +229,9 @@ func TestHeldAnswers(t *testing.T) {
 	b.callsGoOn(t)
 }
 
-// TestManyAtOnce: an attacker with ten keys opens as many streams, calls with
-// reservations, or requests in sessions as it can. At some point it is refused, but
-// the other keys are not.
+// TestManyAtOnce checks a gateway while an attacker with ten keys opens as many
+// streams, calls with reservations, or requests in sessions as it can. At some point
+// the attacker is refused, but the other keys are not.
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -16,9 +16,9 @@ import (
 
 // The tools that the spending tests call, with their prices in USD.
 const (
-	cheapest = "list_cities"    // 0.01
-	middling = "get_forecast"   // 0.02
-	dearest  = "climate_report" // 0.03
+	cheapest = "list_cities"    // price 0.01
+	middling = "get_forecast"   // price 0.02
+	dearest  = "climate_report" // price 0.03
 )
 
 // priced returns a Caddyfile with these prices and the given directives.
@@ -29,7 +29,7 @@ func priced(upstream string, directives ...string) string {
 
 // body returns a call of a tool of the weather server.
 func body(id int, tool string) string {
-	if tool == cheapest { // takes no arguments
+	if tool == cheapest { // this tool takes no arguments
 		return harness.ToolCall(id, tool, `{}`)
 	}
 	return harness.ToolCall(id, tool, `{"city":"Oslo"}`)
@@ -100,9 +100,10 @@ func resetsBetween(period string, times ...time.Time) map[time.Time]bool {
 	return ends
 }
 
-// TestCaps: promise 3 for the caps that operators set. Whatever the cap's holder and
-// period, a call beyond the cap never reaches the server, and its refusal states the
-// figures of the cap. An updated cap applies to the next call.
+// TestCaps checks promise 3 of docs/promises.md for the caps that operators set.
+// Whatever the cap's holder and period, a call beyond the cap never reaches the server,
+// and its refusal states the figures of the cap. An updated cap applies to the next
+// call.
 func TestCaps(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -183,8 +184,8 @@ func exhaust(t *testing.T, g *harness.Gateway, recorder *harness.Recorder, secre
 	capped(t, g, recorder, secret, cheapest, want)
 }
 
-// TestCapOfALineage: promise 3 across a rotation. A key and its successor share
-// one cap. Other keys of the account do not count toward it.
+// TestCapOfALineage checks promise 3 of docs/promises.md across a rotation. A key and
+// its successor share one cap. Other keys of the account do not count toward it.
 func TestCapOfALineage(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -214,9 +215,9 @@ func TestCapOfALineage(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestConcurrentCallersMeetACap: promise 3. If 64 callers share a daily cap of ten
-// calls, exactly ten calls succeed, whatever the cap's holder. The operator is
-// warned one time.
+// TestConcurrentCallersMeetACap checks promise 3 of docs/promises.md. If 64 callers
+// share a daily cap of ten calls, exactly ten calls succeed, whatever the cap's holder.
+// The operator is warned once.
 func TestConcurrentCallersMeetACap(t *testing.T) {
 	const callers, calls = 64, 10
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -278,9 +279,9 @@ func TestConcurrentCallersMeetACap(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestFreeQuota: calls within the daily free quota are captured at no cost, with
-// a receipt, and need no balance. The quota belongs to the account and survives
-// a crash. The call after the last free one is paid. Failed calls do not count.
+// TestFreeQuota checks that calls within the daily free quota are captured at no cost,
+// with a receipt, and need no balance. The quota belongs to the account and survives a
+// crash. The call after the last free one is paid. Failed calls do not count.
 func TestFreeQuota(t *testing.T) {
 	t.Parallel()
 	recorder := harness.Record(t, binaries.StartWeather(t, "-stateless"))
@@ -329,9 +330,10 @@ func TestFreeQuota(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestFee: promise 5 with an operator's share. The share is on the operator's
-// account when the client has the answer, and a refund takes it back in
-// proportion. The books balance at all times, even after a crash.
+// TestFee checks promise 5 of docs/promises.md with an operator's share of each charge.
+// By the time that the client has the answer, the share is on the operator's account. A
+// refund takes the share back in proportion. The books balance at all times, even after
+// a crash.
 func TestFee(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, priced(binaries.StartWeather(t, "-stateless"), "price watch_storm 1.00", "fee 2.5% operator"))
@@ -371,8 +373,8 @@ func TestFee(t *testing.T) {
 	expect("a call that failed", "4.99", "0.00975", "0.00025")
 }
 
-// TestTestKeys: test keys spend test credits. Their caps, quotas and fees are
-// counted separately from those of live keys, and every view of a charge shows its
+// TestTestKeys checks that test keys spend test credits. Their caps, quotas and fees
+// are counted separately from those of live keys, and every view of a charge shows its
 // environment.
 func TestTestKeys(t *testing.T) {
 	t.Parallel()
@@ -411,8 +413,8 @@ func TestTestKeys(t *testing.T) {
 		}
 	}
 	for _, environment := range []string{"live", "test"} {
-		sample := fmt.Sprintf(`farebox_charged_microunits_total{environment=%q,server="weather",tool=%q}`, environment, dearest)
-		if n := g.Metrics(t)[sample]; n != 30_000 {
+		sample := fmt.Sprintf(`farebox_charged_amount_total{environment=%q,server="weather",tool=%q}`, environment, dearest)
+		if n := g.Metrics(t)[sample]; n != 0.03 {
 			t.Errorf("%s is %v", sample, n)
 		}
 	}

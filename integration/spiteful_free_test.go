@@ -12,10 +12,10 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// crossStreams: promise 1. While a paid call waits for its answer, the server
-// sends this answer on a stream for server messages. The gateway drops every
-// form of the answer there, passes the other messages, and charges the call for
-// its own answer.
+// crossStreams checks promise 1 of docs/promises.md for several streams. While a paid
+// call waits for its answer, the server sends this answer on a stream for server
+// messages. The gateway drops every form of the answer on that stream, passes the other
+// messages, and charges the call for its own answer.
 func (b *lawless) crossStreams(t *testing.T) {
 	asked, answer := make(chan bool), make(chan bool)
 	c := spiteCase{n: 1_000_000, spite: spite{want: paid}}
@@ -48,7 +48,7 @@ func (b *lawless) crossStreams(t *testing.T) {
 		t.Errorf("the stream delivered %q", text)
 	}
 	e := <-done
-	e.requests-- // without the request that opened the stream
+	e.requests-- // do not count the request that opened the stream
 	c.check(t, e)
 }
 
@@ -83,10 +83,10 @@ var (
 	othersAnswer = strings.Replace(goodAnswer, `"id":7`, `"id":8`, 1)
 )
 
-// freeStreams: the stream of a free call may contain the answer to another call. The
-// gateway withholds that answer, even if it is too long to hold, because the other
-// call is paid elsewhere. The answer to the free call passes if no such answer came
-// before it.
+// freeStreams checks promise 1 of docs/promises.md for a server that sends the answer
+// to another call on the stream of a free call. The gateway withholds that answer, even
+// if it is too long to hold, because the other call is paid elsewhere. The answer to
+// the free call passes if no such answer came before it.
 func (b *lawless) freeStreams(t *testing.T) {
 	p := <-b.balances
 	defer func() { b.balances <- p }()
@@ -123,9 +123,9 @@ func (b *lawless) freeStreams(t *testing.T) {
 	}
 }
 
-// freeCalls: free responses pass unchanged, with two exceptions: responses that
-// are no answer at all, and responses that the gateway cannot distinguish from
-// the answer to another call.
+// freeCalls checks that free responses pass unchanged, with two exceptions: responses
+// that are no answer at all, and responses that the gateway cannot distinguish from the
+// answer to another call.
 func (b *lawless) freeCalls(t *testing.T) {
 	p := <-b.balances
 	defer func() { b.balances <- p }()

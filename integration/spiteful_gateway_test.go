@@ -16,7 +16,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// lawless is a gateway in front of a server that keeps no rules.
+// lawless is a gateway in front of a server that breaks the rules of HTTP and MCP.
 type lawless struct {
 	gateway  *harness.Gateway
 	server   *harness.RawServer
@@ -26,8 +26,7 @@ type lawless struct {
 	trap     *trap
 }
 
-// balance is an account that makes one call at a time. The field left is its
-// remaining balance.
+// balance is an account that makes one call at a time, with its remaining balance.
 type balance struct {
 	name, secret string
 	left         ledger.Amount
@@ -103,8 +102,8 @@ func newLawless(t *testing.T) *lawless {
 	places := strings.NewReplacer("SERVER", strings.TrimPrefix(b.server.URL, "http://"), "CLOSED", "127.0.0.1:"+harness.FreePort(t), "SLAMMED", slam(t))
 	site = strings.Replace(site, "\n\thandle /mcp* {", places.Replace(lawlessSite), 1)
 	// The server may close a kept connection at any time. A call on that connection
-	// would fail, because the gateway sends a call only one time. So the proxy keeps
-	// no connections.
+	// would fail, because the gateway sends a call only once. So the proxy keeps no
+	// connections.
 	site = strings.ReplaceAll(site, "header_up Host {upstream_hostport}", "transport http {\n\t\t\t\tkeepalive off\n\t\t\t}")
 	b.gateway = binaries.StartGateway(t, site)
 	const balances = 64

@@ -17,7 +17,7 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// The servers' messages in the rows.
+// Messages and heads that the servers of the rows send.
 const (
 	goodAnswer = `{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"` + loot + `"}]}}`
 	rpcError   = `{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"mine"}}`
@@ -29,7 +29,7 @@ const (
 	eventsHead   = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n" + spiteHeaders + "\r\n"
 )
 
-// The endings of most rows.
+// The required outcomes of most rows.
 var (
 	failed = ending{code: "UPSTREAM_FAILED"}
 	late   = ending{code: "UPSTREAM_TIMEOUT"}
@@ -218,8 +218,8 @@ func spitefulMessages() (rows []spite) {
 	} {
 		rows = append(rows, said(name, message, failed)...)
 	}
-	// Clients accept these results like any other, but they differ in how they
-	// read the _meta. The result therefore gets no receipt.
+	// Clients accept these results like any other, but different clients read the _meta
+	// differently. So these results get no receipt.
 	for name, member := range map[string]string{
 		"text for _meta":     `"_meta":"x"`,
 		"an array for _meta": `"_meta":[1]`,

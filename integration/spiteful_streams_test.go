@@ -117,9 +117,9 @@ func spitefulStreams() (rows []spite) {
 
 const mib = 1 << 20
 
-// spitefulLengths returns rows for answers that are too long to hold. These answers
-// are charged before they stream. The charge is refunded if the answer breaks off or
-// is not a result.
+// spitefulLengths returns rows for answers that are too long to hold. These answers are
+// charged before the gateway passes them on. The charge is refunded if the answer
+// breaks off or is not a result.
 func spitefulLengths() []spite {
 	long := func(length int, end string) string {
 		return `{"jsonrpc":"2.0","result":{"content":[{"type":"text","text":"` + loot + strings.Repeat("x", length) + `"}]` + end

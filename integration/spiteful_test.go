@@ -20,37 +20,38 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// spite is one way for a server to answer a paid call with the id 7.
+// spite is one way for a server to answer a paid call with the id 7. Each spite is a
+// row of the tables in spiteful_rows_test.go and spiteful_streams_test.go.
 type spite struct {
 	name  string
 	play  func(*harness.RawExchange)
 	where string // the route of lawlessSite; "" is the usual one
-	heavy bool   // tried only in the version with sessions
+	heavy bool   // true if the row is tried only in the protocol version with sessions
 	want  ending
 }
 
 // ending is the required outcome of a call.
 type ending struct {
 	code   string // the code of the gateway's own refusal; "" if the server's answer passes
-	events bool   // the client is answered by an event stream
-	status int    // 0 stands for 200
+	events bool   // true if the client is answered by an event stream
+	status int    // the status of the response; 0 stands for 200
 	charge charge
-	// streamed reports that the answer is too long to hold, so a part of the
-	// answer leaves before its end is judged.
+	// streamed is true if the answer is too long to hold. A part of such an answer
+	// leaves the gateway before the gateway has judged the end of the answer.
 	streamed bool
-	bare     bool   // the answer can carry no receipt
-	cut      bool   // the response breaks off
-	has      string // must reach the client
-	hasNot   string // must not reach the client
+	bare     bool   // true if the answer can carry no receipt
+	cut      bool   // true if the response breaks off
+	has      string // a text that must reach the client
+	hasNot   string // a text that must not reach the client
 }
 
 // charge is the state of a call's charge in the books.
 type charge int
 
 const (
-	free     charge = iota // no charge
-	captured               // a charge
-	refunded               // a charge that was taken back
+	free     charge = iota // the call was not charged
+	captured               // the call was charged
+	refunded               // the call was charged and then refunded
 )
 
 const (
@@ -64,11 +65,11 @@ const (
 	spitePatience = "5s"
 )
 
-// TestSpitefulServer: promises 1 and 2. A server's misbehaviour harms only its own
-// calls. Whatever the server answers, the client gets a result that was paid for,
-// the server's own error, or a refusal with the reason and the request's id. A
-// withheld answer is not charged and appears in no part of a response. Afterwards
-// the gateway holds no credits and no memory for the calls.
+// TestSpitefulServer checks promises 1 and 2 of docs/promises.md. A server's
+// misbehaviour harms only its own calls. Whatever the server answers, the client gets a
+// result that was paid for, the server's own error, or a refusal with the reason and
+// the request's id. A withheld answer is not charged and appears in no part of a
+// response. Afterwards the gateway holds no credits and no memory for the calls.
 func TestSpitefulServer(t *testing.T) {
 	t.Parallel()
 	b := newLawless(t)
@@ -285,7 +286,8 @@ func (e *end) read(ctx context.Context, p *balance, tool string) error {
 	return nil
 }
 
-// settled reports whether the books are as the wanted charge requires.
+// settled reports whether the balance and the charges in the books are right for a call
+// with the given state of its charge.
 func (e *end) settled(want charge) bool {
 	var paid, back ledger.Amount
 	count := 0
@@ -301,7 +303,7 @@ func (e *end) settled(want charge) bool {
 	return count == 0 || e.charges[0].Amount == spitePrice && e.charges[0].Refunded == back
 }
 
-// check compares the outcome of a call with the required one.
+// check compares the outcome of a call with the required outcome.
 func (c *spiteCase) check(t *testing.T, e *end) {
 	t.Helper()
 	if e.err != nil {
@@ -312,7 +314,7 @@ func (c *spiteCase) check(t *testing.T, e *end) {
 	}
 	sent := 1
 	if c.where == "closed" || c.where == "slammed" {
-		sent = 0 // these servers never see a request
+		sent = 0 // no request reaches the servers of these routes
 	}
 	if e.requests != sent {
 		t.Errorf("the server saw %d requests; want %d", e.requests, sent)
@@ -404,7 +406,7 @@ func (c *spiteCase) checkReceipt(t *testing.T, got *reply) {
 	}
 }
 
-// lastCase returns a good call for the time after all other cases.
+// lastCase returns a call with a good answer, for the time after all other cases.
 func lastCase() spiteCase {
 	return spiteCase{n: 1_000_001, spite: spite{play: respond(jsonHead(len(goodAnswer)) + goodAnswer), want: paid}}
 }

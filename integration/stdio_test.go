@@ -11,10 +11,10 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// TestEverythingOnStdioIsSold: a server that only speaks on stdin and stdout is
-// sold behind the bridge of docs/stdio-servers.md, set up as documented there.
-// Two accounts have a session each. A paid call is charged with a receipt, and a
-// free call is not charged. A call of a hidden tool never reaches the server.
+// TestEverythingOnStdioIsSold checks that a server that only speaks on stdin and stdout
+// can be sold through the bridge of docs/stdio-servers.md, set up as documented there.
+// Two accounts have a session each. A paid call is charged with a receipt, and a free
+// call is not charged. A call of a hidden tool never reaches the server.
 func TestEverythingOnStdioIsSold(t *testing.T) {
 	t.Parallel()
 	port := harness.FreePort(t)

@@ -13,8 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// taskClient is a client that calls tools as tasks, in a protocol version with
-// sessions or in a stateless one.
+// taskClient is a client that calls tools as tasks, in a protocol version with sessions
+// or in a stateless version.
 type taskClient struct {
 	*testing.T
 	gateway   *harness.Gateway
@@ -150,8 +150,8 @@ func (c taskClient) balance(account string, want, reserved string) {
 
 const taskPrices = "price report 0.01\n\t\t\tprice ask_paid 0.01\n\t\t\tprice eager 0.01 charge_on started\n\t\t\tfree *"
 
-// eachEra runs a test with clients of two accounts, in a version with sessions
-// and in a stateless one.
+// eachEra runs a test with clients of two accounts, in a protocol version with sessions
+// and in a stateless version.
 func eachEra(t *testing.T, run func(t *testing.T, s *taskServer, alice, bob taskClient)) {
 	for name, stateless := range map[string]bool{"2025-11-25": false, "2026-07-28": true} {
 		t.Run(name, func(t *testing.T) {
@@ -166,9 +166,9 @@ func eachEra(t *testing.T, run func(t *testing.T, s *taskServer, alice, bob task
 	}
 }
 
-// TestTaskIsPaidOnce: promises 1, 2 and 4 for tasks. Credits are reserved when a
-// task is accepted, and paid before the result first passes. From then on the
-// result is free.
+// TestTaskIsPaidOnce checks promises 1, 2 and 4 of docs/promises.md for tasks. Credits
+// are reserved when a task is accepted, and paid before the client gets the result for
+// the first time. From then on, the result is free.
 func TestTaskIsPaidOnce(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, _ taskClient) {
@@ -199,8 +199,8 @@ func TestTaskIsPaidOnce(t *testing.T) {
 	})
 }
 
-// TestTaskThatFails: promise 2. A task that is cancelled, or that ends with an
-// error of its tool, costs nothing and releases its reservation.
+// TestTaskThatFails checks promise 2 of docs/promises.md. A task that is cancelled, or
+// that ends with an error of its tool, costs nothing and releases its reservation.
 func TestTaskThatFails(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, _ taskClient) {
@@ -222,9 +222,9 @@ func TestTaskThatFails(t *testing.T) {
 	})
 }
 
-// TestTaskCharging: a tool with the setting "charge_on started" is charged when its
-// task is accepted. A free tool is never charged, whatever the requests for its
-// task.
+// TestTaskCharging checks that a tool with the setting "charge_on started" is charged
+// when its task is accepted. A free tool is never charged, whatever the requests for
+// its task.
 func TestTaskCharging(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, bob taskClient) {
@@ -244,8 +244,8 @@ func TestTaskCharging(t *testing.T) {
 	})
 }
 
-// TestForeignTasks: a request for a task of another account is refused like one for
-// an unknown task, and never reaches the server.
+// TestForeignTasks checks that a request for a task of another account is refused like
+// a request for an unknown task, and never reaches the server.
 func TestForeignTasks(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, bob taskClient) {
@@ -288,8 +288,8 @@ func TestForeignTasks(t *testing.T) {
 	})
 }
 
-// TestTaskSurvives: after a kill and a restart, the gateway still knows the account
-// and the price of a task, and charges the task one time.
+// TestTaskSurvives checks that, after a kill and a restart, the gateway still knows the
+// account and the price of a task, and charges the task once.
 func TestTaskSurvives(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, bob taskClient) {
@@ -308,8 +308,8 @@ func TestTaskSurvives(t *testing.T) {
 	})
 }
 
-// TestTaskCannotBePaid: promise 3. A result that the account can no longer pay is
-// withheld with the reason, and available after a top-up.
+// TestTaskCannotBePaid checks promise 3 of docs/promises.md. A result that the account
+// can no longer pay is withheld with the reason, and available after a top-up.
 func TestTaskCannotBePaid(t *testing.T) {
 	t.Parallel()
 	eachEra(t, func(t *testing.T, s *taskServer, alice, _ taskClient) {
@@ -332,9 +332,9 @@ func TestTaskCannotBePaid(t *testing.T) {
 	})
 }
 
-// TestRequestState: the state of a request for input is valid only for the account
-// that received it, whatever the method and the price. If a call takes several
-// requests, the call is charged one time.
+// TestRequestState checks that the state of a request for input is valid only for the
+// account that received it, whatever the method and the price. If a call takes several
+// requests, the call is charged once.
 func TestRequestState(t *testing.T) {
 	t.Parallel()
 	s := startTaskServer(t)
@@ -365,7 +365,7 @@ func TestRequestState(t *testing.T) {
 		if answer := alice.send(c.method, follow); !strings.Contains(answer.Body, "answered state of") {
 			t.Errorf("%s: %s", c.name, answer.Body)
 		}
-		if answer := bob.send(c.method, c.params+`,"inputResponses":{}`); answer.Result == nil { // the server judges a request without a state
+		if answer := bob.send(c.method, c.params+`,"inputResponses":{}`); answer.Result == nil { // a request without a state passes to the server
 			t.Errorf("%s: %s", c.name, answer.Body)
 		}
 	}
@@ -374,8 +374,8 @@ func TestRequestState(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestTaskNotifications: a server notifies about the tasks of several accounts.
-// Each account gets the notifications of its own tasks, and no notification
+// TestTaskNotifications checks the notifications of a server about the tasks of several
+// accounts. Each account gets the notifications of its own tasks, and no notification
 // contains a result that must be paid for.
 func TestTaskNotifications(t *testing.T) {
 	t.Parallel()
@@ -416,7 +416,7 @@ func TestTaskNotifications(t *testing.T) {
 		s.end(free, "completed")
 		want := []string{paid, free}
 		if alice.stateless {
-			want = []string{free} // the notification of the paid task would contain its result
+			want = []string{free} // the gateway drops the notification of the paid task, because it would contain the result
 		}
 		for _, id := range want {
 			if got := next(); !strings.Contains(got, id) {
@@ -428,9 +428,9 @@ func TestTaskNotifications(t *testing.T) {
 	})
 }
 
-// TestTasksOfEverything: a tool of the official everything server, which is built
-// with the official TypeScript SDK, runs as a task. The task is accepted, polled,
-// waited for and listed, and it is paid one time.
+// TestTasksOfEverything checks that a tool of the official everything server, which is
+// built with the official TypeScript SDK, runs as a task. The task is accepted, polled,
+// waited for and listed, and it is paid once.
 func TestTasksOfEverything(t *testing.T) {
 	t.Parallel()
 	g := binaries.StartGateway(t, harness.Site(binaries.StartEverything(t), "server everything", "provider acme", "price simulate-research-query 0.01", "free *"))

@@ -11,9 +11,9 @@ import (
 )
 
 // taskServer is an MCP server with tools that run as tasks and ask for input, in the
-// forms of the versions with sessions and of the stateless ones. It does not
-// separate callers, and announces every task to every client, because separation is
-// the gateway's job.
+// forms of protocol versions with and without sessions. The server does not separate
+// callers, and announces every task to every client, because separation is the
+// gateway's job.
 type taskServer struct {
 	url string
 
@@ -156,8 +156,8 @@ func (t *serverTask) result() string {
 	return fmt.Sprintf(`{"content":[{"type":"text","text":"the result of %s"}],"isError":%v}`, t.tool, t.status == "failed")
 }
 
-// task returns the description of a task. If the parameter detailed is set and the
-// task has a result, the description contains it.
+// task returns the description of a task. If detailed is true and the task has a
+// result, the description contains the result.
 func (s *taskServer) task(id string, stateless, detailed bool) string {
 	task := s.tasks[id]
 	const at = `"createdAt":"2026-11-22T00:00:00Z","lastUpdatedAt":"2026-11-22T00:00:00Z"`

@@ -19,8 +19,8 @@ import (
 	"github.com/fareboxhq/farebox/integration/harness"
 )
 
-// moved is a server that redirects to its path with a slash at the end. Like
-// Starlette, it takes the host in the Location from the request.
+// moved is a server that redirects to its path with a slash at the end. Like Starlette,
+// it takes the host for the header Location from the request.
 type moved struct {
 	url string
 
@@ -64,19 +64,18 @@ func (m *moved) note(r *http.Request) {
 	}
 }
 
-// TestMovedServer: if a server redirects to another path, a client can still begin a
-// session, open the stream of the session and end the session, as it could without
-// the gateway. The gateway follows each redirect one time, with the headers meant
-// for the server, even behind a stripped prefix and through routes of a group. A
-// paid call is charged one time, and no response header reveals the server's
-// address.
+// TestMovedServer checks a server that redirects to another path. A client can begin a
+// session, open its stream and end it, as it could without the gateway. The gateway
+// follows each redirect once, with the headers meant for the server, even behind a
+// stripped prefix and through routes of a group. A paid call is charged once, and no
+// response header reveals the server's address.
 func TestMovedServer(t *testing.T) {
 	t.Parallel()
 	m := serveMoved(t, binaries.StartWeather(t))
 	site := harness.SiteWithProxy(m.url, "server weather", "provider acme", "price get_forecast 0.01", "free list_cities", "identity_headers on", `upstream_authorization "Bearer upstream"`)
 	site = strings.Replace(site, "handle /mcp* {", "handle_path /mcp* {\n\t\trewrite * /inner", 1)
 	site = strings.Replace(site, "reverse_proxy", "handle {\n\t\treverse_proxy", 1)
-	site = strings.Replace(site, "header_up Host {upstream_hostport}\n\t\t}", "}\n\t\t}", 1) // the server gets the client's Host header
+	site = strings.Replace(site, "header_up Host {upstream_hostport}\n\t\t}", "}\n\t\t}", 1) // without header_up, the server gets the client's Host header
 	g := binaries.StartGateway(t, site)
 	account, key := g.NewAgent(t, "alice", "1.00")
 	session := g.Connect(t, key.Secret, nil)
@@ -109,8 +108,8 @@ func TestMovedServer(t *testing.T) {
 	g.VerifyLedger(t)
 }
 
-// TestRefusedRedirect: a redirect to another host is not followed. The log names
-// the host. The client learns of the redirect but not of the host.
+// TestRefusedRedirect checks that a redirect to another host is not followed. The log
+// names the host. The client learns of the redirect but not of the host.
 func TestRefusedRedirect(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewServer(http.RedirectHandler("http://elsewhere.example/mcp/", http.StatusPermanentRedirect))
@@ -126,8 +125,8 @@ func TestRefusedRedirect(t *testing.T) {
 	}
 }
 
-// TestQuietEncodedStream: the events of a stream that a server compresses arrive
-// one by one and uncompressed. Comments fill the pauses between events, and the
+// TestQuietEncodedStream checks that the events of a stream that a server compresses
+// arrive one by one and uncompressed. Comments fill the pauses between events, and the
 // headers are those of an uncompressed stream.
 func TestQuietEncodedStream(t *testing.T) {
 	t.Parallel()

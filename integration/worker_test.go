@@ -15,8 +15,8 @@ var workerTools = []string{"dig", "weave", "mill"}
 
 // The paths of a worker, one for each form of its answers.
 const (
-	workerStreams = "/mcp"      // event streams
-	workerJSON    = "/mcp/json" // JSON
+	workerStreams = "/mcp"      // the tools answer in event streams
+	workerJSON    = "/mcp/json" // the tools answer in JSON
 )
 
 // worker is an MCP server of the Go SDK in the test's process that counts the

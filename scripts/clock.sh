@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Prints the shift of the process clock (internal/clock) that moves now to
-# another date, as a duration: to a year from now, or to a minute before
-# the end of this month (of January in December) or of this year, in UTC.
+# Prints a shift for the process clock (internal/clock) as a duration. The
+# shift moves the present time to a year from now, or to a minute before the
+# end of this month or of this year, in UTC. In December, it moves to the
+# end of January instead of the end of the month.
 set -euo pipefail
 
 now=$(date -u +%s)

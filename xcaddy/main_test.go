@@ -11,7 +11,7 @@ import (
 )
 
 // TestWhole checks that Farebox's commands work without the word farebox after the
-// name of the binary. No command of Caddy is mistaken for a command of Farebox.
+// name of the binary. A command of Caddy must not be mistaken for a command of Farebox.
 func TestWhole(t *testing.T) {
 	for short, want := range map[string]string{
 		"farebox account create alice":  "farebox farebox account create alice",
@@ -32,5 +32,28 @@ func TestWhole(t *testing.T) {
 		if slices.Contains(cli.Names(), name) {
 			t.Errorf("%s is a command of Caddy's, too", name)
 		}
+	}
+}
+
+// TestOfferNames checks that a shell completes the first word of a command line with
+// the names of Farebox's own commands. The completion of later words and flags must be
+// left to the commands themselves.
+func TestOfferNames(t *testing.T) {
+	for line, want := range map[string]string{
+		"farebox __complete acc":        "account\n",
+		"farebox __completeNoDesc ch":   "charge\n",
+		"farebox __complete run":        "",
+		"farebox __complete --":         "",
+		"farebox __complete account cr": "",
+		"farebox account":               "",
+	} {
+		var out strings.Builder
+		if offerNames(&out, strings.Fields(line)); out.String() != want {
+			t.Errorf("%s offers %q, want %q", line, out.String(), want)
+		}
+	}
+	var all strings.Builder
+	if offerNames(&all, []string{"farebox", "__complete", ""}); len(strings.Fields(all.String())) != len(cli.Names()) {
+		t.Errorf("an empty word offers %q", all.String())
 	}
 }

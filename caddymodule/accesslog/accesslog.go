@@ -22,23 +22,22 @@ import (
 )
 
 // Redactor writes access log records with keys redacted, in place of Caddy, for
-// requests of one handler. Which records it writes depends on the site. If the site
-// has its own header for keys, it writes the records of all requests, because Caddy
-// does not redact that header. At other sites it writes only the records of requests
-// with a key in a wrong place, such as the URL; see Leaks. Caddy copies a request
-// for its log before any handler runs, with headers in spellings that handlers never
-// see. No handler can redact that copy, so Caddy's own record is suppressed. A
-// Redactor is safe for concurrent use.
+// requests of one handler. Which records it writes depends on the site. If the site has
+// its own header for keys, it writes the records of all requests, because Caddy does
+// not redact that header. At other sites it writes only the records of requests with a
+// key in a wrong place, such as the URL; see Leaks. Caddy copies a request for its log
+// before any handler runs, so no handler can redact that copy. Therefore the Redactor
+// suppresses Caddy's own record. A Redactor is safe for concurrent use.
 type Redactor struct {
 	Server  string // the name of the MCP server, for log lines
 	Secrets *keys.Format
 	Header  exchange.KeyHeader
-	Access  *zap.Logger // as returned by Logger
+	Access  *zap.Logger // the logger that the function Logger returns
 	Log     *slog.Logger
 }
 
-// httpApp takes the place of Caddy's HTTP app in Logger, so that the logger has the
-// same name as Caddy's own.
+// httpApp stands in for Caddy's HTTP app: a logger that is made for an httpApp gets the
+// same name as a logger that is made for the HTTP app.
 type httpApp struct{}
 
 // CaddyModule returns only the id, from which Caddy derives the name of the logger.
@@ -80,15 +79,15 @@ func AddFields(r *http.Request, fields []zap.Field) {
 // Record is the access log record of one request, with keys redacted.
 type Record struct {
 	redactor *Redactor
-	request  *http.Request // a redacted copy
+	request  *http.Request // a copy of the request, with keys redacted
 	w        caddyhttp.ResponseRecorder
 	began    time.Time
 	loggers  []*zap.Logger
 	fields   []zap.Field
 }
 
-// Begin begins a record and suppresses Caddy's own. The response must be written to
-// the returned writer.
+// Begin begins a record and suppresses Caddy's own record. The response must be written
+// to the returned writer.
 func (a *Redactor) Begin(w http.ResponseWriter, r *http.Request) (*Record, http.ResponseWriter) {
 	record := &Record{redactor: a, request: r.Clone(r.Context()), w: caddyhttp.NewResponseRecorder(w, nil, nil), began: clock.Now(), loggers: a.loggersOf(r)}
 	a.conceal(record.request)
@@ -96,8 +95,8 @@ func (a *Redactor) Begin(w http.ResponseWriter, r *http.Request) (*Record, http.
 	return record, record.w
 }
 
-// Fail logs the error and answers the request with the status of the error. Caddy
-// must not get the error, because it would log it together with the unredacted
+// Fail logs the error and answers the request with the status of the error. Caddy must
+// not get the error, because Caddy would log the error together with the unredacted
 // request.
 func (a *Record) Fail(err error) {
 	status := http.StatusInternalServerError
@@ -170,9 +169,8 @@ func (a *Record) Keep(fields []zap.Field) {
 	}
 }
 
-// Write writes the record in Caddy's format. The parameter bodyLen is the number of
-// body bytes that were read, and the parameter account is the caller's account id,
-// which is empty if the caller is unknown.
+// Write writes the record in Caddy's format. bodyLen is the number of body bytes that
+// were read. account is the id of the caller's account, or "" if the caller is unknown.
 func (a *Record) Write(bodyLen int, account string) {
 	if len(a.loggers) == 0 {
 		return

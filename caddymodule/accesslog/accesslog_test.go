@@ -32,8 +32,8 @@ func request(url string, header http.Header) *http.Request {
 	return r.WithContext(context.WithValue(ctx, caddyhttp.VarsCtxKey, map[string]any{}))
 }
 
-// A Redactor writes its record in place of Caddy, to the loggers of the request's
-// host, with every key redacted.
+// TestRecord checks that a Redactor writes its record in place of Caddy, to the
+// loggers of the request's host, with every key redacted.
 func TestRecord(t *testing.T) {
 	secret := keys.Mint(keys.Agent, keys.Live)
 	for name, want := range map[string]string{
@@ -65,7 +65,8 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// A request that cannot be served is answered with the status of its error.
+// TestFail checks that Fail answers a request with the status of its error, or with 500
+// if the error has no status.
 func TestFail(t *testing.T) {
 	for status, err := range map[int]error{404: caddyhttp.Error(404, errors.New("no such page")), 500: errors.New("broken")} {
 		redactor := Redactor{Secrets: &keys.DefaultFormat, Access: zap.NewNop(), Log: slog.New(slog.DiscardHandler)}
@@ -77,8 +78,8 @@ func TestFail(t *testing.T) {
 	}
 }
 
-// Leaks reports a key in the URL of a request, or in a header that Caddy does not
-// redact.
+// TestLeaks checks that Leaks reports a key in the URL of a request, or in a header
+// that Caddy does not redact. A key in any other place is not reported.
 func TestLeaks(t *testing.T) {
 	secret := keys.Mint(keys.Agent, keys.Live)
 	redactor := Redactor{Secrets: &keys.DefaultFormat}

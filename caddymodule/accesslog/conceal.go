@@ -6,7 +6,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/exchange"
 )
 
-// redactedByCaddy has the headers that Caddy redacts unless log_credentials is on.
+// redactedByCaddy contains the headers that Caddy redacts unless log_credentials is on.
 var redactedByCaddy = map[string]bool{"Authorization": true, "Proxy-Authorization": true, "Cookie": true, "Set-Cookie": true}
 
 // Leaks reports whether Caddy's own record of the request would contain a key: in

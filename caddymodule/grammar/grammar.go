@@ -21,9 +21,9 @@ type Parser = func(d *caddyfile.Dispenser) error
 // Subdirectives maps the names of subdirectives to their parsers.
 type Subdirectives map[string]Parser
 
-// Block reads a block of subdirectives. Those in the list repeatable may appear any
-// number of times, and all others only one time. The second parameter, named "of",
-// is the name of the directive, with which the errors of Block begin.
+// Block reads a block of subdirectives. Subdirectives in the list repeatable may appear
+// any number of times, and all others only once. The second parameter, named "of", is
+// the name of the directive, with which the errors of Block begin.
 func Block(d *caddyfile.Dispenser, of string, allowed Subdirectives, repeatable ...string) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -44,7 +44,7 @@ func Block(d *caddyfile.Dispenser, of string, allowed Subdirectives, repeatable 
 }
 
 // unknown returns the error for a subdirective that the block does not have. It
-// suggests the most similar one that the block has, if it is similar enough.
+// suggests the most similar subdirective that the block has, if one is similar enough.
 func unknown(d *caddyfile.Dispenser, of, name string, known []string) error {
 	if len(known) == 0 {
 		return d.Errf("%s has no subdirectives, not %q", of, name)
@@ -91,7 +91,8 @@ func Text(into *string) Parser {
 	return func(d *caddyfile.Dispenser) error { return Arg(d, into) }
 }
 
-// Checked returns a parser for one argument, which the function check must accept.
+// Checked returns a parser for one argument. If check returns an error for the
+// argument, the parser refuses it.
 func Checked(into *string, check func(string) error) Parser {
 	return func(d *caddyfile.Dispenser) error {
 		if err := Arg(d, into); err != nil {
@@ -104,8 +105,7 @@ func Checked(into *string, check func(string) error) Parser {
 	}
 }
 
-// Args reads one or more arguments of a subdirective and appends them to the slice
-// into.
+// Args reads one or more arguments of a subdirective and appends them to *into.
 func Args(d *caddyfile.Dispenser, into *[]string) error {
 	name := d.Val()
 	args := d.RemainingArgs()
@@ -116,8 +116,7 @@ func Args(d *caddyfile.Dispenser, into *[]string) error {
 	return nil
 }
 
-// Texts returns a parser for one or more arguments, which it appends to the slice
-// into.
+// Texts returns a parser for one or more arguments. The parser appends them to *into.
 func Texts(into *[]string) Parser {
 	return func(d *caddyfile.Dispenser) error { return Args(d, into) }
 }
@@ -139,7 +138,25 @@ func Duration(into *caddy.Duration) Parser {
 	}
 }
 
-// Switch returns a parser for the word on or off.
+// Pause returns a parser for a duration from 0 to most, where 0 means never. Its errors
+// say "want a time up to", followed by the text in limits.
+func Pause(into **caddy.Duration, most time.Duration, limits string) Parser {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		var text string
+		if err := Arg(d, &text); err != nil {
+			return err
+		}
+		every, err := caddy.ParseDuration(text)
+		if err != nil || every < 0 || every > most {
+			return d.Errf("%s: want a time up to %s, or 0 for never, not %q", name, limits, text)
+		}
+		*into = new(caddy.Duration(every))
+		return nil
+	}
+}
+
+// Switch returns a parser for the word "on" or "off".
 func Switch(into *bool) Parser {
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()

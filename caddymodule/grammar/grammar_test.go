@@ -20,7 +20,7 @@ type option struct {
 	place         string
 }
 
-// read reads the block of a directive, which begins on line 2.
+// read reads a block of subdirectives as if it began on line 2 of a Caddyfile.
 func (o *option) read(block string) error {
 	d := caddyfile.NewTestDispenser("option {\n" + block + "\n}")
 	d.Next()
@@ -37,7 +37,7 @@ func (o *option) read(block string) error {
 	}, "texts")
 }
 
-// Each parser stores the value of its arguments.
+// TestParsers checks that each parser stores the value of its arguments.
 func TestParsers(t *testing.T) {
 	var o option
 	if err := o.read("text \"two words\"\nchecked even\ntexts a b\ntexts c\nlife 365d\nswitch on\nnumber 7\nsize 1PiB\n\nplace"); err != nil {
@@ -52,8 +52,8 @@ func TestParsers(t *testing.T) {
 	}
 }
 
-// An error of a parser or a block names the wrong word, the allowed words and the
-// line.
+// TestErrors checks that an error of a parser or a block names the wrong word, the
+// allowed words and the line.
 func TestErrors(t *testing.T) {
 	for block, want := range map[string]string{
 		"text":             "text: want exactly one argument, at Testfile:2",

@@ -66,7 +66,7 @@ func (p *Price) parseTerms(d *caddyfile.Dispenser) error {
 			return d.Errf("price: after the amount comes charge_on, charge_if or nothing, not %q", word)
 		}
 	}
-	unplaced := *p // without the position, because WrapErr adds it below
+	unplaced := *p // a copy without the position in the Caddyfile, because WrapErr adds the position below
 	unplaced.Source = ""
 	if _, err := (&Terms{Prices: []Price{unplaced}, Unpriced: Deny}).compileBook(); err != nil {
 		return d.WrapErr(err)

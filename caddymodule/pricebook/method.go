@@ -30,8 +30,8 @@ type Method struct {
 	Amount string `json:"amount"`
 }
 
-// rule translates the method for package pricing. The parameter on has the ends of
-// calls that are charged.
+// rule translates the method for package pricing. Its argument is the handler's
+// charge_on: the charged ends of calls.
 func (m *Method) rule(on pricing.ChargeOn) (pricing.Rule, error) {
 	r := pricing.Rule{Pattern: items.Item{Kind: items.Method, Name: m.Method}.String(), ChargeOn: on}
 	if err := mcp.CheckMethodRule(m.Method); err != nil {
@@ -71,9 +71,10 @@ func (t *Terms) parseMethod(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// checkItem checks text, the name in a line of price or free. It returns an error at
-// the current line if the name is invalid. It also does so if the name can never
-// match, because the names in earlier lines match everything that it would match.
+// checkItem checks text, the name in a line that begins with "price" or "free". It
+// returns an error at the current line if the name is invalid. It also returns an error
+// if the name can never match, because the names in earlier lines match everything that
+// this name would match.
 func (t *Terms) checkItem(d *caddyfile.Dispenser, text string) error {
 	item, err := items.Parse(text)
 	switch {
@@ -85,7 +86,7 @@ func (t *Terms) checkItem(d *caddyfile.Dispenser, text string) error {
 	var before items.Table[struct{}]
 	for _, p := range t.Prices {
 		if other, err := items.Parse(p.Tool); err == nil && other.Kind == item.Kind {
-			_ = before.Add(other, struct{}{}) // an error would have been reported at the line of p
+			_ = before.Add(other, struct{}{}) // ignore the error, because it was reported when the line of p was read
 		}
 	}
 	if err := before.Add(item, struct{}{}); err != nil {

@@ -31,7 +31,8 @@ type Price struct {
 	// `cel`.
 	Max string `json:"max,omitempty"`
 
-	// Which ends of these calls are charged. Default: the handler's `charge_on`.
+	// The charged ends of a call at this price. Default: the handler's `charge_on`,
+	// which lists the possible ends.
 	ChargeOn []string `json:"charge_on,omitempty"`
 
 	// A CEL expression that decides whether a result is charged. Default: for tools,
@@ -74,7 +75,7 @@ func (t *Terms) compileBook() (*pricing.Book, error) {
 	}
 	for _, m := range t.Methods {
 		if m.ofNotification() {
-			continue // see compileNotifications
+			continue // compileNotifications compiles the rules for notifications
 		}
 		r, err := m.rule(fallback.ChargeOn)
 		if err != nil {
@@ -96,10 +97,10 @@ func (t *Terms) compileBook() (*pricing.Book, error) {
 	return pricing.Compile(rules, fallback)
 }
 
-// rule translates the price for package pricing. The parameters on and chargeIf are
-// the handler's charge_on and charge_if, which apply if the price does not have its
-// own. The handler's charge_if applies only to tools. A call that is charged at its
-// start has no result yet, so the handler's charge_if does not apply to it.
+// rule translates the price for package pricing. Its arguments are the handler's
+// charge_on and charge_if, which apply if the price does not have its own. The
+// handler's charge_if applies only to tools. A call that is charged at its start has no
+// result yet, so the handler's charge_if does not apply to it.
 func (p *Price) rule(on pricing.ChargeOn, chargeIf string) (r pricing.Rule, err error) {
 	r = pricing.Rule{Pattern: p.Tool, CEL: p.CEL, ChargeOn: on, ChargeIf: p.ChargeIf}
 	if len(p.ChargeOn) > 0 {

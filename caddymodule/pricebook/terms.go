@@ -1,6 +1,6 @@
-// Package pricebook has the part of a site's config that says which calls cost how
-// much, and which ends of calls are charged. It has the JSON and the grammar of this
-// part, and its translation for packages pricing and gate.
+// Package pricebook has the part of a site's config that says how much calls cost, and
+// which ends of a call are charged. It reads this part from JSON and from a Caddyfile,
+// and translates it for packages pricing and gate.
 package pricebook
 
 import (
@@ -29,11 +29,11 @@ type Terms struct {
 	// resources without a price are free. Default: `deny`.
 	Unpriced string `json:"unpriced,omitempty"`
 
-	// Which ends of paid calls are charged, unless their price says otherwise:
-	// `success` (a result), `tool_error` (a result with `isError`), `abandoned`
-	// (a chargeable answer after the client has left), `started` (before the call
-	// is forwarded, whatever its end).
-	// Default: `success`.
+	// The charged ends of a paid call, unless the price of the call has its own list.
+	// The ends are `success` (a result), `tool_error` (a result with `isError`),
+	// `abandoned` (an answer with a charged end that comes after the client has left)
+	// and `started` (every end: the call is charged before it is forwarded). Default:
+	// `success`.
 	ChargeOn []string `json:"charge_on,omitempty"`
 
 	// A CEL expression over `result` and `tool` that decides whether a tool's result
@@ -71,13 +71,14 @@ func (t *Terms) Compile() (*pricing.Book, *gate.Notifications, error) {
 // positions of prices in the Caddyfile.
 func (t *Terms) SameAs(other *Terms) bool { return t.text() == other.text() }
 
-// text encodes the terms, without the positions of prices, for a comparison.
+// text encodes the terms, without the positions of prices, as text, so that two Terms
+// can be compared.
 func (t Terms) text() string {
 	t.Prices = slices.Clone(t.Prices)
 	for i := range t.Prices {
 		t.Prices[i].Source = ""
 	}
-	text, _ := json.Marshal(t) // plain structs always encode
+	text, _ := json.Marshal(t) // cannot fail, because plain structs always encode
 	return string(text)
 }
 
@@ -89,5 +90,5 @@ func (t *Terms) Subdirectives() grammar.Subdirectives {
 	}
 }
 
-// Repeatable has the subdirectives of Terms that may appear more than one time.
+// Repeatable has the subdirectives of Terms that may appear more than once.
 var Repeatable = []string{"price", "free", "method"}

@@ -13,9 +13,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// TestPriceWarnings checks valid price books. If a price book has a probable
-// mistake, the test expects one warning in the log, with the line and advice. If a
-// price book is plausible, it expects no warning.
+// TestPriceWarnings checks valid price books. If a price book has a probable mistake,
+// the test expects one warning in the log, with the line and advice. If a price book is
+// plausible, the test expects no warning.
 func TestPriceWarnings(t *testing.T) {
 	for block, want := range map[string][]string{
 		``:                                    {"no tool of this server can be called", "at=Testfile:1", "unpriced free"},
@@ -59,7 +59,8 @@ func TestPriceWarnings(t *testing.T) {
 	}
 }
 
-// A price's own charge_on wins over the handler's, which applies to all other items.
+// TestChargeOnIsInherited checks that a price's own charge_on wins over the handler's,
+// which applies to all other items.
 func TestChargeOnIsInherited(t *testing.T) {
 	prices := []Price{{Tool: "plain", Amount: "1"}, {Tool: "own", Amount: "1", ChargeOn: []string{"started"}}, {Tool: "cel", CEL: "1", Max: "1"}}
 	for _, c := range []struct {

@@ -8,9 +8,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// Warn logs warnings about a valid price book that is probably a mistake. A price
-// that can never match is an error instead; see items.Table.Add. The parameter
-// source is the site's position in the Caddyfile.
+// Warn logs warnings about a valid price book that is probably a mistake. A price that
+// can never match is an error instead; see items.Table.Add. source is the site's
+// position in the Caddyfile.
 func (t *Terms) Warn(log *slog.Logger, server, source string, book *pricing.Book) {
 	if !t.sellsTools() && t.Unpriced == Deny {
 		log.Warn("no tool of this server can be called: no price or free names one, and unpriced deny refuses those that none names",
@@ -19,7 +19,7 @@ func (t *Terms) Warn(log *slog.Logger, server, source string, book *pricing.Book
 	for _, p := range t.Prices {
 		item, err := items.Parse(p.Tool)
 		if err != nil {
-			continue // Compile refuses it
+			continue // cannot happen: Compile refuses such a price
 		}
 		if reason, advice := doubtOf(item, book); reason != "" {
 			log.Warn("a price will hardly match anything: "+reason, "server", server, "price", p.Tool, "at", p.Source, "advice", advice)

@@ -47,7 +47,7 @@ func Parser(into **OAuth, declared *keys.Catalogue) grammar.Parser {
 	}
 }
 
-// wrapped adds the dispenser's position to an error. It returns nil for nil.
+// wrapped adds the dispenser's position to an error. It returns nil for a nil error.
 func wrapped(d *caddyfile.Dispenser, err error) error {
 	if err == nil {
 		return nil

@@ -25,11 +25,12 @@ type OAuth struct {
 	// Required.
 	Resource string `json:"resource,omitempty"`
 
-	// The issuers of tokens for this server. Required: at least one.
+	// The issuers of tokens for this server. Default: the gateway's own issuer for this
+	// server, which the handler `farebox_oauth` serves.
 	AuthorizationServers []string `json:"authorization_servers,omitempty"`
 
-	// The scopes in the metadata. Default: the declared scopes that the server's
-	// rules and `require` name.
+	// The scopes in the metadata. Default: those scopes declared in the global option
+	// `farebox` that the server's rules and its option `require` name.
 	Scopes []string `json:"scopes,omitempty"`
 
 	// The server's name, for people.
@@ -40,25 +41,28 @@ type OAuth struct {
 }
 
 // offlineAccess is the scope by which a client asks its authorization server for a
-// refresh token. The scope does not concern the resource, so the resource never
-// names it (MCP 2026-07-28, authorization).
+// refresh token. The scope does not concern the resource, so the metadata never names
+// the scope (MCP 2026-07-28, authorization).
 const offlineAccess = "offline_access"
 
 // Compile checks the config of a server and returns its resource. All scopes in the
-// config must be in declared. The parameter named has the scopes that the server's
-// rules name, and required has those that a key needs for items without a rule.
+// config must be in declared. The last two arguments are the scopes that the server's
+// rules name, and the scopes that a key needs for items without a rule.
 func (o *OAuth) Compile(server string, declared *keys.Catalogue, named, required []string) (*Resource, error) {
 	if err := o.check(declared); err != nil {
 		return nil, fmt.Errorf("oauth: %w", err)
 	}
 	u, err := url.Parse(o.Resource)
 	if err != nil {
-		return nil, err // cannot happen: check has parsed it
+		return nil, err // cannot happen: check has already parsed this URL
 	}
 	r := &Resource{
 		server: server, config: o, origin: u.Scheme + "://" + u.Host, host: u.Host,
 		path: strings.TrimSuffix(u.EscapedPath(), "/"), plain: strings.TrimSuffix(u.Path, "/"), slash: strings.HasSuffix(u.Path, "/"),
-		scopes: o.Scopes, needs: slices.Clone(required),
+		scopes: o.Scopes, needs: slices.Clone(required), servers: o.AuthorizationServers,
+	}
+	if r.Own() {
+		r.servers = []string{r.Issuer()}
 	}
 	if len(r.scopes) == 0 {
 		r.scopes = named
@@ -76,9 +80,6 @@ func (o *OAuth) Compile(server string, declared *keys.Catalogue, named, required
 func (o *OAuth) check(declared *keys.Catalogue) error {
 	if o.Resource == "" {
 		return errors.New("want a resource: the public URL of the MCP endpoint, as clients are given it")
-	}
-	if len(o.AuthorizationServers) == 0 {
-		return errors.New("want authorization_servers: the URL of one or more")
 	}
 	return cmp.Or(o.checkResource(), o.checkServers(), o.checkScopes(declared), o.checkDocumentation())
 }

@@ -5,11 +5,11 @@ import (
 	"testing"
 )
 
-// A wrong OAuth config is refused with the reason, and the error repeats no password.
+// TestOAuthRefuses checks that a wrong OAuth config is refused with the reason, and
+// that the error repeats no password.
 func TestOAuthRefuses(t *testing.T) {
 	for want, o := range map[string]OAuth{
 		"oauth: want a resource":                {AuthorizationServers: []string{"https://auth.example.com"}},
-		"oauth: want authorization_servers":     {Resource: "https://a.example"},
 		"oauth: resource: want a URL":           {Resource: "https://a.example:port", AuthorizationServers: []string{"https://auth.example.com"}},
 		"leave the fragment out":                {Resource: "https://a.example/#", AuthorizationServers: []string{"https://auth.example.com"}},
 		"leave the query out":                   {Resource: "https://a.example/?", AuthorizationServers: []string{"https://auth.example.com"}},

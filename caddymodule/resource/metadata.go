@@ -24,7 +24,7 @@ type document struct {
 // (RFC 9728, 3.3).
 func (r *Resource) WriteMetadata(w http.ResponseWriter, slash bool) error {
 	body, err := json.Marshal(document{
-		Resource: r.identifier(slash), AuthorizationServers: r.config.AuthorizationServers, ScopesSupported: r.scopes,
+		Resource: r.identifier(slash), AuthorizationServers: r.servers, ScopesSupported: r.scopes,
 		BearerMethods: []string{"header"}, Name: r.config.Name, Documentation: r.config.Documentation,
 	})
 	if err != nil {
@@ -38,18 +38,18 @@ func (r *Resource) WriteMetadata(w http.ResponseWriter, slash bool) error {
 	// longer trusted.
 	h.Set("Cache-Control", "public, max-age=300")
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(body) // client gone; nothing useful to do with the error
+	_, _ = w.Write(body) // fails only if the client has left
 	return nil
 }
 
 // List has the resources of a config, with one resource for each URL.
 type List []*Resource
 
-// Find returns the resource for a metadata request, or nil if there is no match. The
-// parameter host is the request's host, and the parameter below is the part of the
-// request's path after WellKnown. The result slash reports whether the client used
-// the identifier that ends with a slash. If no resource has the host, the path alone
-// decides, because a proxy may have changed the host.
+// Find returns the resource for a metadata request, or nil if there is no match. Its
+// arguments are the request's host, and the part of the request's path after WellKnown.
+// The second result reports whether the client used the identifier that ends with a
+// slash. If no resource has the host, the path alone decides, because a proxy may have
+// changed the host.
 func (all List) Find(host, below string) (found *Resource, slash bool) {
 	at := slices.DeleteFunc(slices.Clone(all), func(r *Resource) bool { return !r.IsAt(host) })
 	if len(at) == 0 {
@@ -61,8 +61,9 @@ func (all List) Find(host, below string) (found *Resource, slash bool) {
 	case len(exactly) == 1:
 		return exactly[0], strings.HasSuffix(below, "/")
 	case plain == "" && len(at) == 1:
-		// Clients try the root last, if there is no document at the path of the
-		// resource (MCP 2025-11-25, authorization).
+		// The request is for the metadata of the root. Clients try the root last, if
+		// there is no document at the path of the resource (MCP 2025-11-25,
+		// authorization).
 		return at[0], at[0].slash
 	}
 	return nil, false

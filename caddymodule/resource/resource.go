@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -11,20 +12,43 @@ import (
 // Resource is a handler's MCP server as an OAuth protected resource. It is
 // immutable.
 type Resource struct {
-	server string
-	config *OAuth
-	origin string   // scheme, host and port
-	host   string   // host and port
-	path   string   // as in the URL (escaped), without a trailing slash
-	plain  string   // path, decoded, for comparison with requests
-	slash  bool     // whether the configured URL ends with a slash
-	scopes []string // scopes_supported
-	needs  []string // the scopes in the challenge of a 401
+	server  string
+	config  *OAuth
+	origin  string   // scheme, host and port of the configured URL
+	host    string   // host and port of the configured URL
+	path    string   // path of the configured URL (escaped), without a trailing slash
+	plain   string   // the decoded form of the field path, for comparison with requests
+	slash   bool     // whether the configured URL ends with a slash
+	scopes  []string // the scopes in the metadata, as scopes_supported
+	needs   []string // the scopes in the challenge of a 401
+	servers []string // the issuers in the metadata
 }
 
 // WellKnown is the path of the metadata of a resource without a path. Other
 // resources have their metadata below it (RFC 9728, 3).
 const WellKnown = "/.well-known/oauth-protected-resource"
+
+// IssuerPath is the path of the issuers of a host. The issuer of each server has a path
+// below it.
+const IssuerPath = "/oauth/"
+
+// Own reports whether the gateway itself is the authorization server of the resource.
+func (r *Resource) Own() bool { return len(r.config.AuthorizationServers) == 0 }
+
+// Issuer returns the identifier of the gateway's own issuer for the resource.
+func (r *Resource) Issuer() string { return r.origin + IssuerPath + r.server }
+
+// Server returns the name of the MCP server.
+func (r *Resource) Server() string { return r.server }
+
+// Title returns the name of the MCP server for people.
+func (r *Resource) Title() string { return cmp.Or(r.config.Name, r.server) }
+
+// Identifier returns the resource identifier as it is configured.
+func (r *Resource) Identifier() string { return r.config.Resource }
+
+// Scopes returns the scopes in the metadata.
+func (r *Resource) Scopes() []string { return r.scopes }
 
 // Needs returns the scopes named in the challenge to an unknown client.
 func (r *Resource) Needs() []string { return r.needs }

@@ -19,9 +19,9 @@ type Place struct {
 	Upstreams []string
 
 	server *caddyhttp.Server
-	depth  int               // how deeply the routes in which the method find searches are nested
+	depth  int               // the nesting depth of the routes that the method find is searching
 	hosts  []string          // hosts that the routes around farebox match
-	paths  []string          // patterns that the routes around farebox match
+	paths  []string          // path patterns that the routes around farebox match
 	next   caddyhttp.Handler // the handlers behind farebox
 }
 
@@ -37,16 +37,16 @@ func Find(app *caddyhttp.App, h Guarding) *Place {
 	return nil
 }
 
-// nothing is the end of every route: it answers requests that no handler has
-// answered.
+// nothing, the last handler of every route, answers the requests that no other handler
+// has answered.
 func nothing(w http.ResponseWriter, _ *http.Request) error {
 	w.WriteHeader(http.StatusNotFound)
 	return nil
 }
 
-// find looks for h in the routes and reports whether h is there. The function after
-// returns the handler for requests that pass all of the routes. It is called only if
-// h is found, so that a search builds no handlers for the other routes.
+// find looks for h in the routes and reports whether h is there. The handler for
+// requests that pass all of the routes is made by after(), which find calls only if it
+// finds h. So a search builds no handlers for the other routes.
 func (p *Place) find(routes caddyhttp.RouteList, h Guarding, after func() caddyhttp.Handler) bool {
 	if p.depth == maxDepth {
 		return false
@@ -99,15 +99,15 @@ func (p *Place) find(routes caddyhttp.RouteList, h Guarding, after func() caddyh
 	return false
 }
 
-// later returns the routes that a request can take after route, out of those that
-// stand behind it.
+// later returns the routes behind a given route that a request can still take after it
+// has taken that route.
 func later(route caddyhttp.Route, behind caddyhttp.RouteList) caddyhttp.RouteList {
 	return slices.DeleteFunc(slices.Clone(behind), func(r caddyhttp.Route) bool {
 		return route.Terminal || route.Group != "" && r.Group == route.Group
 	})
 }
 
-// chain joins the handlers, followed by the handler next, into one handler.
+// chain returns one handler that runs the handlers in order, and next after them.
 func chain(handlers []caddyhttp.MiddlewareHandler, next caddyhttp.Handler) caddyhttp.Handler {
 	for _, handler := range slices.Backward(handlers) {
 		after := next
@@ -116,7 +116,7 @@ func chain(handlers []caddyhttp.MiddlewareHandler, next caddyhttp.Handler) caddy
 	return next
 }
 
-// note adds the upstreams of the reverse proxies among the handlers.
+// note adds to p.Upstreams the upstreams of the reverse proxies among the handlers.
 func (p *Place) note(handlers []caddyhttp.MiddlewareHandler) {
 	for _, handler := range handlers {
 		switch h := handler.(type) {
@@ -132,7 +132,7 @@ func (p *Place) note(handlers []caddyhttp.MiddlewareHandler) {
 	}
 }
 
-// match adds the hosts and paths that a route around farebox matches.
+// match adds to p the hosts and paths that a route around farebox matches.
 func (p *Place) match(sets caddyhttp.MatcherSets) {
 	for _, set := range sets {
 		for _, matcher := range set {
@@ -177,7 +177,7 @@ func (p *Place) Paths() []string {
 // ServeHTTP passes a request that Farebox itself makes to the handlers behind
 // farebox.
 func (p *Place) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer func() { // net/http does not recover from a panic here, because it did not start this goroutine
+	defer func() { // net/http does not recover from a panic here, because net/http did not start this goroutine
 		if problem := recover(); problem != nil {
 			w.WriteHeader(http.StatusBadGateway)
 		}

@@ -19,7 +19,7 @@ import (
 
 // Guard identifies a farebox handler of a config.
 type Guard struct {
-	// Server is the name of the MCP server that it guards.
+	// Server is the name of the MCP server that the handler guards.
 	Server string `json:"server"`
 
 	// Source is the position of the directive in the Caddyfile, as FILE:LINE. It is
@@ -54,7 +54,7 @@ type Leading interface {
 // stage is a route of a config. Caddy may or may not have provisioned the route.
 type stage struct {
 	group    string // at most one route of a group runs
-	matchers string // equal for routes that match the same requests; "" matches all
+	matchers string // the matchers as text, equal for routes that match the same requests; "" matches all requests
 	terminal bool
 	steps    []step
 }
@@ -63,7 +63,7 @@ type stage struct {
 type step struct {
 	kind      string // the module's name
 	guard     *Guard // nil unless the handler is a farebox
-	leads     bool   // it is a farebox that sends requests to the server itself
+	leads     bool   // the handler is a farebox that sends requests to the server itself
 	upstreams []string
 	inner     []stage // the routes of a subroute or of an invoked route
 }
@@ -109,7 +109,7 @@ func (s *reader) stage(r *caddyhttp.Route) stage {
 	return to
 }
 
-// made reads a handler that Caddy has provisioned.
+// made returns the step for a handler that Caddy has provisioned.
 func (s *reader) made(h caddyhttp.MiddlewareHandler) step {
 	to := step{kind: "unknown"}
 	if m, ok := h.(caddy.Module); ok {
@@ -139,7 +139,8 @@ func (s *reader) made(h caddyhttp.MiddlewareHandler) step {
 	return to
 }
 
-// unmade reads a handler that Caddy has not provisioned yet, from its JSON.
+// unmade returns the step for a handler that Caddy has not provisioned yet, from the
+// handler's JSON.
 func (s *reader) unmade(text json.RawMessage) step {
 	var h struct {
 		Handler  string              `json:"handler"`
@@ -149,7 +150,7 @@ func (s *reader) unmade(text json.RawMessage) step {
 		PassThru bool                `json:"pass_thru"`
 	}
 	if json.Unmarshal(text, &h) != nil {
-		return step{kind: "unknown"} // Caddy will report the error
+		return step{kind: "unknown"} // Caddy will report the invalid JSON
 	}
 	to := step{kind: h.Handler}
 	switch h.Handler {
@@ -228,8 +229,8 @@ func upstreamName(dial string) string {
 	return dial
 }
 
-// textOf encodes a value for a comparison.
+// textOf encodes a value as text, so that two values can be compared.
 func textOf(v any) string {
-	text, _ := json.Marshal(v) // matchers always encode
+	text, _ := json.Marshal(v) // cannot fail, because matchers always encode
 	return string(text)
 }

@@ -27,7 +27,7 @@ type guarding struct {
 	upstream target.Config
 }
 
-// The variable last is the handler that was provisioned most recently.
+// The handler that was provisioned most recently.
 var last *guarding
 
 func (*guarding) CaddyModule() caddy.ModuleInfo {
@@ -75,8 +75,8 @@ func proxyTo(dial string) string {
 	return `{"handler":"reverse_proxy","upstreams":[{"dial":"` + dial + `"}]}`
 }
 
-// route returns a route as JSON. The parameter attributes has further members of the
-// route, such as a group, each followed by a comma.
+// route returns a route as JSON. attributes are further members of the route, such as a
+// group, each followed by a comma.
 func route(attributes string, handlers ...string) string {
 	return `{` + attributes + `"handle":[` + strings.Join(handlers, ",") + `]}`
 }
@@ -89,8 +89,8 @@ func subroute(routes ...string) string {
 	return `{"handler":"subroute","routes":[` + strings.Join(routes, ",") + `]}`
 }
 
-// provisioned returns an HTTP app with one server, which has the named route "n" and the
-// routes.
+// provisioned returns an HTTP app with one server. The server has the given routes, and
+// the named route "n".
 func provisioned(t *testing.T, named string, routes ...string) *caddyhttp.App {
 	t.Helper()
 	ctx, err := caddy.ProvisionContext(&caddy.Config{
@@ -111,9 +111,9 @@ func httpApp(named string, routes ...string) string {
 	return `{"servers":{"s":{"listen":["127.0.0.1:1"],"automatic_https":{"disable":true},"named_routes":{"n":` + named + `},"routes":[` + strings.Join(routes, ",") + `]}}}`
 }
 
-// Find finds a handler however its route is nested, and serves requests with the
-// handlers that Caddy would run behind it: never those before it, and never other
-// routes of its group.
+// TestFind checks that Find finds a handler at any depth of nested routes, and serves
+// requests with the handlers that Caddy would run behind it. The handlers before the
+// found handler, and the other routes of its group, must never run.
 func TestFind(t *testing.T) {
 	const answers, missing = "behind", ""
 	for name, c := range map[string]struct {
@@ -151,8 +151,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// A place has the upstreams behind the handler, and the hosts and paths of the routes
-// around it.
+// TestPlace checks that a place has the upstreams behind the handler, and the hosts and
+// paths of the routes around the handler.
 func TestPlace(t *testing.T) {
 	app := provisioned(t, "{}",
 		route(`"match":[{"host":["*.example.com","mcp.example.com"]}],`,
@@ -166,9 +166,9 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// A reverse_proxy that reaches a guarded server without a farebox before it is a
-// bypass, and is reported with its lines in the Caddyfile. Look finds it whether or
-// not Caddy has provisioned the routes.
+// TestLook checks that Look reports a bypass: a reverse_proxy that reaches a guarded
+// server without a farebox before it. Look names the lines of the reverse_proxy in the
+// Caddyfile, whether or not Caddy has provisioned the routes.
 func TestLook(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "Caddyfile")
 	const text = `a.example {

@@ -18,9 +18,9 @@ type Survey struct {
 	// config has no such handler.
 	LogsCredentials string
 
-	// Idle is nil if every farebox handler is in use. Otherwise it is an error that
-	// names a handler: no call reaches this handler, or it has nothing behind it to
-	// answer.
+	// Idle is nil if every farebox handler is in use. Otherwise Idle is an error that
+	// names a handler that is not in use: either no call reaches the handler, or no
+	// handler behind it can answer a call.
 	Idle error
 
 	// Bypasses has the reverse proxies that reach a server past farebox, although
@@ -59,8 +59,8 @@ func Look(app *caddyhttp.App) Survey {
 
 // survey follows the routes of a config as requests do.
 type survey struct {
-	guarded   map[string]Guard // by upstream: the farebox before it
-	unguarded []string         // upstreams of proxies without a farebox before them
+	guarded   map[string]Guard // maps the address of a server to the farebox before the server
+	unguarded []string         // addresses of the servers behind proxies without a farebox before them
 	idle      error            // see Survey.Idle
 }
 
@@ -84,13 +84,14 @@ func keeper(stages []stage) string {
 	return ""
 }
 
-// walk follows a list of routes. The parameter more is true if a handler behind the
-// list may answer. The parameter guards has the farebox handlers before the list.
+// walk follows a list of routes. The second argument reports whether a handler after
+// the list may answer. The third has the farebox handlers that a request has passed
+// before the list.
 func (s *survey) walk(list []stage, more bool, guards []Guard) {
-	ended := make(map[string]string) // by matchers: the handler that has answered the requests that they match
-	groups := make(map[string]bool)  // groups that had a route for all requests
+	ended := make(map[string]string) // maps the matchers of a route to the handler that answers the matched requests
+	groups := make(map[string]bool)  // the groups with a route that matches all requests
 	before := slices.Clone(guards)
-	entered := make(map[string][]Guard) // by group: the guards before its first route
+	entered := make(map[string][]Guard) // maps a group to the guards before its first route
 	for i, to := range list {
 		if to.group != "" {
 			if _, ok := entered[to.group]; !ok {
@@ -123,8 +124,10 @@ func (s *survey) walk(list []stage, more bool, guards []Guard) {
 	}
 }
 
-// follow follows the handlers of a route. It returns the guards that a request has
-// passed at the end of the route, and the handler that has answered it, or "".
+// follow follows the handlers of a route. If an earlier handler has answered the
+// request, the last argument is the name of that handler; otherwise it is "". The
+// results are the guards that a request has passed at the end of the route, and the
+// handler that has answered the request, or "".
 func (s *survey) follow(steps []step, more bool, guards []Guard, ended string) ([]Guard, string) {
 	for i, at := range steps {
 		rest := more || mayAnswer(steps[i+1:])
@@ -190,8 +193,8 @@ func union(a, b []Guard) []Guard {
 }
 
 // proxyLines returns the positions in the Caddyfile of each reverse_proxy to the
-// upstream that has no farebox in its block or in a block around it. It returns ""
-// if the file cannot be read or has no such line.
+// upstream that has no farebox in its block or in a block around it. It returns "" if
+// the file cannot be read or has no such reverse_proxy.
 func proxyLines(source, upstream string) string {
 	file, _, _ := strings.Cut(source, ":")
 	text, err := os.ReadFile(file)

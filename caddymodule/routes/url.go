@@ -32,7 +32,7 @@ func (p *Place) URL() string {
 }
 
 // path returns the path at which clients call the server, by the first pattern that
-// names one. Servers usually answer at /mcp below it.
+// names a path. Servers usually answer at /mcp below it.
 func (p *Place) path() string {
 	for _, pattern := range p.paths {
 		path := strings.TrimRight(pattern, "*/")

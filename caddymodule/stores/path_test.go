@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// All spellings of a path have one canonical form, also before the file exists.
+// TestCanonical checks that all spellings of a path have one canonical form, also
+// before the file exists.
 func TestCanonical(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {

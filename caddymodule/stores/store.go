@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -21,7 +22,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// Store names the place of accounts, keys and charges.
+// Store says where accounts, keys and charges are kept.
 type Store struct {
 	// The kind of store: `sqlite`, `postgres` for several gateways with one
 	// database, or `remote` for a gateway without a store of its own, which asks
@@ -48,8 +49,8 @@ type Store struct {
 }
 
 // Request ids are locked across all processes that share a database only if
-// pgstore.Store implements RequestLocks. The engine finds that out at run time, by a
-// type assertion, so it is checked here.
+// pgstore.Store implements RequestLocks. The engine tests that only at run time, by a
+// type assertion, so the compiler checks it here.
 var _ engine.RequestLocks = (*pgstore.Store)(nil)
 
 // The kinds of stores.
@@ -59,7 +60,7 @@ const (
 	Remote   = "remote"
 )
 
-// drivers are the kinds of stores, for errors.
+// drivers lists the kinds of stores, for error messages.
 var drivers = strings.Join([]string{SQLite, Postgres, Remote}, ", ")
 
 // ErrNoOwnStore refuses operations on keys and accounts at a gateway without a
@@ -75,14 +76,15 @@ type Source struct {
 	// Name describes the store in messages. It contains no secret.
 	Name string
 
-	// File is the canonical path of a store that is a file, or empty.
+	// File is the canonical path of the store's file. If the store is not a file, File
+	// is empty.
 	File string
 
 	// Place identifies a store that is not a file, without its credentials.
 	Place string
 
-	// By identifies the gateway key that is used at a platform, without its secret.
-	// It is empty for other stores.
+	// By identifies the gateway key that is used at a platform, without the key's
+	// secret. For SQLite and PostgreSQL, By is empty.
 	By string
 
 	// Connect reads the secrets, which must not become part of the config, and
@@ -90,20 +92,33 @@ type Source struct {
 	// Schema.
 	Connect func() error
 
-	// Open opens the store. Only a store with its own accounts calls nearCap.
-	Open func(ctx context.Context, log *slog.Logger, nearCap func(ledger.Cap)) (engine.Store, error)
+	// Open opens the store. Only a store with its own accounts calls the functions of
+	// Events.
+	Open func(ctx context.Context, log *slog.Logger, on Events) (engine.Store, error)
 
-	// Migrate brings the schema up to date, and returns its version before and
-	// after. It is nil for a platform.
+	// Migrate brings the schema up to date, and returns the schema's version before and
+	// after. For a platform, Migrate is nil.
 	Migrate func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error)
 
-	// Schema returns the version of the schema that the store has after it was
-	// opened. It is nil for a platform.
+	// Schema returns the version of the schema that the store has after it was opened.
+	// For a platform, Schema is nil.
 	Schema func() (int64, error)
 }
 
-// Source fills in the defaults and returns the store of the config, without opening
-// it. The parameter dataDir is the default directory of a store that is a file.
+// Events are functions that a store calls; any may be nil. They must be fast, because
+// the store waits for them, and safe for concurrent use.
+type Events struct {
+	// NearCap is called when 80 % of a spending cap are spent, once in each period.
+	NearCap func(ledger.Cap)
+	// Committed is called for each transaction of the store that was committed or has
+	// failed. rows is the number of calls and changes in the transaction.
+	Committed func(rows int, took time.Duration, err error)
+	// Audited is called for each audit record that was committed.
+	Audited func(ledger.Audit)
+}
+
+// Source fills in the defaults and returns the store of the config, without opening it.
+// dataDir is the default directory of a store that is a file.
 func (s *Store) Source(dataDir string) (*Source, error) {
 	if s.Driver == "" {
 		s.Driver = SQLite
@@ -133,8 +148,8 @@ func (s *Store) sqlite(dataDir string) (*Source, error) {
 	}
 	return &Source{
 		Identity: file, Name: file, File: file, Connect: func() error { return nil },
-		Open: func(ctx context.Context, log *slog.Logger, near func(ledger.Cap)) (engine.Store, error) {
-			return sqlitestore.Open(ctx, sqlitestore.Options{Path: file, Logger: log, NearCap: near})
+		Open: func(ctx context.Context, log *slog.Logger, on Events) (engine.Store, error) {
+			return sqlitestore.Open(ctx, sqlitestore.Options{Path: file, Logger: log, NearCap: on.NearCap, Committed: on.Committed, Audited: on.Audited})
 		},
 		Migrate: func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error) {
 			return sqlitestore.Migrate(ctx, file, progress)
@@ -166,9 +181,9 @@ func (s *Store) postgres() (*Source, error) {
 		r.Place, err = pgdsn.Place(o.DSN)
 		return err
 	}
-	r.Open = func(ctx context.Context, log *slog.Logger, near func(ledger.Cap)) (engine.Store, error) {
+	r.Open = func(ctx context.Context, log *slog.Logger, on Events) (engine.Store, error) {
 		o := o
-		o.Logger, o.NearCap = log, near
+		o.Logger, o.NearCap, o.Committed, o.Audited = log, on.NearCap, on.Committed, on.Audited
 		return pgstore.Open(ctx, o)
 	}
 	r.Migrate = func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error) {
@@ -177,9 +192,9 @@ func (s *Store) postgres() (*Source, error) {
 	return r, nil
 }
 
-// fingerprint identifies a credential without revealing it. Stores find keys by
-// their plain hash, so that hash must not be revealed either: the fingerprint is the
-// hash of it.
+// fingerprint identifies a credential without revealing it. Stores find keys by their
+// plain hash, so that hash must not be revealed either. The fingerprint is therefore
+// the hash of that hash.
 func fingerprint(credential string) string {
 	digest := sha256.Sum256([]byte(credential))
 	return fmt.Sprintf("#%x", sha256.Sum256(digest[:]))
@@ -213,7 +228,7 @@ func (s *Store) remote() (*Source, error) {
 		r.Place, r.By = o.URL, fingerprint(o.Key)[:17]
 		return nil
 	}
-	r.Open = func(_ context.Context, log *slog.Logger, _ func(ledger.Cap)) (engine.Store, error) {
+	r.Open = func(_ context.Context, log *slog.Logger, _ Events) (engine.Store, error) {
 		o.Logger = log
 		return remotestore.New(o)
 	}

@@ -21,9 +21,9 @@ func remote(t *testing.T, url, key string) (*Store, *Source) {
 	return s, source
 }
 
-// A gateway's key comes from the environment or a file, and is neither in the config
-// nor in the store's identity. Another key gives another identity, so that a reload
-// opens a new store.
+// TestGatewayKeyStaysOutOfTheConfig checks that a gateway's key can come from the
+// environment or a file, and is then neither in the config nor in the store's identity.
+// Another key gives another identity, so that a reload opens a new store.
 func TestGatewayKeyStaysOutOfTheConfig(t *testing.T) {
 	t.Setenv("FAREBOX_TEST_GATEWAY_KEY", gatewaySecret)
 	file := filepath.Join(t.TempDir(), "key")
@@ -56,8 +56,9 @@ func TestGatewayKeyStaysOutOfTheConfig(t *testing.T) {
 	}
 }
 
-// An invalid address or key of a platform is refused before the first request to it,
-// and the refusal does not contain the key.
+// TestRemoteStoreRefused checks that an invalid address or key of a platform is refused
+// before the first request to the platform, and that the refusal does not contain the
+// key.
 func TestRemoteStoreRefused(t *testing.T) {
 	for want, s := range map[string]Store{
 		"must be reached by https":   {URL: "http://platform.example.com", Key: gatewaySecret},

@@ -1,6 +1,6 @@
 // Package target compiles the subdirective upstream of the directive farebox: the MCP
-// server to which the handler itself sends requests, so that no reverse_proxy needs to
-// follow it.
+// server to which the handler itself sends requests. With this subdirective, the
+// handler needs no reverse_proxy behind it.
 package target
 
 import (
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -41,7 +42,7 @@ const hostport = "{http.reverse_proxy.upstream.hostport}"
 //	}
 //
 // The Host header of requests is the server's address, unless the block sets another
-// one: a server on the loopback interface refuses foreign names (CVE-2025-66414).
+// one. A server on the loopback interface may refuse any other name (CVE-2025-66414).
 func Parse(d *caddyfile.Dispenser, finalize Finalizer) (Config, error) {
 	segment := d.NextSegment()
 	name := segment[0]
@@ -84,11 +85,12 @@ func setHost(proxy *reverseproxy.Handler) {
 	}
 	ops.Set.Set("Host", hostport)
 	if len(proxy.Upstreams) > 0 && !slices.ContainsFunc(proxy.Upstreams, func(u *reverseproxy.Upstream) bool { return !isSocket(u) }) {
-		ops.Set.Set("Host", "localhost") // the path of a socket is no name of a host
+		ops.Set.Set("Host", "localhost") // a socket's path is not a host name
 	}
 }
 
-// written returns the argument that was read as the address, or the address.
+// written returns the address in the form in which the Caddyfile has it. If no argument
+// in the Caddyfile has this address, it returns the address itself.
 func written(address string, segment caddyfile.Segment) string {
 	for _, token := range segment {
 		if strings.Contains(token.Text, "/") && strings.HasPrefix(address, token.Text) {
@@ -108,7 +110,7 @@ type Target struct {
 	proxy     *reverseproxy.Handler // for all other configs
 }
 
-// Load provisions the target.
+// Load returns the target that the config describes.
 func Load(ctx caddy.Context, config Config) (*Target, error) {
 	t := &Target{addresses: Addresses(config)}
 	options, ok, err := simple(config)
@@ -128,14 +130,15 @@ func Load(ctx caddy.Context, config Config) (*Target, error) {
 }
 
 // idleConnections is Caddy's default transport, with more idle connections. With the
-// default, 32 for each server, most of a hundred concurrent agents dial for each call.
+// default, 32 for each server, most of a hundred concurrent agents would have to dial
+// for each call.
 const idleConnections = `{"protocol":"http","keep_alive":{"probe_interval":"30s","idle_timeout":"2m","max_idle_conns_per_host":1024}}`
 
 // withIdleConnections adds idleConnections to a config without a transport.
 func withIdleConnections(config Config) Config {
 	var proxy map[string]json.RawMessage
 	if json.Unmarshal(config, &proxy) != nil || proxy["transport"] != nil {
-		return config // Caddy reports the error
+		return config // the config has a transport of its own, or is invalid, which Caddy itself reports
 	}
 	proxy["transport"] = Config(idleConnections)
 	return caddyconfig.JSON(proxy, nil)
@@ -149,14 +152,16 @@ func Addresses(config Config) (all []string) {
 			Dial string `json:"dial"`
 		} `json:"upstreams"`
 	}
-	_ = json.Unmarshal(config, &proxy) // Load reports errors
+	_ = json.Unmarshal(config, &proxy) // Load reports an invalid config
 	for _, u := range proxy.Upstreams {
 		all = append(all, u.Dial)
 	}
 	return all
 }
 
-// simple returns the options of a Client, unless the config needs a reverse_proxy.
+// simple returns the options of an upstream.Client that can replace the reverse_proxy
+// in the config. If there is no such client, because the config needs a reverse_proxy,
+// ok is false.
 func simple(config Config) (o upstream.Options, ok bool, err error) {
 	var plain struct {
 		Upstreams []struct {
@@ -183,7 +188,7 @@ func simple(config Config) (o upstream.Options, ok bool, err error) {
 	}
 	address, err := caddy.ParseNetworkAddress(dial)
 	if err != nil || address.PortRangeSize() > 1 || address.Network != "tcp" && address.Network != "unix" || strings.Contains(dial, "{") {
-		return o, false, nil // reverse_proxy knows such addresses, or reports the mistake
+		return o, false, nil // a reverse_proxy either knows this form of address or reports the mistake
 	}
 	o = upstream.Options{Network: address.Network, Address: address.JoinHostPort(0), Host: host[0], Trusted: Trusted}
 	if o.Host == hostport {
@@ -195,11 +200,19 @@ func simple(config Config) (o upstream.Options, ok bool, err error) {
 	return o, true, nil
 }
 
-// proxied reports whether the environment names an HTTP proxy for the address, which
-// reverse_proxy uses.
+// proxied reports whether the environment names an HTTP proxy for the address. A
+// reverse_proxy would use that HTTP proxy.
 func proxied(address string) bool {
 	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "http", Host: address}})
 	return proxy != nil || err != nil
+}
+
+// Client returns the client's address as Caddy has determined it with the help of
+// its trusted proxies. If the address is unknown, it returns the zero Addr.
+func Client(r *http.Request) netip.Addr {
+	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	client, _ := netip.ParseAddr(text)
+	return client
 }
 
 // Trusted reports whether the request came from one of Caddy's trusted proxies.

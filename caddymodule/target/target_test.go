@@ -28,8 +28,9 @@ func parse(t *testing.T, text string) (Config, error) {
 	return Parse(d, func(*reverseproxy.Handler) error { return nil })
 }
 
-// TestSimple: a config with one address alone has a client of its own, with the
-// server's address as the host. All other configs have a reverse_proxy.
+// TestSimple checks that a config with only one address is served by a client of
+// package upstream, with the server's address as the Host. All other configs are served
+// by a reverse_proxy.
 func TestSimple(t *testing.T) {
 	t.Setenv("MCP", "127.0.0.1:9")
 	for text, want := range map[string]string{
@@ -71,9 +72,10 @@ func TestSimple(t *testing.T) {
 	}
 }
 
-// TestEnvironmentProxy: an address for which the environment names an HTTP proxy has a
-// reverse_proxy, which uses that HTTP proxy. net/http reads the environment one time, so
-// the test runs itself again with another environment.
+// TestEnvironmentProxy checks that a reverse_proxy serves an address for which the
+// environment names an HTTP proxy, because only a reverse_proxy uses that HTTP proxy.
+// net/http reads the environment once, so the test runs itself again with another
+// environment.
 func TestEnvironmentProxy(t *testing.T) {
 	const child = "FAREBOX_TEST_PROXY"
 	if os.Getenv(child) == "" {
@@ -95,8 +97,8 @@ func TestEnvironmentProxy(t *testing.T) {
 	}
 }
 
-// TestServe: both kinds of targets reach the server, with the body and with the Host
-// header that the config names.
+// TestServe checks that both kinds of targets reach the server, with the body and with
+// the Host header that the config names.
 func TestServe(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body := make([]byte, 9)
@@ -142,7 +144,8 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestUnixSocket: a server on a Unix socket is reached by a client of its own.
+// TestUnixSocket checks that a server on a Unix socket is served by a client of package
+// upstream.
 func TestUnixSocket(t *testing.T) {
 	file := t.TempDir() + "/s"
 	l, err := net.Listen("unix", file)

@@ -55,7 +55,7 @@ func newBook() *book {
 	return b
 }
 
-// list returns copies of the invoices for which the function keep returns true.
+// list returns a copy of each invoice i for which keep(i) is true.
 func (b *book) list(keep func(*invoice) bool) []invoice {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,17 +11,18 @@ import (
 	"github.com/fareboxhq/farebox/examples/internal/demo"
 )
 
-// The tool of the server that charges by itself, and the tool's price.
+// billingTool is a tool for which the server itself makes the charge, through the
+// platform's API, and billingPrice is its price.
 const (
 	billingTool  = "create_invoice"
 	billingPrice = "0.10"
 )
 
 // postCharge charges the account that the agent's token belongs to. It authenticates
-// with a provider key, as a server does that accepts agents' tokens and charges them
-// by itself. A real server would also send an idempotency key derived from the
-// charged item, such as an order number, so that it can retry after a broken
-// connection. The single call here does not need such a key.
+// with a provider key, like a server that accepts agents' tokens and charges the agents
+// by itself. A real server would also send an idempotency key derived from the charged
+// item, such as an order number, so that it can retry after a broken connection. The
+// single call here does not need such a key.
 func postCharge(ctx context.Context, platform, providerKey, token string) (*demo.Charge, error) {
 	body, err := json.Marshal(map[string]string{"token": token, "server": billing, "tool": billingTool, "amount": billingPrice})
 	if err != nil {

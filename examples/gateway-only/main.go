@@ -81,8 +81,9 @@ func start(ctx context.Context, o options, servers *demo.Servers) error {
 	return err
 }
 
-// demonstrate pays for a call through the gateway, and for a charge by the server
-// that charges by itself. Then it deletes the agent's key and tries to use it again.
+// demonstrate makes a paid call through the gateway, and then charges the account
+// through the platform's API, as the billing server would. After that, it deletes the
+// agent's key and tries to use the deleted key.
 func demonstrate(ctx context.Context, o options) (*demonstration, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -11,16 +11,16 @@ import (
 const target = "run-gateway-only"
 
 // options are the settings from the flags and the environment. The environment
-// variables have the same names as in the Caddyfiles, except for those of the two
-// admin addresses: PLATFORM_ADMIN sets the platform's, and GATEWAY_ADMIN the
-// gateway's.
+// variables have the same names as in the Caddyfiles, except for those of the two admin
+// addresses: PLATFORM_ADMIN sets the platform's admin address, and GATEWAY_ADMIN sets
+// the gateway's.
 type options struct {
 	demo.Options
 	configs string
 
-	port          string // the gateway's port: FAREBOX_PORT
-	platformPort  string // PLATFORM_PORT
-	weatherPort   string // WEATHER_PORT
+	port          string // the port of the gateway, from the variable FAREBOX_PORT
+	platformPort  string // the port of the platform, from the variable PLATFORM_PORT
+	weatherPort   string // the port of the weather server, from the variable WEATHER_PORT
 	admin         string
 	platformAdmin string
 }
@@ -49,9 +49,8 @@ func (o *options) operator() demo.Operator {
 	return demo.Operator{Binary: o.Farebox, Admin: o.platformAdmin}
 }
 
-// environment returns the environment variables that the platform or the gateway
-// gets in addition to those of this process. The parameter admin is the admin
-// address of that server.
+// environment returns the environment variables that a server with the given admin
+// address gets in addition to those of this process.
 func (o *options) environment(admin string) []string {
 	return []string{
 		"FAREBOX_DATA=" + o.DataPath(), "FAREBOX_PORT=" + o.port, "PLATFORM_PORT=" + o.platformPort,

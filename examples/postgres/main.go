@@ -64,8 +64,8 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	})
 }
 
-// startDatabase starts a PostgreSQL server and creates a database on it. The
-// returned function remove ends the server and removes its files.
+// startDatabase starts a PostgreSQL server and creates a database on it. The caller
+// must call remove, which ends the server and deletes its files.
 func startDatabase(ctx context.Context) (dsn string, remove func() error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -140,7 +140,7 @@ func demonstrate(ctx context.Context, o options) (*demonstration, error) {
 	return d, err
 }
 
-// callAll makes all calls in one session.
+// callAll makes all calls of the demonstration in one session.
 func callAll(ctx context.Context, endpoint, secret string) (all []*demo.PaidCall, err error) {
 	agent, err := demo.Connect(ctx, endpoint, secret)
 	if err != nil {

@@ -26,9 +26,9 @@ type options struct {
 	demo.Options
 	configs string
 
-	port        string  // the balancer's port: BALANCER_PORT
-	weatherPort string  // the weather server's port: WEATHER_PORT
-	nodes       [2]node // NODE1_PORT, NODE1_ADMIN, NODE2_PORT and NODE2_ADMIN
+	port        string  // the port of the balancer, from the variable BALANCER_PORT
+	weatherPort string  // the port of the weather server, from the variable WEATHER_PORT
+	nodes       [2]node // the gateways, from the variables NODE1_PORT, NODE1_ADMIN, NODE2_PORT and NODE2_ADMIN
 }
 
 func (o *options) fromEnvironment(getenv func(string) string) {

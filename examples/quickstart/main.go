@@ -86,5 +86,8 @@ func demonstrate(ctx context.Context, o options, gateway *demo.Process) (*demons
 	if d.after, err = operator.Account(ctx, accountName); err != nil {
 		return nil, err
 	}
-	return d, nil
+	if !o.Once { // with Once, the servers stop before anybody could open the console
+		d.link, err = operator.InviteOperator(ctx)
+	}
+	return d, err
 }

@@ -12,9 +12,9 @@ type options struct {
 	demo.Options
 	config string
 
-	port        string // the gateway's port: FAREBOX_PORT
-	weatherPort string // the weather server's port: WEATHER_PORT
-	admin       string // Caddy's admin address: CADDY_ADMIN
+	port        string // the port of the gateway, from the variable FAREBOX_PORT
+	weatherPort string // the port of the weather server, from the variable WEATHER_PORT
+	admin       string // Caddy's admin address, from the variable CADDY_ADMIN
 }
 
 func (o *options) fromEnvironment(getenv func(string) string) {
@@ -29,6 +29,9 @@ func (o *options) fromEnvironment(getenv func(string) string) {
 
 // endpoint returns the URL at which MCP clients reach the gateway.
 func (o *options) endpoint() string { return "http://localhost:" + o.port + "/mcp" }
+
+// console returns the URL of the console.
+func (o *options) console() string { return "http://localhost:" + o.port + "/console" }
 
 // environment returns the environment variables that the gateway gets in addition to
 // those of this process.

@@ -20,9 +20,8 @@ func file(t *testing.T, text string) string {
 	return name
 }
 
-// TestBusyPortIsNamed checks the error for a port that is in use, for each of the
-// three ports. The error names the port and the environment variable that sets
-// another one.
+// TestBusyPortIsNamed checks the error for a port that is in use, for each of the three
+// ports. The error names the port and the environment variable that sets another port.
 func TestBusyPortIsNamed(t *testing.T) {
 	var busy []string
 	for range 3 {
@@ -88,8 +87,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// TestReport checks that the report has the result, the charge, the balances, and
-// the lines to paste, and that the receipt is shortened.
+// TestReport checks that the report has the result, the charge, the balances, and the
+// commands to paste, and that the receipt is shortened.
 func TestReport(t *testing.T) {
 	var out strings.Builder
 	o := options{Options: demo.Options{Binaries: demo.Binaries{Farebox: "bin/farebox"}, Data: "data"}, port: "8081", admin: "localhost:2020"}

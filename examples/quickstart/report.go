@@ -13,6 +13,7 @@ type demonstration struct {
 	before, after *demo.Account
 	key           *demo.Key
 	call          *demo.PaidCall
+	link          string // the invitation for the first operator of the console; "" if there is an operator already
 }
 
 // report prints the results of the demonstration, and commands to try next.
@@ -30,9 +31,14 @@ func report(w io.Writer, o options, d *demonstration) {
 	fmt.Fprintf(w, "  %s\n", demo.ClientCommand(o.endpoint(), d.key.Secret))
 	fmt.Fprint(w, "\nOr call it by hand:\n\n")
 	fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(curl(o.endpoint(), d.key.Secret), "\n", "\n  "))
+	if d.link != "" {
+		fmt.Fprintf(w, "\nLook at it in a browser. This link makes you the operator, once, within half an hour:\n\n  %s\n", d.link)
+	} else if !o.Once {
+		fmt.Fprintf(w, "\nLook at it in a browser:\n\n  %s\n", o.console())
+	}
 	fmt.Fprint(w, "\nSee the books:\n\n")
 	address := ""
-	if o.admin != demo.Socket("data", "admin.sock") { // the default, which the commands find in the Caddyfile
+	if o.admin != demo.Socket("data", "admin.sock") { // commands find the default address by themselves
 		address = " --address '" + o.admin + "'"
 	}
 	fmt.Fprintf(w, "  %s farebox charge list --account %s%s\n", o.Farebox, accountName, address)

@@ -24,8 +24,8 @@ type stormInput struct {
 }
 
 // newServer returns an MCP server with five tools. The server has no state, so all
-// sessions may share it. The parameter pace is the time between two observations of
-// watch_storm.
+// sessions may share it. The tool "watch_storm" makes one observation per interval of
+// length pace.
 func newServer(pace time.Duration) *mcp.Server {
 	server := mcp.NewServer(&mcp.Implementation{Name: "weather", Version: "1.0.0"}, nil)
 	mcp.AddTool(server, &mcp.Tool{

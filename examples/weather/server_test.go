@@ -33,8 +33,8 @@ func connect(t *testing.T, stateless bool) (*mcp.ClientSession, messages) {
 	return session, seen
 }
 
-// messages are progress messages in order of arrival. A message may arrive after its
-// call has returned, because the client runs its handler concurrently.
+// messages are progress messages in order of arrival. A message may arrive after the
+// call that caused it has returned, because the client runs its handler concurrently.
 type messages chan string
 
 // expect waits for exactly these messages, in order.
@@ -134,8 +134,8 @@ func TestProgressIsStreamed(t *testing.T) {
 	}
 }
 
-// TestWatchEndsWithItsCaller checks that a cancelled watch returns immediately, no
-// matter how long its observations take.
+// TestWatchEndsWithItsCaller checks that a call of the tool "watch_storm" ends as soon
+// as its caller cancels it, however long an observation takes.
 func TestWatchEndsWithItsCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

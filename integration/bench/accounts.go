@@ -11,19 +11,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// credits is the balance that each new account gets. It is enough for any turn.
-const credits = ledger.Amount(1_000_000_000_000) // 1,000,000.00
+// credits is the balance that each new account gets. It covers the calls of any
+// measurement.
+const credits = ledger.Amount(1_000_000_000_000) // 1,000,000.00 in units of the currency
 
-// accounts makes accounts at a Farebox gateway through its admin endpoint. It is for one
-// goroutine.
+// accounts makes accounts at a Farebox gateway through its admin endpoint. Only one
+// goroutine may use it.
 type accounts struct {
 	client *ops.Client
 	made   int
 }
 
 // newAccounts returns a value that makes accounts at the gateway with this admin
-// address. The parameter dir is the directory with the file that holds the token of the
-// admin endpoint.
+// address. dir is the directory of the file with the admin endpoint's token.
 func newAccounts(address, dir string) *accounts {
 	return &accounts{client: &ops.Client{HTTP: http.DefaultClient, Host: address, Token: func() (string, error) {
 		return admin.ReadToken(admin.TokenFile(dir, address))

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// bench measures the rows on a stand.
+// bench measures the rows of the table on the servers of a stand.
 type bench struct {
 	options
 	stand *stand
 	rows  []row
-	out   io.Writer // for progress
+	out   io.Writer // the progress of the measurement is written to it
 
-	rounds [][]turn              // closed loop
-	open   []map[string]openTurn // by row, one map for each round
+	rounds [][]turn              // the measurements in closed loop, one list for each round
+	open   []map[string]openTurn // the measurements in open loop by the name of the row, one map for each round
 }
 
-// measure gives all rows their turns.
+// measure measures all rows, first in closed loop and then in open loop.
 func (b *bench) measure(ctx context.Context) error {
 	for _, r := range b.rows {
 		if r.guarded {
@@ -46,7 +46,8 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
-// openRounds returns the number of rounds in open loop.
+// openRounds returns the number of rounds in open loop, which is half of the number in
+// closed loop, rounded up.
 func openRounds(rounds int) int { return (rounds + 1) / 2 }
 
 func (b *bench) closedRound(ctx context.Context, n int) error {
@@ -63,7 +64,7 @@ func (b *bench) closedRound(ctx context.Context, n int) error {
 	return nil
 }
 
-// closedTurn gives a row a turn in closed loop.
+// closedTurn measures a row once in closed loop.
 func (b *bench) closedTurn(ctx context.Context, r row) (turn, error) {
 	t, account, err := b.target(ctx, r)
 	if err != nil {
@@ -98,7 +99,8 @@ func (b *bench) closedTurn(ctx context.Context, r row) (turn, error) {
 	return turnOf(r.name, calls, elapsed, before, after), nil
 }
 
-// target returns the target of a turn. On Farebox, it has a new account with a new key.
+// target returns the address, the token and the tools/call for one measurement of a
+// row. On Farebox, the token is the key of a new account.
 func (b *bench) target(ctx context.Context, r row) (target, *account, error) {
 	t := target{address: b.stand.address(r), token: b.stand.token, call: r.call}
 	srv := b.stand.servers[r.server]

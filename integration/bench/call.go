@@ -10,18 +10,18 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// firstID is the first id of a turn. All ids have ten digits, so that all requests of
-// a row, and all answers of the upstream, have the same length.
+// firstID is the id of the first request in a measurement. All ids have ten digits, so
+// that all requests of a row, and all answers of the upstream, have the same length.
 const firstID = 1_000_000_000
 
 const statelessVersion = "2026-07-28"
 
-// call is the tools/call of a row, with the answer that it requires.
+// call describes the tools/call requests of a row and the answers that they must get.
 type call struct {
 	tool      string
-	stateless bool          // protocol version 2026-07-28 instead of 2025-11-25
-	stream    bool          // the answer is an event stream
-	charge    ledger.Amount // charge in the answer; none if 0
+	stateless bool          // true for protocol version 2026-07-28, false for 2025-11-25
+	stream    bool          // true if the answer is an event stream
+	charge    ledger.Amount // the charge that the answer must have; 0 if it must have none
 }
 
 // version returns the value of the MCP-Protocol-Version header.

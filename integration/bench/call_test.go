@@ -9,9 +9,9 @@ import (
 
 const jsonType, streamType = "application/json; charset=utf-8", "text/event-stream"
 
-// answerTo returns the upstream's answer as a gateway passes it on. The parameter meta
-// holds the members that the gateway adds in _meta, such as the charge and the receipt.
-// If meta is "", the gateway adds nothing.
+// answerTo returns the upstream's answer as a gateway passes it on. meta has the
+// members that the gateway adds in _meta, such as the charge and the receipt. If meta
+// is "", the gateway adds no members.
 func answerTo(id int64, c call, meta string) string {
 	body := string(appendAnswer(nil, []byte(strconv.FormatInt(id, 10)), c.stateless))
 	if meta != "" {
@@ -39,8 +39,8 @@ func TestUpstreamAnswers(t *testing.T) {
 	}
 }
 
-// TestCheck checks that both checks accept the right answers and refuse every other
-// one.
+// TestCheck checks that the methods check and checkWhole accept the right answers and
+// refuse every other answer.
 func TestCheck(t *testing.T) {
 	const id = firstID + 7
 	free, paid := call{tool: freeTool}, call{tool: paidTool, charge: price}

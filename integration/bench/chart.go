@@ -25,14 +25,15 @@ type chart struct {
 	Title         string
 }
 
-// bar is a row of the chart. Its text is not escaped.
+// bar is a row of the chart. Its texts are not escaped, because the template escapes
+// them.
 type bar struct {
 	Y         int
-	Width     float64 // for the median
-	Low, High float64 // the ends of the line for the spread, from the left of the chart
+	Width     float64 // the length of the bar, in proportion to the median
+	Low, High float64 // the ends of the line that shows the lowest and the highest value
 	Label     string
 	Value     string
-	Own       bool // Farebox
+	Own       bool // true if the bar belongs to a row of Farebox
 }
 
 // chartOf returns the chart of all rows that go through a gateway. The direct row is

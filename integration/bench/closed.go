@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	warmUpCalls   = 20 // on each connection before a turn; their answers are decoded
+	warmUpCalls   = 20 // calls on each connection before a measurement; their answers are decoded in full
 	answerTimeout = time.Minute
 )
 
-// target holds the address, the token and the tools/call for one turn of a row.
+// target holds the address, the token and the tools/call for one measurement of a row.
 type target struct {
 	address string
 	token   string
@@ -61,7 +61,7 @@ func (c *caller) close() {
 	fasthttp.ReleaseResponse(c.response)
 }
 
-// do makes one call and passes the answer to check.
+// do makes one call, and calls check with the answer.
 func (c *caller) do(check func(id int64, status int, contentType string, body []byte) error) error {
 	id := c.ids.Add(1)
 	c.body = c.target.call.appendBody(c.body[:0], id)
@@ -128,8 +128,8 @@ func (l *load) run(ctx context.Context, duration time.Duration) (calls int, elap
 	return calls, elapsed, errors.Join(err, ctx.Err())
 }
 
-// each runs do for all callers at the same time. It returns the sum of the results, and
-// one of the errors.
+// each runs do(c) for all callers c at the same time. It returns the sum of the
+// results, and one of the errors.
 func (l *load) each(do func(*caller) (int, error)) (sum int, err error) {
 	var wg sync.WaitGroup
 	results, errs := make([]int, len(l.callers)), make([]error, len(l.callers))

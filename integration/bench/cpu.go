@@ -19,7 +19,7 @@ const tick = 10 * time.Millisecond
 type stat struct {
 	pid, parent int
 	own         time.Duration // user and system time of the process
-	ended       time.Duration // the same of its children that have ended
+	ended       time.Duration // user and system time of its child processes that have ended
 }
 
 // parseStat parses the content of /proc/PID/stat.
@@ -34,7 +34,7 @@ func parseStat(text []byte) (stat, error) {
 		return stat{}, fmt.Errorf("%w in %q", err, text)
 	}
 	const (
-		parent = 1 // index of the field after the name
+		parent = 1 // index of the parent's process id in fields
 		utime  = 11
 	)
 	fields := strings.Fields(string(text[end+1:]))
@@ -55,7 +55,7 @@ func parseStat(text []byte) (stat, error) {
 // watched is a process to measure.
 type watched struct {
 	pid   int
-	alone bool // without its descendants
+	alone bool // true if the process is measured without its descendants
 }
 
 // cpuTimes returns the CPU time of each process, including its descendants unless it is
@@ -70,7 +70,7 @@ func cpuTimes(proc string, processes map[string]watched) (map[string]time.Durati
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			continue // the process has ended in the meantime
+			continue // the process has ended since Glob listed it
 		}
 		s, err := parseStat(text)
 		if err != nil {

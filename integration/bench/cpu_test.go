@@ -15,8 +15,8 @@ func statLine(pid int, name string, parent int, utime, stime, cutime, cstime int
 		pid, name, parent, utime, stime, cutime, cstime)
 }
 
-// TestParseStat checks that the fields are found although the name may contain spaces
-// and parentheses, and that other texts are errors.
+// TestParseStat checks that parseStat finds the fields although the name may contain
+// spaces and parentheses, and that it refuses other texts.
 func TestParseStat(t *testing.T) {
 	for _, name := range []string{"caddy", "nginx: worker", "a) S 7 (b", "()"} {
 		got, err := parseStat([]byte(statLine(42, name, 7, 150, 50, 3, 4)))
@@ -38,7 +38,7 @@ func TestCPUTimes(t *testing.T) {
 	proc := t.TempDir()
 	for pid, line := range map[int]string{
 		10: statLine(10, "bench", 1, 100, 0, 900, 0),
-		11: statLine(11, "postgres", 10, 10, 5, 20, 0), // a backend that has ended used 20
+		11: statLine(11, "postgres", 10, 10, 5, 20, 0), // 20 is the time of a child that has ended
 		12: statLine(12, "backend", 11, 30, 0, 0, 0),
 		13: statLine(13, "worker", 12, 1, 0, 0, 1),
 		14: statLine(14, "other", 1, 500, 0, 0, 0),

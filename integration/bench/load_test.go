@@ -80,7 +80,7 @@ func TestWrongAnswersFail(t *testing.T) {
 	}
 	broken, requests := serveTest(t, func(ctx *fasthttp.RequestCtx) {
 		ctx.HijackSetNoResponse(true)
-		ctx.Hijack(func(net.Conn) {}) // closes the connection without an answer
+		ctx.Hijack(func(net.Conn) {}) // Hijack closes the connection without an answer
 	})
 	b := newLoad(target{address: broken, call: call{tool: freeTool}}, 1)
 	defer b.close()
@@ -96,7 +96,7 @@ func TestOpenLoop(t *testing.T) {
 	if err != nil || int64(got.calls) != requests.Load() || got.wanted != 200 {
 		t.Fatalf("%+v, %d requests, %v", got, requests.Load(), err)
 	}
-	if got.calls < 30 || got.calls > 70 { // 0.3 s with the lead: 60
+	if got.calls < 30 || got.calls > 70 { // 60 calls are expected: 0.3 s, including the lead, at 200 calls/s
 		t.Errorf("%d calls in 0.3 s at 200 calls/s", got.calls)
 	}
 	if got.p50 <= 0 || got.p99 < got.p50 {
@@ -104,8 +104,8 @@ func TestOpenLoop(t *testing.T) {
 	}
 }
 
-// TestOpenLoopRepeatedID checks that an id that was answered before, or never used, is
-// an error.
+// TestOpenLoopRepeatedID checks that an answer is an error if its id was answered
+// before, or was never used in a request.
 func TestOpenLoopRepeatedID(t *testing.T) {
 	for _, id := range []string{"1000000000", "1999999999"} {
 		address, _ := serveTest(t, func(ctx *fasthttp.RequestCtx) {
@@ -118,7 +118,8 @@ func TestOpenLoopRepeatedID(t *testing.T) {
 	}
 }
 
-// TestAuthorizer checks that only the token is accepted.
+// TestAuthorizer checks that the authorization server accepts only requests with the
+// right bearer token.
 func TestAuthorizer(t *testing.T) {
 	for header, want := range map[string]int{"Bearer good": 200, "Bearer bad": 401, "good": 401, "": 401, "Bearer ": 401} {
 		var ctx fasthttp.RequestCtx

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// machineFacts are the facts that a reader needs to repeat a measurement.
+// machineFacts are the facts that are needed to repeat a measurement.
 type machineFacts struct {
 	CPU      string `json:"cpu"`
 	Cores    int    `json:"cores"`

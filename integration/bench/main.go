@@ -21,13 +21,13 @@ import (
 // options are the settings from the flags.
 type options struct {
 	rounds      int
-	seconds     float64 // the length of a turn
+	seconds     float64 // the length of a turn in seconds
 	connections int
 	rows        string
 	out         string // directory of the reports, "" for none
 	farebox     string // path of the binary
-	nginx       string // the same; "" if it is missing
-	streams     int    // measure so many idle streams instead of rows; 0 for rows
+	nginx       string // path of nginx; "" if it is missing
+	streams     int    // if not 0, this number of idle streams is measured instead of the rows
 }
 
 func (o options) duration() time.Duration { return time.Duration(o.seconds * float64(time.Second)) }
@@ -56,7 +56,8 @@ func main() {
 	}
 }
 
-// start checks the options, leaves out the rows that cannot run here, and runs the rest.
+// start checks the options, leaves out the rows that cannot run here, and runs the
+// other rows.
 func start(ctx context.Context, o options) (err error) {
 	if flag.NArg() > 0 || o.rounds < 1 || o.seconds <= 0 || o.connections < 1 || o.streams < 0 {
 		return errors.New("want positive -rounds, -seconds and -connections, and no arguments")
@@ -82,7 +83,7 @@ func start(ctx context.Context, o options) (err error) {
 	return run(ctx, o, list, left, os.Stdout)
 }
 
-// leaveOut returns the rows without those that need a missing server, and a line for each
+// leaveOut returns the rows that need no missing server, and a line of text about each
 // missing server.
 func leaveOut(list []row, nginx, postgres bool) (kept []row, lines []string) {
 	for _, missing := range []struct {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// reading is the state of the meters before or after a turn.
+// reading has the CPU times and the memory statistics before or after a turn.
 type reading struct {
 	cpu   map[string]time.Duration
 	alloc memory
@@ -25,7 +25,7 @@ func (b *bench) meter(ctx context.Context, r row) (reading, error) {
 	return reading{times, alloc}, err
 }
 
-// turnOf returns the turn between two readings.
+// turnOf returns the figures of a turn, which are the differences between two readings.
 func turnOf(row string, calls int, elapsed time.Duration, before, after reading) turn {
 	t := turn{row: row, calls: calls, rate: float64(calls) / elapsed.Seconds(), cpu: make(map[string]float64)}
 	for role, end := range after.cpu {

@@ -16,19 +16,19 @@ import (
 // openFactor bounds the number of calls that are open at the same time: at most
 // openFactor times the number of connections of the closed loop. Without this bound,
 // the client would make a burst of calls after each pause. Caddy keeps only 32 idle
-// connections to the upstream. In a burst it would open a connection for each further
-// call, and that load would keep it behind for a long time. If the bound held calls
-// back, the report shows a rate that is lower than the wanted one.
+// connections to the upstream. In a burst, Caddy would open a connection for each
+// further call, and this work would delay its answers for a long time. If the bound
+// held calls back, the report shows a rate that is lower than the wanted rate.
 const openFactor = 2
 
-// leadShare sets the length of the lead before a turn: the duration of the turn divided
-// by leadShare.
+// leadShare sets the length of the lead, which is the warm-up before a turn. The lead
+// takes the duration of the turn divided by leadShare.
 const leadShare = 5
 
 // openTurn is the outcome of a row's turn in open loop.
 type openTurn struct {
 	calls    int
-	wanted   float64 // calls a second
+	wanted   float64 // the wanted rate, in calls a second
 	reached  float64
 	p50, p99 time.Duration
 }
@@ -51,7 +51,7 @@ func runOpen(ctx context.Context, t target, connections int, rate float64, durat
 	attacker := vegeta.NewAttacker(vegeta.Client(client), vegeta.Workers(uint64(connections)), vegeta.MaxWorkers(uint64(most)))
 	defer context.AfterFunc(ctx, func() { attacker.Stop() })()
 	lead := duration / leadShare
-	begin := clock.Deadline(0) // vegeta uses the system's clock
+	begin := clock.Deadline(0) // the current time of the system's clock, which vegeta uses
 	results := attacker.Attack(func(hit *vegeta.Target) error {
 		id := firstID + issued.Add(1) - 1
 		hit.Method, hit.URL, hit.Header = http.MethodPost, t.url(), header
@@ -61,7 +61,7 @@ func runOpen(ctx context.Context, t target, connections int, rate float64, durat
 	var metrics vegeta.Metrics
 	answered := make(map[int64]bool)
 	var failed error
-	for r := range results { // to the end, so that no call is left open
+	for r := range results { // read all results, so that no call is left open
 		if r.Timestamp.Sub(begin) >= lead {
 			metrics.Add(r)
 		}
@@ -83,7 +83,7 @@ func runOpen(ctx context.Context, t target, connections int, rate float64, durat
 
 // checkHit checks an answer. vegeta does not report the id of the request that was
 // answered. So checkHit only requires that the answer's id was used in a request, and
-// that no earlier answer has the same id. All used ids are less than the parameter end.
+// that no earlier answer has the same id. All used ids are less than end.
 func checkHit(c call, r *vegeta.Result, end int64, answered map[int64]bool) error {
 	if r.Error != "" && r.Code == 0 {
 		return fmt.Errorf("call failed: %s", r.Error)

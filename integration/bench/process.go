@@ -18,7 +18,7 @@ import (
 
 const (
 	readyTimeout = time.Minute
-	stopTimeout  = 10 * time.Second // from SIGTERM to SIGKILL
+	stopTimeout  = 10 * time.Second // the time from SIGTERM to SIGKILL
 	pollInterval = 50 * time.Millisecond
 )
 
@@ -36,7 +36,7 @@ func spawn(name, dir string, environment []string, binary string, args ...string
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close() // the process has its own copy
+	defer log.Close() // the process has its own copy of the descriptor
 	p.cmd = exec.Command(binary, args...)
 	p.cmd.Dir = dir
 	p.cmd.Env = append(os.Environ(), environment...)
@@ -46,7 +46,7 @@ func spawn(name, dir string, environment []string, binary string, args ...string
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() {
-		_ = p.cmd.Wait() // the log has the reason
+		_ = p.cmd.Wait() // an error does not matter, because the log has the reason
 		close(p.done)
 	}()
 	return p, nil
@@ -54,8 +54,8 @@ func spawn(name, dir string, environment []string, binary string, args ...string
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// await polls until ready returns nil. It fails if the process ends, or after
-// readyTimeout.
+// await calls ready(ctx) again and again until it returns nil. await fails if the
+// process ends, or after readyTimeout.
 func (p *process) await(ctx context.Context, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -76,10 +76,11 @@ func (p *process) await(ctx context.Context, ready func(context.Context) error) 
 	}
 }
 
-// failed returns an error about the process that has the end of its log.
+// failed returns an error about the process. The error includes the end of the
+// process's log.
 func (p *process) failed(err error) error {
 	const tail = 2 << 10
-	text, _ := os.ReadFile(p.log) // for the message only
+	text, _ := os.ReadFile(p.log) // an error does not matter, because the text is only a part of the message
 	return fmt.Errorf("%s: %w; the end of its log:\n%s", p.name, err, bytes.TrimSpace(text[max(0, len(text)-tail):]))
 }
 
@@ -117,8 +118,8 @@ func answers(address string) func(context.Context) error {
 	}
 }
 
-// Ports are between firstPort and lastPort. Systems do not use these as local ports when
-// they open connections.
+// Ports are between firstPort and lastPort. Systems do not use these ports as local
+// ports when they open connections.
 const (
 	firstPort = 12000
 	lastPort  = 32000

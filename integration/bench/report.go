@@ -23,30 +23,30 @@ type report struct {
 	LeftOut     []string     `json:"left_out,omitempty"`
 }
 
-// rowReport is the outcome of a row.
+// rowReport has the results of a row.
 type rowReport struct {
 	Name  string `json:"name"`
 	Title string `json:"title"`
 	Base  string `json:"base,omitempty"`
 
 	Rate     spread             `json:"calls_per_second"`
-	CPU      map[string]float64 `json:"cpu_us_per_call"` // median of each role
-	Busy     float64            `json:"client_busy"`     // the client's share of its core, median
+	CPU      map[string]float64 `json:"cpu_us_per_call"` // the CPU time of each role, as the median of the turns
+	Busy     float64            `json:"client_busy"`     // the client's share of its core, as the median of the turns
 	Allocs   allocations        `json:"allocations_per_call"`
-	Ratio    spread             `json:"ratio"`     // rate divided by the base's
+	Ratio    spread             `json:"ratio"`     // the row's rate divided by the base's rate
 	CPURatio spread             `json:"cpu_ratio"` // the gateway's CPU time a call divided by the base's
 
 	Open openReport `json:"open_loop"`
 }
 
-// openReport is the outcome of a row in open loop. Times are in milliseconds, and
-// medians of the rounds.
+// openReport is the outcome of a row in open loop. Times are medians of the rounds, in
+// milliseconds.
 type openReport struct {
 	Wanted   float64 `json:"calls_per_second_wanted"`
 	Reached  float64 `json:"calls_per_second_reached"`
 	P50      spread  `json:"p50_ms"`
 	P99      spread  `json:"p99_ms"`
-	P99Ratio spread  `json:"p99_ratio"` // to the base's in the same round
+	P99Ratio spread  `json:"p99_ratio"` // the P99 divided by the base's P99 in the same round
 }
 
 // report summarizes the turns.
@@ -132,7 +132,7 @@ func (r *report) find(name string) (rowReport, bool) {
 }
 
 // save writes the report as bench.txt, bench.json and bench.svg into the directory. It
-// writes none if dir is "".
+// writes no files if dir is "".
 func (r *report) save(dir string) error {
 	if dir == "" {
 		return nil

@@ -76,7 +76,7 @@ func TestNotes(t *testing.T) {
 	}
 }
 
-// TestSave checks that the three files are written and can be read.
+// TestSave checks that bench.txt, bench.json and bench.svg are written and can be read.
 func TestSave(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "performance")
 	r := measured().report()
@@ -140,7 +140,8 @@ func TestChart(t *testing.T) {
 			widths = append(widths, width)
 		}
 	}
-	// The rates are 2000 and 700; the longest bar would be 3000, the highest rate.
+	// The rates of the two bars are 2000 and 700. A bar of the length barMax stands for
+	// the highest rate, which is 3000.
 	if len(widths) != 2 || math.Abs(widths[0]-barMax*2.0/3) > 0.1 || math.Abs(widths[1]-barMax*0.7/3) > 0.1 {
 		t.Errorf("widths %v", widths)
 	}

@@ -13,10 +13,10 @@ const (
 	freeTool   = "look_up"
 	paidTool   = "get_forecast"
 	streamTool = "watch_storm"
-	price      = ledger.Amount(100) // 0.0001
+	price      = ledger.Amount(100) // 0.0001 in units of the currency
 )
 
-// The servers that rows measure.
+// The names of the servers that rows measure.
 const (
 	caddyServer    = "caddy"
 	nginxServer    = "nginx"
@@ -27,26 +27,27 @@ const (
 // The sites of a server. Each has an address of its own.
 const (
 	mainSite   = "main"
-	authSite   = "auth"   // at Caddy and nginx; asks the authorization server
-	limitsSite = "limits" // at Farebox
-	proxySite  = "proxy"  // at Farebox
+	authSite   = "auth"   // the site of Caddy or nginx that asks the authorization server
+	limitsSite = "limits" // the site at Farebox with a scope, a rate limit and caps
+	proxySite  = "proxy"  // the site at Farebox with a reverse_proxy
 )
 
-// Two rows that others refer to.
+// The names of two rows that other rows and the report refer to.
 const (
 	directRow = "direct"
 	caddyRow  = "caddy"
 )
 
-// row is a way to the upstream that is measured.
+// row is a row of the result table. It stands for one way to the upstream, such as a
+// gateway with certain settings.
 type row struct {
 	name, title string
 	server      string // "" for the upstream itself
 	site        string
 	call        call
 	base        string // the row that this one is compared with, "" for none
-	quick       bool   // the row belongs to "make bench-quick"
-	guarded     bool   // requests with a wrong token must be refused
+	quick       bool   // true if "make bench-quick" measures the row
+	guarded     bool   // true if the gateway must refuse requests with a wrong token
 }
 
 var rows = []row{
@@ -109,8 +110,8 @@ func uses(list []row, server string) bool {
 }
 
 // schedule returns the order of the turns in a round. Each row with a base stands
-// between two turns of the base. Every second round is in reverse, so that a row does
-// not always follow the same one.
+// between two turns of the base. Every second round is in reverse order, so that a row
+// does not always follow the same row.
 func schedule(list []row, round int) []row {
 	var turns []row
 	for _, base := range list {

@@ -43,7 +43,8 @@ func TestSelectRows(t *testing.T) {
 }
 
 // TestSchedule checks that each row with a base stands between two turns of the base.
-// All rows have a turn. The next round is in reverse.
+// It also checks that all rows have a turn, and that the next round is in reverse
+// order.
 func TestSchedule(t *testing.T) {
 	first := schedule(rows, 0)
 	turns := make(map[string]int)
@@ -66,7 +67,8 @@ func TestSchedule(t *testing.T) {
 }
 
 // TestLeaveOut checks that leaveOut leaves out the rows of a missing server, and
-// returns a line about it. There is no line about a server that no row needs.
+// returns a line about the missing server. There is no line about a server that no row
+// needs.
 func TestLeaveOut(t *testing.T) {
 	kept, lines := leaveOut(rows, false, true)
 	if uses(kept, nginxServer) || len(kept) != len(rows)-2 || len(lines) != 1 {

@@ -11,8 +11,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgserver"
 )
 
-// TestMain runs a server instead of the tests if the arguments name one. The program
-// starts some servers by running its own binary, which is the test binary here.
+// TestMain runs a server instead of the tests if the arguments name a server. The
+// program starts some servers by running its own binary, which is the test binary here.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && (os.Args[1] == asUpstream || os.Args[1] == asAuth) {
 		fmt.Fprintln(os.Stderr, serve(os.Args[1], os.Args[2]))

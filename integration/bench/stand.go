@@ -21,7 +21,7 @@ var templates embed.FS
 
 var configs = template.Must(template.ParseFS(templates, "templates/*.tmpl", "templates/*.conf"))
 
-// The roles of processes.
+// The roles of the processes that are measured.
 const (
 	clientRole   = "client"
 	upstreamRole = "upstream"
@@ -32,12 +32,12 @@ const (
 
 // stand is the set of running servers.
 type stand struct {
-	dir      string // for configs, stores and logs
-	farebox  string // the binary, which is also plain Caddy
+	dir      string // the directory for configs, stores and logs
+	farebox  string // the path of the Farebox binary, which is also used as plain Caddy
 	nginx    string
-	token    string // for gateways other than Farebox
-	upstream string // address
-	auth     string // address
+	token    string // the token that gateways other than Farebox accept
+	upstream string // the address of the upstream
+	auth     string // the address of the authorization server
 	pids     map[string]int
 	servers  map[string]*server
 
@@ -45,13 +45,13 @@ type stand struct {
 	database *pgserver.Server
 }
 
-// server is a gateway.
+// server is a running gateway.
 type server struct {
 	pid      int
-	sites    map[string]string // addresses
-	admin    string            // address of Caddy's admin endpoint, "" for nginx
-	database int               // process id of its database, 0 for none
-	accounts *accounts         // nil unless it is Farebox
+	sites    map[string]string // the address of each site, by the name of the site
+	admin    string            // the address of Caddy's admin endpoint, "" for nginx
+	database int               // the process id of the server's database, 0 without a database
+	accounts *accounts         // nil unless the server is a Farebox gateway
 }
 
 // settings are the values in the templates of the configs.
@@ -103,7 +103,8 @@ func (s *stand) close() error {
 	return errors.Join(append(errs, os.RemoveAll(s.dir))...)
 }
 
-// startOwn starts this program as one of its servers, on one core.
+// startOwn starts this program as the upstream or the authorization server, on one
+// core.
 func (s *stand) startOwn(ctx context.Context, role, word string) (address string, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -127,7 +128,8 @@ func (s *stand) start(ctx context.Context, name, address string, environment []s
 	return p.pid(), p.await(ctx, answers(address))
 }
 
-// prepare writes the config of a server from its template, and returns its path.
+// prepare writes the config of a server from its template. It returns the server with
+// its addresses, and the path of the config.
 func (s *stand) prepare(name, config, store string, sites ...string) (srv *server, path string, err error) {
 	srv = &server{sites: make(map[string]string)}
 	for _, site := range sites {
@@ -212,7 +214,7 @@ func (s *stand) startFarebox(ctx context.Context, name, store string, environmen
 	return s.running[len(s.running)-1].await(ctx, srv.accounts.ready)
 }
 
-// address returns the row's address.
+// address returns the address to which the row's calls go.
 func (s *stand) address(r row) string {
 	if r.server == "" {
 		return s.upstream
@@ -223,7 +225,7 @@ func (s *stand) address(r row) string {
 // processes returns the processes that take part in the row's calls, by their roles.
 func (s *stand) processes(r row) map[string]watched {
 	list := map[string]watched{
-		clientRole:   {pid: os.Getpid(), alone: true}, // it is the parent of the servers
+		clientRole:   {pid: os.Getpid(), alone: true}, // this process without its descendants, because the servers are its descendants
 		upstreamRole: {pid: s.pids[upstreamRole]},
 	}
 	if srv := s.servers[r.server]; srv != nil {
@@ -261,7 +263,7 @@ func (s *stand) requireRefusal(ctx context.Context, r row) error {
 }
 
 // findNginx returns the path of nginx, or "" if it is missing. root is the root of the
-// source tree, where "tools.sh bench" may have put one.
+// source tree, into which "tools.sh bench" may have unpacked nginx.
 func findNginx(root string) string {
 	for _, name := range []string{"nginx", "/usr/sbin/nginx", filepath.Join(root, "bin", "nginx", "usr", "sbin", "nginx")} {
 		if path, err := exec.LookPath(name); err == nil {

@@ -43,8 +43,8 @@ type allocations struct {
 
 // ratio compares one turn with the turns of its base.
 type ratio struct {
-	rate float64 // calls a second, divided by the base's
-	cpu  float64 // the same for the gateway's CPU time a call; 0 if the base used none
+	rate float64 // the rate of the row divided by the rate of the base
+	cpu  float64 // the gateway's CPU time per call, divided by the base's; 0 if the base used no CPU time
 }
 
 // ratiosOf returns the ratios of each row in the turns of one round. A turn is compared

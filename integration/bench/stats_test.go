@@ -52,15 +52,16 @@ func TestRatios(t *testing.T) {
 	if got := ratiosOf([]turn{turnAt("lost", 1, 1), turnAt("direct", 1, 1), turnAt("caddy", 1, 1)}, func(row string) string { return bases[row] }); len(got) != 0 {
 		t.Errorf("a row without its base beside it: got %v", got)
 	}
-	// A base that used no CPU time gives no ratio of it, instead of an infinite one.
+	// If the base used no CPU time, the ratio of the CPU times is left out, because it
+	// would be infinite.
 	idle := ratiosOf([]turn{turnAt("caddy", 2, 0), turnAt("paid", 1, 5)}, func(row string) string { return bases[row] })
 	if r := idle["paid"]; len(r) != 1 || r[0] != (ratio{rate: 0.5}) {
 		t.Errorf("an idle base: got %v", r)
 	}
 }
 
-// TestTurn checks that the figures of a turn are differences between its readings, for
-// each call.
+// TestTurn checks that the figures of a turn are the differences between two readings,
+// divided by the number of calls.
 func TestTurn(t *testing.T) {
 	before := reading{cpu: map[string]time.Duration{clientRole: time.Second, gatewayRole: 10 * time.Second}, alloc: memory{Mallocs: 500, TotalAlloc: 9000}}
 	after := reading{cpu: map[string]time.Duration{clientRole: 2 * time.Second, gatewayRole: 10*time.Second + 100*time.Millisecond}, alloc: memory{Mallocs: 2500, TotalAlloc: 19000}}

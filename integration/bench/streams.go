@@ -27,11 +27,11 @@ const bulkTool = "export_archive"
 
 // The sizes of the measurements of streams.
 const (
-	bulkBytes   = 1 << 30 // the long result
+	bulkBytes   = 1 << 30 // size of the long result
 	slowReaders = 64
-	slowBytes   = 8 << 20 // the result of each slow reader
+	slowBytes   = 8 << 20 // size of the result of each client that reads slowly
 	slowPause   = 20 * time.Millisecond
-	perAccount  = 50 // idle streams of one account
+	perAccount  = 50 // number of idle streams that each account opens
 )
 
 // streamsReport is the outcome of measuring streams, as in streams.json.
@@ -49,8 +49,8 @@ type streamRow struct {
 	IdleKiB  float64 `json:"idle_kib_each"`       // resident memory of the gateway for an idle stream
 	IdleCPU  float64 `json:"idle_us_per_second"`  // CPU time of the gateway for an idle stream and second
 	BulkMiB  float64 `json:"bulk_mib"`            // growth of the gateway's memory during the long result
-	BulkRate float64 `json:"bulk_mib_per_second"` // during the long result
-	SlowMiB  float64 `json:"slow_mib"`            // growth of the gateway's memory with the slow readers
+	BulkRate float64 `json:"bulk_mib_per_second"` // the rate at which the long result arrived
+	SlowMiB  float64 `json:"slow_mib"`            // growth of the gateway's memory while many clients read results slowly
 }
 
 // measureStreams measures event streams through plain Caddy and through Farebox.
@@ -104,7 +104,8 @@ func (m *streamMeter) measure(ctx context.Context) (streamRow, error) {
 	return got, nil
 }
 
-// token returns a token for the gateway. On Farebox, the token has a new account.
+// token returns a token for the gateway. On Farebox, the token is the key of a new
+// account.
 func (m *streamMeter) token(ctx context.Context) (string, error) {
 	srv := m.stand.servers[m.row.server]
 	if srv.accounts == nil {
@@ -181,9 +182,9 @@ func openStream(ctx context.Context, address, token string) (net.Conn, error) {
 	return conn, nil
 }
 
-// grows makes calls of bulkTool at once, each with so many bytes in its result, and reads
-// their results with a pause after each piece. It returns by how many MiB the memory of
-// the gateway has grown at most meanwhile.
+// grows makes concurrent calls of bulkTool, each with a result of the given size, and
+// reads the results with a pause after each piece. It returns the largest growth of the
+// gateway's memory in that time, in MiB.
 func (m *streamMeter) grows(ctx context.Context, calls, size int, pause time.Duration) (float64, error) {
 	pid := m.stand.servers[m.row.server].pid
 	before, err := resident(pid)

@@ -66,7 +66,8 @@ func (r *report) tables() []table {
 	return []table{closed, others, open}
 }
 
-// notes returns lines about the client's part in the figures.
+// notes returns lines that explain the figures, and lines about rows with figures that
+// may be wrong.
 func (r *report) notes() []string {
 	notes := []string{"CPU is in µs a call. Values are medians, with the lowest and the highest in parentheses. The base of a row is plain Caddy with the same answer, in turns directly before and after the row's."}
 	if direct, ok := r.find(directRow); ok {

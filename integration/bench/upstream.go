@@ -11,8 +11,9 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// The program starts itself as the upstream and as the authorization server, with these
-// words as the first argument and the address to listen on as the second.
+// The program starts itself as the upstream and as the authorization server. Then its
+// first argument is one of these words, and its second argument is the address to
+// listen on.
 const (
 	asUpstream = "serve-upstream"
 	asAuth     = "serve-auth"
@@ -22,7 +23,7 @@ const (
 // server accepts.
 const tokenVariable = "BENCH_TOKEN"
 
-// serve runs the server of the name until the process is killed.
+// serve runs the server with this name until the process is killed.
 func serve(name, address string) error {
 	handlers := map[string]fasthttp.RequestHandler{asUpstream: answerCall, asAuth: authorizer(os.Getenv(tokenVariable))}
 	handler, ok := handlers[name]
@@ -116,8 +117,8 @@ func answerCall(ctx *fasthttp.RequestCtx) {
 	ctx.Response.SetBodyRaw(appendAnswer(make([]byte, 0, answerLength), id, stateless))
 }
 
-// stayOpen sends a comment, so that the head leaves, and then nothing until the process
-// ends.
+// stayOpen sends a comment, so that the head leaves, and then keeps the stream open
+// until the process ends.
 func stayOpen(w *bufio.Writer) {
 	_, _ = w.WriteString(": open\n\n")
 	_ = w.Flush()
@@ -131,7 +132,7 @@ func bulkSize(request []byte) (size int) {
 	return size
 }
 
-// bulk writes an event with a result of so many bytes.
+// bulk writes an event with a result of the given number of bytes.
 func bulk(id []byte, size int) fasthttp.StreamWriter {
 	return func(w *bufio.Writer) {
 		_, _ = w.WriteString("event: message\ndata: " + answerHead + string(id) + `,"result":{"content":[{"type":"text","text":"`)

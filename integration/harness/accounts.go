@@ -47,8 +47,8 @@ func (g *Gateway) NewAgent(t testing.TB, name, credits string) (Account, Key) {
 	return g.Account(t, name), g.NewKey(t, name)
 }
 
-// NewKey makes an agent key for the account. The parameter flags holds further flags
-// for the command "key create".
+// NewKey makes an agent key for the account. flags are further flags of the command
+// "key create".
 func (g *Gateway) NewKey(t testing.TB, account string, flags ...string) Key {
 	t.Helper()
 	var k Key

@@ -20,7 +20,7 @@ import (
 // request.
 type Bearer struct {
 	Secret string
-	Base   http.RoundTripper // http.DefaultTransport if nil
+	Base   http.RoundTripper // sends the requests; nil means http.DefaultTransport
 }
 
 // RoundTrip sends a copy of the request with the secret in its Authorization header.
@@ -33,9 +33,8 @@ func (b Bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// Connect opens a session through the gateway with the official Go client. If the
-// function progress is not nil, it is called for the progress notifications of all
-// calls.
+// Connect opens a session through the gateway with the official Go client. If progress
+// is not nil, it is called for each progress notification of all calls.
 func (g *Gateway) Connect(t testing.TB, secret string, progress func(*mcp.ProgressNotificationParams)) *mcp.ClientSession {
 	t.Helper()
 	opts := &mcp.ClientOptions{}
@@ -154,7 +153,7 @@ func (m *Message) Code() string {
 	return ""
 }
 
-// Text returns the text of a tool's result that a model reads, or "".
+// Text returns the text that a model reads in the result of a tool, or "".
 func (m *Message) Text() string {
 	if m.Result == nil || len(m.Result.Content) == 0 {
 		return ""

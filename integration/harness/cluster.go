@@ -16,8 +16,8 @@ type Cluster struct {
 }
 
 // OnPostgres changes a Caddyfile that Site returned into one for the nodes of a
-// cluster. The nodes log less, because tests send a cluster many requests. The
-// parameter options holds further lines for the global option farebox.
+// cluster. The nodes log less, because tests send a cluster many requests. options are
+// further lines of the global option farebox.
 func OnPostgres(caddyfile string, options ...string) string {
 	shared := strings.Join(append([]string{
 		"store postgres {env.FAREBOX_DSN}",
@@ -53,8 +53,8 @@ func (c *Cluster) Admin() []*ops.Client {
 	return clients
 }
 
-// NewAgent makes an account, credits its live balance if credits is not zero, and
-// makes a key for it. It uses the admin endpoint, because commands are slow.
+// NewAgent makes an account, credits its live balance if credits is not zero, and makes
+// a key for it. NewAgent uses the admin endpoint, because commands are slow.
 func (c *Cluster) NewAgent(t testing.TB, name string, credits ledger.Amount) Key {
 	t.Helper()
 	client := c.Nodes[0].AdminClient()

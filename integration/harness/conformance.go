@@ -49,9 +49,9 @@ func Scenario(name, revision string) []string {
 	return []string{"--scenario", name, "--spec-version", revision}
 }
 
-// ConformServer runs the suite against the server at the URL. The parameter
-// selection comes from Requirements or Scenario. If secret is not "", each request
-// carries the secret as its bearer token.
+// ConformServer runs the suite against the server at the URL. selection comes from
+// Requirements or Scenario. If secret is not "", each request carries the secret as its
+// bearer token.
 func (b *Binaries) ConformServer(t testing.TB, selection []string, url, secret string) Conformance {
 	t.Helper()
 	var preload, environment []string
@@ -62,13 +62,43 @@ func (b *Binaries) ConformServer(t testing.TB, selection []string, url, secret s
 	return b.conform(t, preload, environment, append([]string{"server", "--url", url}, selection...)...)
 }
 
-// ConformClient runs the suite against a client program. The parameter selection
-// comes from Requirements or Scenario. The program gets the URL of the suite's
-// server as its last argument. No element of the parameter command may contain a
-// space, because the suite gets the command as one string.
+// ConformClient runs the suite against a client program. selection comes from
+// Requirements or Scenario. The program gets the URL of the suite's server as its last
+// argument. No element of command may contain a space, because the suite gets the
+// command as one string.
 func (b *Binaries) ConformClient(t testing.TB, selection, environment []string, command ...string) Conformance {
 	t.Helper()
 	return b.conform(t, nil, environment, append([]string{"client", "--command", strings.Join(command, " ")}, selection...)...)
+}
+
+// authorizationURL matches the URL that the suite prints for a person.
+var authorizationURL = regexp.MustCompile(`(?m)^https?://\S+\?\S*response_type=code\S*$`)
+
+// ConformIssuer runs the suite's scenarios of authorization servers against an issuer,
+// with a client that is registered there with http://127.0.0.1:port/callback. The suite
+// asks for a token for the resource. person gets the authorization URL, and plays the
+// part of a person in a browser up to the callback.
+func (b *Binaries) ConformIssuer(t testing.TB, issuer, client, resource, port string, person func(url string)) Conformance {
+	t.Helper()
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out")
+	script := b.Module(t, "@modelcontextprotocol", "conformance", "dist", "index.js")
+	p := Start(t, "conformance", filepath.Join(dir, "suite.log"), nil, b.Node(t), script, "authorization",
+		"--url", issuer, "--client-id", client, "--resource", resource, "--port", port, "--output-dir", out)
+	var url string
+	p.Await(t, "an authorization URL", func() error {
+		if url = authorizationURL.FindString(p.Output(t)); url == "" {
+			return errors.New("no URL yet")
+		}
+		return nil
+	})
+	person(url)
+	run := Conformance{Exit: p.WaitFor(t, suitePatience)}
+	var err error
+	if run.Checks, err = readChecks(out); err != nil {
+		t.Fatalf("what the conformance suite found: %v\n%s", err, p.Tail())
+	}
+	return run
 }
 
 func (b *Binaries) conform(t testing.TB, preload, environment []string, args ...string) Conformance {
@@ -87,11 +117,12 @@ func (b *Binaries) conform(t testing.TB, preload, environment []string, args ...
 }
 
 // resultDir matches the name of a directory with a scenario's results: the prefix
-// "server-" in tests of servers, the scenario's name, and the time of the run.
-var resultDir = regexp.MustCompile(`^(?:server-)?(.+)-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z$`)
+// "server-" in tests of servers and "authorization-server-" in those of issuers, the
+// scenario's name, and the time of the run.
+var resultDir = regexp.MustCompile(`^(?:server-|authorization-server-)?(.+)-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-\d{3}Z$`)
 
-// readChecks reads the results that the suite wrote to the directory out. It returns
-// an error if there are no checks.
+// readChecks reads the results that the suite wrote to the directory. It returns an
+// error if there are no checks.
 func readChecks(out string) ([]Check, error) {
 	var all []Check
 	err := filepath.WalkDir(out, func(path string, entry fs.DirEntry, err error) error {
@@ -146,8 +177,8 @@ func (c Conformance) Count(status string) int {
 	return n
 }
 
-// Without returns the run without the scenarios that have this prefix in their
-// names.
+// Without returns the outcome of the run, except for the scenarios that have a name
+// with this prefix.
 func (c Conformance) Without(prefix string) Conformance {
 	c.Checks = slices.DeleteFunc(slices.Clone(c.Checks), func(check Check) bool {
 		return strings.HasPrefix(check.Scenario, prefix)

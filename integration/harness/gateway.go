@@ -18,22 +18,21 @@ import (
 // Gateway is a Farebox process with its files. It can be stopped or killed, and then
 // started again on the same data and addresses.
 type Gateway struct {
-	Dir   string // working directory: config, data, log
-	Port  string // the site's port
+	Dir   string // the working directory, which has the config, the data and the log
+	Port  string // the port of the gateway's site
 	Admin string // Caddy's admin address
 
 	binaries    *Binaries
 	process     *Process
-	environment []string // variables in addition to the common ones
+	environment []string // variables that this gateway gets in addition to those of all gateways
 
 	mu      sync.Mutex
 	secrets []string // secrets of the gateway's keys, which must not appear in the gateway's output
-	answers []byte   // output of commands, except of those that show a new secret
+	answers []byte   // output of all commands, except the commands that show a new secret
 }
 
 // Site returns a Caddyfile with one site, which puts a gateway in front of the MCP
-// server at the base URL upstream. The parameter directives holds the lines inside
-// the farebox block.
+// server at the given base URL. directives are the lines inside the farebox block.
 func Site(upstream string, directives ...string) string {
 	return site(append([]string{"upstream " + host(upstream)}, directives...), "")
 }
@@ -83,12 +82,12 @@ http://localhost:{$FAREBOX_PORT} {
 `, strings.Join(directives, "\n\t\t\t"), behind)
 }
 
-// StartGateway starts a gateway with that Caddyfile and waits until its store is
-// open. When the test ends, the gateway is stopped and its output and files are
-// searched for secrets.
-func (b *Binaries) StartGateway(t testing.TB, caddyfile string) *Gateway {
+// StartGateway starts a gateway with that Caddyfile and further environment variables,
+// and waits until its store is open. When the test ends, the gateway is stopped and its
+// output and files are searched for secrets.
+func (b *Binaries) StartGateway(t testing.TB, caddyfile string, environment ...string) *Gateway {
 	t.Helper()
-	g := b.newGateway(t, caddyfile)
+	g := b.newGateway(t, caddyfile, environment...)
 	g.Start(t)
 	return g
 }
@@ -174,8 +173,8 @@ func (g *Gateway) Command(args ...string) ([]byte, error) {
 }
 
 func (g *Gateway) keep(args []string, answers ...[]byte) {
-	if len(args) > 1 && args[0] == "key" && (args[1] == "create" || args[1] == "rotate") {
-		return
+	if len(args) > 1 && (args[0] == "key" && (args[1] == "create" || args[1] == "rotate") || args[0] == "console" && args[1] == "invite") {
+		return // the output has a new secret
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -200,8 +199,7 @@ func (g *Gateway) CLI(t testing.TB, v any, args ...string) {
 	}
 }
 
-// AddSecret adds a secret to those that must not appear in the gateway's output and
-// files.
+// AddSecret registers a secret that must not appear in the gateway's output and files.
 func (g *Gateway) AddSecret(secret string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -216,7 +214,7 @@ func (g *Gateway) finish(t testing.TB) {
 		return
 	}
 	defer g.process.end(t)
-	shown := map[string][]byte{"an answer to a command": g.answers}
+	shown := map[string][]byte{commandAnswers: g.answers}
 	if !g.process.Ended() {
 		for _, path := range []string{"/metrics", "/config/", "/reverse_proxy/upstreams"} {
 			if text, err := fetch("http://" + g.Admin + path); err != nil {

@@ -23,6 +23,11 @@ func TestFindings(t *testing.T) {
 	if len(got) != 1 || !strings.Contains(got[0], "log has a secret in it: sk_live_0123...") || strings.Contains(got[0], secret) {
 		t.Errorf("got %q", got)
 	}
+	token := "fbs_" + strings.Repeat("aB-_", 10) + "xyz"
+	people := map[string][]byte{"log": []byte(`cookie="` + token + `"`), commandAnswers: []byte("fbi_" + token[4:]), "clean": []byte(token[:40])}
+	if got := Findings(people, nil); len(got) != 1 || !strings.Contains(got[0], "log has a secret of people in it: fbs_aB-_aB-_...") {
+		t.Errorf("got %q", got)
+	}
 	race := map[string][]byte{"log": []byte("==\nWARNING: DATA RACE\nWrite at 0x1 by goroutine 7")}
 	if got := Findings(race, nil); len(got) != 1 || !strings.Contains(got[0], "goroutine 7") {
 		t.Errorf("got %q", got)

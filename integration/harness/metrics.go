@@ -2,22 +2,17 @@ package harness
 
 import (
 	"bufio"
-	"bytes"
 	"strconv"
 	"strings"
 	"testing"
 )
 
-// Metrics returns the gateway's metrics. The key of a sample is its name and labels
-// as in the text format.
+// Metrics returns the gateway's metrics: the value of each sample, by its name and
+// labels as the text format of Prometheus writes them.
 func (g *Gateway) Metrics(t testing.TB) map[string]float64 {
 	t.Helper()
-	text, err := fetch("http://" + g.Admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
 	samples := make(map[string]float64)
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+	for lines := bufio.NewScanner(strings.NewReader(g.MetricsText(t))); lines.Scan(); {
 		line := lines.Text()
 		at := strings.LastIndexByte(line, ' ')
 		if strings.HasPrefix(line, "#") || at < 0 {
@@ -30,6 +25,16 @@ func (g *Gateway) Metrics(t testing.TB) map[string]float64 {
 		samples[line[:at]] = value
 	}
 	return samples
+}
+
+// MetricsText returns the gateway's metrics in the text format.
+func (g *Gateway) MetricsText(t testing.TB) string {
+	t.Helper()
+	text, err := fetch("http://" + g.Admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // Goroutines returns the number of the gateway's goroutines.

@@ -71,7 +71,7 @@ func launch(t testing.TB, name, log string, environment []string, binary string,
 	}
 	p := &Process{Name: name, Log: log, cmd: cmd, done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // cmd.ProcessState has the reason
+		_ = cmd.Wait() // the error does not matter, because cmd.ProcessState has the reason
 		close(p.done)
 	}()
 	return p
@@ -128,8 +128,8 @@ func (p *Process) Wait(t testing.TB) int {
 	return p.WaitFor(t, Patience)
 }
 
-// WaitFor is like Wait, but its time limit is the parameter patience instead of the
-// constant Patience. It exists for programs that are slow by design.
+// WaitFor is like Wait, but with the given time limit in place of Patience. It exists
+// for programs that are slow by design.
 func (p *Process) WaitFor(t testing.TB, patience time.Duration) int {
 	t.Helper()
 	select {
@@ -158,15 +158,15 @@ func (p *Process) Output(t testing.TB) string {
 // Tail returns the end of the process's output.
 func (p *Process) Tail() string {
 	const tail = 4 << 10
-	text, _ := os.ReadFile(p.Log) // for a failure message only
+	text, _ := os.ReadFile(p.Log) // an error does not matter, because the text is only for a failure message
 	if len(text) > tail {
 		text = text[len(text)-tail:]
 	}
 	return string(bytes.TrimSpace(text))
 }
 
-// Await calls the function ready again and again until it returns nil. The test
-// fails if the process ends before that, or if that takes longer than Patience.
+// Await calls ready() again and again until it returns nil. The test fails if the
+// process ends before that, or if that takes longer than Patience.
 func (p *Process) Await(t testing.TB, what string, ready func() error) {
 	t.Helper()
 	err := poll(t.Context(), p.done, ready)
@@ -181,8 +181,8 @@ func (p *Process) AwaitHTTP(t testing.TB, url string) {
 	p.Await(t, "an answer", answering(url))
 }
 
-// Eventually calls the function condition again and again until it returns nil. The
-// test fails if that takes longer than Patience.
+// Eventually calls condition() again and again until it returns nil. The test fails if
+// that takes longer than Patience.
 func Eventually(t testing.TB, what string, condition func() error) {
 	t.Helper()
 	if err := poll(t.Context(), nil, condition); err != nil {

@@ -33,9 +33,8 @@ type RawExchange struct {
 	reader *bufio.Reader
 }
 
-// ServeRaw starts a server that calls the function play for the first request on
-// each connection. The connection is closed when play returns, or at the end of the
-// test.
+// ServeRaw starts a server that calls play(e) for the first request e on each
+// connection. The connection is closed when play returns, or at the end of the test.
 func ServeRaw(t testing.TB, play func(*RawExchange)) *RawServer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -90,8 +89,8 @@ func (s *RawServer) serve(conn net.Conn) {
 	}
 }
 
-// Next reads the head of the next request on the connection, and reports whether
-// there was one. The body of the previous request must have been read.
+// Next reads the head of the next request on the connection, and reports whether there
+// was another request. The body of the previous request must have been read.
 func (e *RawExchange) Next() bool {
 	r, err := http.ReadRequest(e.reader)
 	if err != nil {

@@ -34,7 +34,7 @@ type Recorded struct {
 	Tool       string // the tool that a tools/call names, or ""
 }
 
-// Record starts a recorder in front of the server at the base URL upstream.
+// Record starts a recorder in front of the server at the given base URL.
 func Record(t testing.TB, upstream string) *Recorder {
 	t.Helper()
 	target, err := url.Parse(upstream)

@@ -1,6 +1,6 @@
 // A server of the official TypeScript SDK behind express.json(), set up as in the
-// SDK's guide, without sessions. It records its requests. GET /journal returns the
-// record {"heard": [BODY...], "ran": [TOOL...]} and clears it. The bodies are the bytes
+// SDK's guide, without sessions. The server records its requests. GET /journal returns
+// the record {"heard": [BODY...], "ran": [TOOL...]} and clears it. The bodies are the bytes
 // from the wire, in base64.
 //
 // usage: node attacked.mjs PORT

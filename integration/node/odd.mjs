@@ -3,8 +3,8 @@
 //   {"n": NUMBER, "url": URL, "secret": TOKEN, "hand": NUMBER, "ask": "call"|"list"|"notify",
 //    "tool": NAME, "token": TEXT, "bound": MILLISECONDS}
 //
-// the client of this hand for this URL sends a request in its session, and the outcome
-// is printed as a line: {"n": NUMBER, "kind": KIND, ...}. KIND is "result" with
+// the client with this number (hand) for this URL sends a request in its session, and
+// the program prints the outcome as a line: {"n": NUMBER, "kind": KIND, ...}. KIND is "result" with
 // "value", "error" with "code", "message" and "data", "fails" with "message",
 // "hangs", or "unconnected" with "message". "lost" reports an unusable session.
 //
@@ -16,8 +16,8 @@ const { Client, StreamableHTTPClientTransport } = v2 ? await import('@modelconte
   ...await import('@modelcontextprotocol/sdk/client/index.js'),
   ...await import('@modelcontextprotocol/sdk/client/streamableHttp.js'),
 };
-// An error that an SDK does not catch would end its user's program. Here the call
-// counts as one that hangs.
+// An error that the SDK does not catch would end this program. With these handlers the
+// program goes on, and the call counts as one that hangs.
 process.on('uncaughtException', (error) => console.error(error?.stack ?? error));
 process.on('unhandledRejection', (error) => console.error(error?.stack ?? error));
 
@@ -46,8 +46,8 @@ function told(error) {
   return { kind: 'fails', message: cause ? `${message}: ${cause}` : message };
 }
 
-// The clients that have had no error, by hand and URL. A hand sends one request at a
-// time.
+// The clients without an error so far, by their number (hand) and URL. A client sends
+// one request at a time.
 const sessions = new Map();
 
 async function answer(line) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/callrecord"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -29,12 +30,15 @@ type Store interface {
 	Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error)
 	UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error)
 	ReplaceKey(ctx context.Context, id string, change func(*keys.Key) error, successor keys.Key, a ledger.Audit) (keys.Key, error)
-	AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error)
+	AuditLog(ctx context.Context, f ledger.AuditFilter) ([]ledger.Audit, string, error)
 	PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error)
+	ChargeTransactions(ctx context.Context, id string) ([]ledger.Transaction, error)
 	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
 	Journal(ctx context.Context, p ledger.Page) ([]ledger.Transaction, string, error)
 	Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error)
 	JournalLength(ctx context.Context) (int64, error)
+	UsageReport(ctx context.Context, q ledger.UsageQuery) (ledger.UsageReport, error)
+	KeyUsage(ctx context.Context, lineages []string, since time.Time) (map[string]ledger.UsageSums, error)
 	Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error)
 }
 
@@ -47,7 +51,7 @@ type Revoker interface {
 // Actor names the author of an operation in the audit log.
 type Actor struct {
 	Name string // such as "admin endpoint", "offline" or "config"
-	From string // address; may be empty
+	From string // the author's network address; may be empty
 }
 
 // Error refuses an operation because of its parameters. The message explains how to
@@ -55,6 +59,9 @@ type Actor struct {
 type Error struct {
 	Code    Code
 	Message string
+	// Field is the JSON name of the wrong parameter, such as "caps.day". It is "" if
+	// the refusal has another reason.
+	Field string
 }
 
 // Error returns the message.
@@ -77,7 +84,14 @@ func refuse(code Code, format string, args ...any) error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// Service performs the operations. It is safe for concurrent use.
+// refuseField refuses the value of a parameter. The message must name the parameter,
+// because the message is also shown without the field.
+func refuseField(field, format string, args ...any) error {
+	return &Error{Code: Invalid, Message: fmt.Sprintf(format, args...), Field: field}
+}
+
+// Service performs the operations on accounts, keys, charges and money. It is safe for
+// concurrent use.
 type Service struct {
 	store   Store
 	revoker Revoker
@@ -87,6 +101,15 @@ type Service struct {
 	receiptKeys ledger.ReceiptKeys
 	signer      *ledger.Signer               // may be nil
 	unwritten   func(keyID string) time.Time // may be nil; see WithUses
+
+	calls    callrecord.Lister                                    // may be nil; see WithCalls
+	refunded func(server string, amount ledger.Amount, test bool) // may be nil; see WithRefunds
+
+	grants GrantEnder // may be nil; see WithGrants
+
+	verifications verifications
+	node          string      // name of this process; see WithVerifications
+	unverified    func(error) // may be nil; see WithVerifications
 }
 
 // Settings are the part of the operator's config that concerns keys.
@@ -99,26 +122,41 @@ type Settings struct {
 	// PersonalLife is the default lifetime of personal keys. Zero means
 	// DefaultPersonalLife.
 	PersonalLife time.Duration
-	// Servers are the names of the servers in the config, in order. If it is empty, the
-	// servers are unknown and keys may name any server.
+	// Servers are the names of the servers in the config, in order. If the list is
+	// empty, the servers are unknown and keys may name any server.
 	Servers []string
 }
 
-// New returns a service on a store. The revoker may be nil if there is no cache. The
-// function settings returns the settings of the current config and never returns nil.
+// New returns a service on a store. The revoker may be nil if there is no cache.
+// settings returns the settings of the current config and never returns nil.
 func New(store Store, revoker Revoker, settings func() *Settings, now func() time.Time) *Service {
 	return &Service{store: store, revoker: revoker, current: settings, now: now}
 }
 
-// WithUses sets the function that returns the time of a key's use if that time is not
-// in the store yet, and the zero time otherwise. It returns the service. Call it before
-// the service is used.
+// WithUses sets a function that returns the time of a key's latest use if the store
+// does not have that use yet, and the zero time otherwise. It returns the service. Call
+// it before the service is used.
 func (s *Service) WithUses(unwritten func(keyID string) time.Time) *Service {
 	s.unwritten = unwritten
 	return s
 }
 
-// noteUse adds a use that is not in the store yet.
+// WithRefunds sets the function that is called for each refund that an operator has
+// made, and returns the service. Call it before the service is used.
+func (s *Service) WithRefunds(refunded func(server string, amount ledger.Amount, test bool)) *Service {
+	s.refunded = refunded
+	return s
+}
+
+// WithCalls sets the records of calls, and returns the service. Call it before the
+// service is used.
+func (s *Service) WithCalls(calls callrecord.Lister) *Service {
+	s.calls = calls
+	return s
+}
+
+// noteUse sets LastUsedAt of k to the key's latest use if the store does not have that
+// use yet.
 func (s *Service) noteUse(k *keys.Key) {
 	if s.unwritten == nil {
 		return
@@ -141,12 +179,18 @@ func (s *Service) settings() Settings {
 }
 
 func (s *Service) audit(actor Actor, action, target string, detail any) ledger.Audit {
+	return AuditRow(actor, action, target, detail, s.now())
+}
+
+// AuditRow returns a row of the audit log. The detail must consist of values that can be
+// encoded as JSON.
+func AuditRow(actor Actor, action, target string, detail any, at time.Time) ledger.Audit {
 	text, err := json.Marshal(detail)
 	if err != nil {
-		panic(err) // details are structs of strings and numbers
+		panic(err) // cannot happen: details consist of strings and numbers
 	}
 	return ledger.Audit{
-		At: s.now(), Actor: actor.Name, From: actor.From,
+		At: at, Actor: actor.Name, From: actor.From,
 		Action: action, Target: target, Detail: string(text),
 	}
 }
@@ -164,11 +208,11 @@ func explain(err error, kind, name string) error {
 	case errors.Is(err, ledger.ErrNotFound):
 		return refuse(NotFound, "there is no %s %q", kind, name)
 	case errors.Is(err, ledger.ErrExists):
-		return refuse(Exists, "%s %q exists already", kind, name)
+		return &Error{Code: Exists, Message: fmt.Sprintf("%s %q exists already", kind, name), Field: "name"}
 	case errors.Is(err, ledger.ErrConflict):
 		return refuse(Conflict, "the id was used for something else: leave --id out, or repeat the same operation")
 	case errors.Is(err, ledger.ErrOverflow):
-		return refuse(Invalid, "the balance of %s %q would become too large", kind, name)
+		return refuseField("amount", "the balance of %s %q would become too large", kind, name)
 	case errors.As(err, new(*Error)):
 		return err
 	default:
@@ -185,7 +229,7 @@ type NewAccount struct {
 // CreateAccount creates an account without credits.
 func (s *Service) CreateAccount(ctx context.Context, actor Actor, n NewAccount) (ledger.Account, error) {
 	if err := ledger.ValidName(n.Name); err != nil {
-		return ledger.Account{}, refuse(Invalid, "%v", err)
+		return ledger.Account{}, refuseField("name", "%v", err)
 	}
 	account := ledger.Account{ID: ids.New("acct_"), Name: n.Name, CreatedAt: s.now()}
 	if err := n.apply(&account); err != nil {
@@ -206,7 +250,7 @@ func (s *Service) EnsureAccount(ctx context.Context, actor Actor, name string) (
 	}
 	account, err = s.CreateAccount(ctx, actor, NewAccount{Name: name})
 	var refused *Error
-	if errors.As(err, &refused) && refused.Code == Exists { // a concurrent request created it first
+	if errors.As(err, &refused) && refused.Code == Exists { // a concurrent request created the account first
 		return s.store.Account(ctx, name)
 	}
 	return account, err
@@ -223,9 +267,10 @@ func (s *Service) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account
 	return s.store.Accounts(ctx, p)
 }
 
-// validID reports whether callers may choose the id. UUIDs of version 8 are reserved
-// for ids that the platform derives from idempotency keys. They are reserved under
-// every prefix, because ids with different prefixes share one set of UUIDs.
+// validID reports whether an id has the prefix and a UUID that callers may choose.
+// UUIDs of version 8 are reserved for ids that the platform derives from idempotency
+// keys. They are reserved under every prefix, because ids with different prefixes share
+// one set of UUIDs.
 func validID(prefix, id string) bool {
 	rest, ok := strings.CutPrefix(id, prefix)
 	return ok && ids.Valid(rest) && rest[14] != '8'

@@ -28,8 +28,8 @@ func (s *Service) WithSigner(signer *ledger.Signer) *Service {
 
 // ArchiveAsk is a request for the next file of the archive.
 type ArchiveAsk struct {
-	OlderThan string `json:"older_than,omitempty" doc:"Only transactions older than this, such as 9600h; absent: the default age"` // ledger.DefaultArchiveAge
-	Most      int    `json:"most,omitempty" doc:"At most this many transactions; absent: the default size"`                        // ledger.DefaultArchivePart
+	OlderThan string `json:"older_than,omitempty" doc:"Only transactions older than this, such as 9600h; absent: the default age"` // the default is ledger.DefaultArchiveAge
+	Most      int    `json:"most,omitempty" doc:"At most this many transactions; absent: the default size"`                        // the default is ledger.DefaultArchivePart
 }
 
 // ArchiveFile describes a file of the archive. In a response, the content of the
@@ -38,8 +38,8 @@ type ArchiveAsk struct {
 type ArchiveFile struct {
 	Name         string    `json:"name,omitempty"`
 	Number       int64     `json:"number"`
-	Previous     string    `json:"previous,omitempty"` // sum of the previous file, as in its seal
-	Sum          string    `json:"sha256,omitempty"`   // sum of this file, as in its seal
+	Previous     string    `json:"previous,omitempty"` // SHA-256 in the seal of the previous file
+	Sum          string    `json:"sha256,omitempty"`   // SHA-256 in the seal of this file
 	Size         int64     `json:"size"`               // bytes
 	Transactions int64     `json:"transactions"`
 	Charges      int64     `json:"charges"`
@@ -62,8 +62,8 @@ type ArchivedView struct {
 	Charges      int64     `json:"charges"`
 	Last         int64     `json:"last"`
 	LastAt       time.Time `json:"last_at"`
-	Sum          string    `json:"sha256"`             // sum of the last file
-	Balances     string    `json:"balances,omitempty"` // sum of all balances at the end of the archive; only in verifications
+	Sum          string    `json:"sha256"`             // SHA-256 in the seal of the last file
+	Balances     string    `json:"balances,omitempty"` // hash of all balances at the end of the archive; only in verifications
 }
 
 // ViewArchived returns the view of an archive.

@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Backer is a Store that can be copied while it is in use. Backup passes the copy to
-// the function deliver. The copy is valid until that function returns.
+// Backer is a Store that can be copied while it is in use. Backup calls deliver with
+// the copy, which is valid until deliver returns.
 type Backer interface {
 	Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) error
 }
@@ -25,7 +25,7 @@ type BackupView struct {
 	Transactions int64     `json:"transactions"`
 }
 
-// Backup passes a copy of the current store to the function deliver.
+// Backup calls deliver with a copy of the current store.
 func (s *Service) Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) error {
 	backer, ok := s.store.(Backer)
 	if !ok {

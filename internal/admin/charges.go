@@ -2,10 +2,11 @@ package admin
 
 import (
 	"context"
-	"strings"
+	"errors"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -14,20 +15,20 @@ type ChargeQuery struct {
 	ledger.Page
 	Account  string // the account that paid; name or id
 	Provider string // the account that earned; name or id
-	Key      string // id
+	Key      string // id of the key that paid
 	Server   string
 	Tool     string
-	// Since and Until each hold one of three forms: a duration before now (36h or
-	// 7d), the beginning of a day in UTC (2026-11-30), or a time in RFC 3339
-	// (2026-11-30T12:00:00Z). Charges at the time Until itself are not selected.
+	// Since and Until each hold one of three forms: a duration before now (36h or 7d),
+	// the beginning of a day in UTC (2026-11-30), or a time in RFC 3339
+	// (2026-11-30T12:00:00Z). A charge made exactly at Until is not selected.
 	Since, Until string
 }
 
 // filter returns the query as the filter for a store.
 func (s *Service) filter(ctx context.Context, q *ChargeQuery) (ledger.ChargeFilter, error) {
 	f := ledger.ChargeFilter{Page: q.Page, Key: q.Key, Server: q.Server, Tool: q.Tool}
-	if q.Key != "" && !strings.HasPrefix(q.Key, "key_") {
-		return f, refuse(Invalid, "key is not the id of a key, which begins with key_") // do not quote the value, which may be a secret
+	if err := checkKeyID(q.Key); err != nil {
+		return f, err
 	}
 	for _, of := range [...]struct {
 		ref string
@@ -42,16 +43,45 @@ func (s *Service) filter(ctx context.Context, q *ChargeQuery) (ledger.ChargeFilt
 		}
 		*of.id = a.ID
 	}
-	var err error
-	if f.Since, err = s.moment("since", q.Since); err != nil {
+	if err := s.accountOfKey(ctx, &f); err != nil {
 		return f, err
 	}
-	f.Until, err = s.moment("until", q.Until)
+	var err error
+	if f.Since, err = s.Moment("since", q.Since); err != nil {
+		return f, err
+	}
+	f.Until, err = s.Moment("until", q.Until)
 	return f, err
 }
 
-// moment parses Since or Until of a ChargeQuery. It returns the zero time for "".
-func (s *Service) moment(name, text string) (time.Time, error) {
+// accountOfKey adds the account of the key to a filter that has a key and no account.
+// All charges of the key belong to this account, and a store finds the charges of an
+// account faster than the charges of a key. A key that the store does not know has no
+// charges.
+func (s *Service) accountOfKey(ctx context.Context, f *ledger.ChargeFilter) error {
+	if f.Key == "" || f.Account != "" || f.Sort == ledger.ByTime { // no store lists the charges of one account in the order ByTime
+		return nil
+	}
+	k, err := s.store.Key(ctx, f.Key)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil
+	}
+	f.Account = k.Account
+	return err
+}
+
+// checkKeyID refuses a text that is not the id of a key or of another credential. It
+// accepts "", which stands for any key.
+func checkKeyID(id string) error {
+	if id != "" && !keys.IsCredentialID(id) {
+		return refuse(Invalid, "key is not the id of a key, which begins with key_") // do not quote the value, which may be a secret
+	}
+	return nil
+}
+
+// Moment parses the text of Since or Until of a ChargeQuery. It returns the zero time
+// for "". Error messages contain name, which is the name of the query's field.
+func (s *Service) Moment(name, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
@@ -76,8 +106,8 @@ func parseAgo(text string) (time.Duration, bool) {
 	return d, err == nil && d >= 0 && d <= maxAgo
 }
 
-// Charges lists the charges that match the query, newest first. A page may have fewer
-// charges than its limit without being the last page.
+// Charges lists the charges that match the query, newest first. A page with fewer
+// charges than the limit can still have a next page.
 func (s *Service) Charges(ctx context.Context, q ChargeQuery) (List[ChargeView], error) {
 	f, err := s.filter(ctx, &q)
 	if err != nil {
@@ -96,13 +126,17 @@ func (s *Service) Charges(ctx context.Context, q ChargeQuery) (List[ChargeView],
 		return List[ChargeView]{}, err
 	}
 	l := ViewList(rows, next, func(c ledger.Charge) ChargeView { return viewCharge(c, names) })
-	if next == "" {
+	oldest := next == "" // whether the page has the oldest charges
+	if f.Sort == ledger.ByTime {
+		oldest = f.After == ""
+	}
+	if oldest {
 		_, l.Archived, err = s.ArchivedCounts(ctx)
 	}
 	return l, err
 }
 
-// names returns the names of accounts by id.
+// names returns the names of accounts by their ids.
 func (s *Service) names(ctx context.Context, ids ...string) (map[string]string, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -116,11 +150,33 @@ func (s *Service) ViewCharge(ctx context.Context, c ledger.Charge) ChargeView {
 	return viewCharge(c, names)
 }
 
-// partsOfSum is the maximum number of pages that one part of a sum reads.
+// ShowCharge returns the view of a charge with its entries.
+func (s *Service) ShowCharge(ctx context.Context, id string) (ChargeView, error) {
+	c, err := s.Charge(ctx, id)
+	if err != nil {
+		return ChargeView{}, err
+	}
+	transactions, err := s.store.ChargeTransactions(ctx, id)
+	if err != nil {
+		return ChargeView{}, explain(err, "charge", id)
+	}
+	accounts := []string{c.Account, c.Provider}
+	for _, t := range transactions {
+		accounts = append(accounts, t.Debtor, t.Creditor)
+	}
+	names, _ := s.names(ctx, accounts...) // a view without names is better than no view
+	view := viewCharge(c, names)
+	view.Entries = viewEntries(transactions, names)
+	return view, nil
+}
+
+// partsOfSum is the maximum number of pages of charges that one call of SumCharges
+// reads.
 const partsOfSum = 20
 
-// SumCharges sums up the charges that match the query. For a long journal it returns
-// a part of the sum and the cursor of the next part. The caller adds the parts up.
+// SumCharges sums up the charges that match the query. If there are too many charges
+// for one call, it returns the sum of the first charges, and sets Next to the cursor
+// for the remaining ones. The caller has to add these partial sums up.
 func (s *Service) SumCharges(ctx context.Context, q ChargeQuery) (ChargeSums, error) {
 	q.Limit = ledger.MaxPage
 	f, err := s.filter(ctx, &q)
@@ -151,16 +207,16 @@ func (s *Service) SumCharges(ctx context.Context, q ChargeQuery) (ChargeSums, er
 type ChargeSums struct {
 	Live ChargeSum `json:"live"`
 	Test ChargeSum `json:"test"`
-	Next string    `json:"next,omitempty"` // cursor of the next part
-	// Archived is the number of archived charges of all accounts. It is set only in
-	// the last part of a sum.
+	Next string    `json:"next,omitempty"` // cursor for the sum of the remaining charges; "" if the sum is complete
+	// Archived is the number of archived charges of all accounts. It is set only if
+	// Next is "".
 	Archived int64 `json:"archived,omitempty"`
 }
 
 // ChargeSum is the sum of charges in one environment.
 type ChargeSum struct {
 	Charges  int64         `json:"charges"`
-	Amount   ledger.Amount `json:"amount"` // paid
+	Amount   ledger.Amount `json:"amount"` // sum of the amounts that payers paid
 	Fees     ledger.Amount `json:"fees"`   // the operator's share of the amount, before refunds
 	Refunded ledger.Amount `json:"refunded"`
 }

@@ -53,13 +53,16 @@ func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Ke
 		return keys.Key{}, "", err
 	}
 	key.Account = account.ID
-	n.Scopes = key.Scopes // record the defaults as well, because the config may change
+	n.Scopes = key.Scopes // the audit row records the default scopes, because the config may change later
 	secret, err := s.giveSecret(&key, n.Digest)
 	if err != nil {
 		return keys.Key{}, "", err
 	}
 	err = s.store.CreateKey(ctx, key, s.audit(actor, "key.create", key.ID, n))
-	s.revoke(key.Digest) // a cache may have remembered the key as unknown; even after an error, because the key may exist nonetheless
+	// Make caches forget the key, because a cache may have remembered the key as
+	// unknown. This is necessary even after an error, because the store may have
+	// created the key nonetheless.
+	s.revoke(key.Digest)
 	if err != nil {
 		if errors.Is(err, ledger.ErrConflict) {
 			return keys.Key{}, "", refuse(Conflict, "there is a key with this secret already")
@@ -69,7 +72,9 @@ func (s *Service) CreateKey(ctx context.Context, actor Actor, n NewKey) (keys.Ke
 	return key, secret, nil
 }
 
-// giveSecret mints the key's secret, or uses the digest of an existing secret.
+// giveSecret gives the key a newly minted secret and returns the secret. If digest is
+// not "", the key gets this digest, which belongs to an existing secret, and giveSecret
+// returns "".
 func (s *Service) giveSecret(k *keys.Key, digest string) (secret string, err error) {
 	if digest == "" {
 		form := s.settings().Secrets
@@ -97,7 +102,10 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 	var err error
 	if n.Kind != "" {
 		if key.Kind, err = keys.ParseKind(n.Kind); err != nil {
-			return key, refuse(Invalid, "%v", err)
+			return key, refuseField("kind", "%v", err)
+		}
+		if key.Kind.Rules().Token != "" {
+			return key, refuseField("kind", "tokens of kind %s are issued to OAuth clients by farebox_oauth: want one of %s", key.Kind, strings.Join(keys.CreatedKinds(), ", "))
 		}
 	}
 	if key.ExpiresAt, err = s.expiry(key.CreatedAt, key.Kind, n.ExpiresIn); err != nil {
@@ -126,23 +134,23 @@ func (s *Service) newKey(n NewKey) (keys.Key, error) {
 func (s *Service) checkScopes(k *keys.Key) error {
 	declared := s.settings().Scopes
 	if err := declared.Check(k.Scopes, k.Kind.Rules().NamedRights); err != nil {
-		return refuse(Invalid, "%v", err)
+		return refuseField("scopes", "%v", err)
 	}
 	if !k.Kind.Rules().NamedRights || len(k.Scopes) > 0 {
 		return nil
 	}
 	names := declared.Names()
 	if len(names) == 0 {
-		return refuse(Invalid, "a personal key does what its scopes say, and would have none: name %s, or declare others in the global option farebox, in scopes", keys.ScopeConnect)
+		return refuseField("scopes", "a personal key does what its scopes say, and would have none: name %s, or declare others in the global option farebox, in scopes", keys.ScopeConnect)
 	}
-	return refuse(Invalid, "a personal key does what its scopes say, and would have none: name one or more, of %s and the declared %s", keys.ScopeConnect, strings.Join(names, ", "))
+	return refuseField("scopes", "a personal key does what its scopes say, and would have none: name one or more, of %s and the declared %s", keys.ScopeConnect, strings.Join(names, ", "))
 }
 
-// checkName refuses a personal key without a name, because its holder could not
-// distinguish it from others.
+// checkName refuses a personal key without a name, because the holder of such a key
+// could not distinguish the key from others.
 func checkName(k *keys.Key) error {
 	if k.Kind.Rules().Personal && strings.TrimSpace(k.Name) == "" {
-		return refuse(Invalid, "a personal key needs a name that says what it is for, such as laptop")
+		return refuseField("name", "a personal key needs a name that says what it is for, such as laptop")
 	}
 	return nil
 }
@@ -150,13 +158,13 @@ func checkName(k *keys.Key) error {
 func (s *Service) expiry(from time.Time, kind keys.Kind, in string) (time.Time, error) {
 	switch {
 	case in == Never && kind.Rules().Personal:
-		return time.Time{}, refuse(Invalid, "a personal key always expires: give a time from now, such as 90d")
+		return time.Time{}, refuseField("expires_in", "a personal key always expires: give a time from now, such as 90d")
 	case in == Never:
 		return time.Time{}, nil
 	case in != "":
 		d, err := clock.ParseDuration(in)
 		if err != nil || d <= 0 {
-			return time.Time{}, refuse(Invalid, "expiry %q is not a time from now, such as 90d or 12h", in)
+			return time.Time{}, refuseField("expires_in", "expiry %q is not a time from now, such as 90d or 12h", in)
 		}
 		return from.Add(d), nil
 	case kind.Rules().Personal:
@@ -165,30 +173,31 @@ func (s *Service) expiry(from time.Time, kind keys.Kind, in string) (time.Time, 
 	return time.Time{}, nil
 }
 
-// checkRights refuses properties that a key of this kind cannot have.
+// checkRights refuses a name or a list that is too long, and scopes and servers that a
+// key of this kind cannot have.
 func checkRights(k *keys.Key) error {
 	switch {
 	case len(k.Name) > maxKeyName:
-		return refuse(Invalid, "the name of a key has at most %d bytes", maxKeyName)
+		return refuseField("name", "the name of a key has at most %d bytes", maxKeyName)
 	case strings.ContainsFunc(k.Name, func(c rune) bool { return !unicode.IsPrint(c) }):
-		return refuse(Invalid, "the name of a key is on one line: no tabs, line ends or control characters")
+		return refuseField("name", "the name of a key is on one line: no tabs, line ends or control characters")
 	case len(k.Scopes) > maxKeyScopes:
-		return refuse(Invalid, "a key has at most %d scopes", maxKeyScopes)
+		return refuseField("scopes", "a key has at most %d scopes", maxKeyScopes)
 	case len(k.Servers) > maxServers:
-		return refuse(Invalid, "a key has at most %d servers", maxServers)
+		return refuseField("servers", "a key has at most %d servers", maxServers)
 	}
-	reserved := []string{keys.ScopeCharge, keys.ScopeLookup, keys.ScopeAdmin}
+	reserved := []string{keys.ScopeCharge, keys.ScopeLookup, keys.ScopeAdmin, keys.ScopeRefresh}
 	if !k.Kind.Rules().NamedRights {
 		reserved = append(reserved, keys.ScopeConnect)
 	}
 	for _, scope := range k.Scopes {
 		if slices.Contains(reserved, scope) {
-			return refuse(Invalid, "scope %q comes with a kind of key and cannot be given to one of kind %s: choose the kind when the key is made, with --kind", scope, k.Kind)
+			return refuseField("scopes", "scope %q comes with a kind of key and cannot be given to one of kind %s: choose the kind when the key is made, with --kind", scope, k.Kind)
 		}
 	}
 	for _, server := range k.Servers {
 		if !keys.ValidServer(server) {
-			return refuse(Invalid, "server %q is not allowed: want the name that its farebox directive gives", server)
+			return refuseField("servers", "server %q is not allowed: want the name that its farebox directive gives", server)
 		}
 	}
 	return nil
@@ -213,7 +222,7 @@ func (s *Service) checkServers(asked, had []string, force bool) error {
 		if len(known) > namedServers {
 			list += ", …"
 		}
-		return refuse(Invalid, "there is no server %q in the config, which has: %s. If it is yet to come, name it with --force (in the API, \"force\": true)", server, list)
+		return refuseField("servers", "there is no server %q in the config, which has: %s. If it is yet to come, name it with --force (in the API, \"force\": true)", server, list)
 	}
 	return nil
 }

@@ -19,18 +19,19 @@ func (s *Service) Key(ctx context.Context, id string) (keys.Key, error) {
 	return k, explain(err, "key", id)
 }
 
-// ViewKey returns the view of a key, with the secret unless it is "".
+// ViewKey returns the view of a key, which includes the secret unless secret is "".
 func (s *Service) ViewKey(ctx context.Context, k keys.Key, secret string) KeyView {
-	names, _ := s.names(ctx, k.Account) // a view without names is better than no view, because the secret is shown only this one time
+	names, _ := s.names(ctx, k.Account) // a view without names is better than no view, because the secret is shown only once
 	return viewKey(k, names, secret, s.now())
 }
 
 // KeyQuery selects keys to list. An empty field matches all keys.
 type KeyQuery struct {
 	ledger.Page
-	Account  string // name or id
-	Kind     string
-	Expiring string // a Go duration; selects usable keys that expire within it
+	Account    string // name or id of the account
+	Kind       string
+	Expiring   string // a Go duration; selects usable keys that expire within it
+	UsageSince string // since when calls are summed up, in the forms of ChargeQuery; "" for no sums
 }
 
 // Keys lists the keys that match the query, in order of creation.
@@ -52,8 +53,36 @@ func (s *Service) Keys(ctx context.Context, q KeyQuery) (List[KeyView], error) {
 	if err != nil {
 		return List[KeyView]{}, err
 	}
+	usage, err := s.keyUsage(ctx, rows, q.UsageSince)
+	if err != nil {
+		return List[KeyView]{}, err
+	}
 	now := s.now()
-	return ViewList(rows, next, func(k keys.Key) KeyView { return viewKey(k, names, "", now) }), nil
+	return ViewList(rows, next, func(k keys.Key) KeyView {
+		v := viewKey(k, names, "", now)
+		if usage != nil {
+			sums := usage[k.Lineage]
+			v.Usage = &KeySumsView{Calls: sums.Calls, Refused: sums.Refused, Failed: sums.Failed, Charged: sums.Charged}
+		}
+		return v
+	}), nil
+}
+
+// keyUsage returns the sums of the keys' lineages, all read at once. It returns nil if
+// since is "".
+func (s *Service) keyUsage(ctx context.Context, rows []keys.Key, since string) (map[string]ledger.UsageSums, error) {
+	if since == "" {
+		return nil, nil
+	}
+	from, err := s.Moment("usage_since", since)
+	if err != nil {
+		return nil, err
+	}
+	lineages := make([]string, len(rows))
+	for i := range rows {
+		lineages[i] = rows[i].Lineage
+	}
+	return s.store.KeyUsage(ctx, lineages, from)
 }
 
 // keyFilter returns the query as the filter for a store.
@@ -104,9 +133,12 @@ func (s *Service) UpdateKey(ctx context.Context, actor Actor, id string, c KeyCh
 	case asked == (KeyChange{}), asked == (KeyChange{Caps: c.Caps}) && *c.Caps == (Caps{}):
 		return keys.Key{}, refuse(Invalid, "nothing to change: give name, scopes, servers, caps, rate or expires_in, and not null")
 	case c.ExpiresIn != nil && *c.ExpiresIn == "":
-		return keys.Key{}, refuse(Invalid, "expiry \"\" is not a time from now, such as 90d or 12h, nor never")
+		return keys.Key{}, refuseField("expires_in", "expiry \"\" is not a time from now, such as 90d or 12h, nor never")
 	}
 	return s.change(ctx, actor, "key.update", id, c, func(k *keys.Key) error {
+		if err := refuseToken(k, "changed"); err != nil {
+			return err
+		}
 		had := k.Servers
 		if c.Name != nil {
 			k.Name = *c.Name
@@ -166,6 +198,9 @@ func (s *Service) DisableKey(ctx context.Context, actor Actor, id string) (keys.
 // EnableKey enables a disabled key.
 func (s *Service) EnableKey(ctx context.Context, actor Actor, id string) (keys.Key, error) {
 	return s.change(ctx, actor, "key.enable", id, nothing, func(k *keys.Key) error {
+		if err := refuseToken(k, "enabled"); err != nil {
+			return err
+		}
 		if k.DisabledAt.IsZero() {
 			return errUnchanged
 		}
@@ -187,7 +222,7 @@ func (s *Service) DeleteKey(ctx context.Context, actor Actor, id string) (keys.K
 	})
 }
 
-// The variable nothing is the audit detail of an action without parameters.
+// nothing, the empty object, is the audit detail of an action without parameters.
 var nothing = struct{}{}
 
 // errUnchanged cancels a change that would have no effect, together with its audit
@@ -209,12 +244,14 @@ func (s *Service) change(ctx context.Context, actor Actor, action, id string, de
 		s.revoke(seen.Digest)
 	}
 	if errors.Is(err, errUnchanged) {
-		return seen, nil
+		changed, err = seen, nil
 	}
 	if err != nil {
 		return keys.Key{}, explain(err, "key", id)
 	}
-	return changed, nil
+	// End the grants even if nothing was to change: an earlier call may have changed the
+	// key and then failed to end them.
+	return changed, s.endGrants(ctx, actor, &changed)
 }
 
 // Rotation is a request to replace a key.
@@ -227,22 +264,25 @@ type Rotation struct {
 // concurrently.
 const maxRotations = 10
 
-// RotateKey creates a successor with the same rights and returns it with its secret.
-// By default the successor expires when the old key would have expired. The old key
-// expires after the grace period, or at its former expiry if that is earlier. It
-// cannot be rotated again or extended. Credits belong to the account and limits
+// RotateKey creates a successor with the same rights and returns it with its secret. By
+// default the successor expires when the old key would have expired. The old key
+// expires after the grace period, or at its former expiry if that is earlier. The old
+// key cannot be rotated again or extended. Credits belong to the account and limits
 // belong to the lineage, so a rotation neither doubles nor resets them.
 func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotation) (keys.Key, string, error) {
 	grace := time.Duration(0)
 	if r.Grace != "" {
 		var err error
 		if grace, err = clock.ParseDuration(r.Grace); err != nil || grace < 0 {
-			return keys.Key{}, "", refuse(Invalid, "grace %q is not a time, such as 24h; 0s ends the old key at once", r.Grace)
+			return keys.Key{}, "", refuseField("grace", "grace %q is not a time, such as 24h; 0s ends the old key at once", r.Grace)
 		}
 	}
 	for range maxRotations {
 		old, err := s.Key(ctx, id)
 		if err != nil {
+			return keys.Key{}, "", err
+		}
+		if err := refuseToken(&old, "rotated"); err != nil {
 			return keys.Key{}, "", err
 		}
 		successor, secret := s.successor(&old)
@@ -251,7 +291,7 @@ func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotat
 				return keys.Key{}, "", err
 			}
 		}
-		_, err = s.store.ReplaceKey(ctx, id, func(k *keys.Key) error {
+		retired, err := s.store.ReplaceKey(ctx, id, func(k *keys.Key) error {
 			return s.retire(k, &old, &successor, grace)
 		}, successor, s.audit(actor, "key.rotate", id, map[string]string{"successor": successor.ID, "grace": grace.String()}))
 		s.revoke(old.Digest)
@@ -262,6 +302,9 @@ func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotat
 			return keys.Key{}, "", explain(err, "key", id)
 		}
 		s.revoke(successor.Digest)
+		// After a failure, return the secret nevertheless, because it cannot be shown again.
+		// The next sweep ends the grants of keys that were rotated.
+		_ = s.endGrants(ctx, actor, &retired)
 		return successor, secret, nil
 	}
 	return keys.Key{}, "", refuse(Conflict, "key %q is being changed over and over: try again", id)
@@ -269,9 +312,9 @@ func (s *Service) RotateKey(ctx context.Context, actor Actor, id string, r Rotat
 
 var errChanged = errors.New("the key was changed meanwhile")
 
-// retire makes the old key k expire after the grace period. The parameter read is
-// the state of k from which the successor was derived. If k has changed since then,
-// retire fails. Otherwise the successor could keep rights that were just revoked.
+// retire makes the old key k expire after the grace period. The successor was derived
+// from read, an earlier state of k. If k has changed since then, retire fails.
+// Otherwise the successor could keep rights that were just revoked.
 func (s *Service) retire(k, read, successor *keys.Key, grace time.Duration) error {
 	switch err := k.Check(s.now(), keys.Use{}); {
 	case k.Successor != "":
@@ -301,9 +344,4 @@ func (s *Service) successor(old *keys.Key) (keys.Key, string) {
 		Scopes: old.Scopes, Servers: old.Servers, Limits: old.Limits, CreatedAt: s.now(), ExpiresAt: old.ExpiresAt,
 	}
 	return k, secret
-}
-
-// AuditLog lists the audit log, newest first.
-func (s *Service) AuditLog(ctx context.Context, p ledger.Page) ([]ledger.Audit, string, error) {
-	return s.store.AuditLog(ctx, p)
 }

@@ -24,12 +24,13 @@ func (c *Caps) apply(to *ledger.Caps) error {
 		asked *ledger.Amount
 		to    *ledger.Amount
 		of    ledger.Period
-	}{{c.Call, &to.Call, ledger.PerCall}, {c.Day, &to.Day, ledger.PerDay}, {c.Month, &to.Month, ledger.PerMonth}} {
+		field string
+	}{{c.Call, &to.Call, ledger.PerCall, "caps.call"}, {c.Day, &to.Day, ledger.PerDay, "caps.day"}, {c.Month, &to.Month, ledger.PerMonth, "caps.month"}} {
 		if cap.asked == nil {
 			continue
 		}
 		if *cap.asked < 0 {
-			return refuse(Invalid, "the cap for a %s cannot be below zero: %s; none takes it away", cap.of, *cap.asked)
+			return refuseField(cap.field, "the cap for a %s cannot be below zero: %s; none takes it away", cap.of, *cap.asked)
 		}
 		*cap.to = *cap.asked
 	}
@@ -67,7 +68,7 @@ func parseRate(text string) (keys.Rate, error) {
 	}
 	rate, err := keys.ParseRate(text)
 	if err != nil {
-		return none, refuse(Invalid, "%v; %s takes it away", err, none)
+		return none, refuseField("rate", "%v; %s takes it away", err, none)
 	}
 	return rate, nil
 }
@@ -85,6 +86,15 @@ func limitsOf(k *keys.Key) keys.Limits {
 		return keys.Limits{}
 	}
 	return *k.Limits
+}
+
+// ViewLimits returns the views of the spending caps and the rate of limits, nil and "" for
+// none. The limits may be nil.
+func ViewLimits(l *keys.Limits) (*Caps, string) {
+	if l == nil {
+		return nil, ""
+	}
+	return viewCaps(ledger.CapsOf(l.Spending())), viewRate(l.Rate)
 }
 
 // viewCaps returns the view of caps, or nil if there are no caps.
@@ -110,7 +120,7 @@ type AccountChange struct {
 func (c *AccountChange) apply(a *ledger.Account) error {
 	if c.CreditLimit != nil {
 		if *c.CreditLimit < 0 {
-			return refuse(Invalid, "the credit limit cannot be below zero: %s", *c.CreditLimit)
+			return refuseField("credit_limit", "the credit limit cannot be below zero: %s", *c.CreditLimit)
 		}
 		a.CreditLimit = *c.CreditLimit
 	}

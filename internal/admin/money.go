@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -12,7 +13,7 @@ import (
 // Credit moves credits to an account, or from it if the amount is negative.
 type Credit struct {
 	ID      string        `json:"id,omitempty" doc:"txn_ and a UUID, made by the caller: repeating the same under the same id changes nothing"`
-	Account string        `json:"-"` // name or id
+	Account string        `json:"-"` // name or id of the account
 	Amount  ledger.Amount `json:"amount"`
 	Reason  string        `json:"reason" doc:"For the journal and the audit log"`
 	Test    bool          `json:"test,omitempty" doc:"Move test credits"`
@@ -22,7 +23,7 @@ type Credit struct {
 // credit with the same id changes nothing.
 func (s *Service) Credit(ctx context.Context, actor Actor, c Credit) (ledger.Account, error) {
 	if c.Amount <= 0 {
-		return ledger.Account{}, refuse(Invalid, "the amount must be more than zero, not %s", c.Amount)
+		return ledger.Account{}, refuseField("amount", "the amount must be more than zero, not %s", c.Amount)
 	}
 	return s.fund(ctx, actor, "account.credit", ledger.KindCredit, c)
 }
@@ -33,7 +34,7 @@ func (s *Service) Credit(ctx context.Context, actor Actor, c Credit) (ledger.Acc
 // adjustment with the same id changes nothing.
 func (s *Service) Adjust(ctx context.Context, actor Actor, c Credit) (ledger.Account, error) {
 	if c.Amount == 0 {
-		return ledger.Account{}, refuse(Invalid, "an adjustment of zero changes nothing")
+		return ledger.Account{}, refuseField("amount", "an adjustment of zero changes nothing")
 	}
 	return s.fund(ctx, actor, "account.adjust", ledger.KindAdjustment, c)
 }
@@ -59,12 +60,12 @@ func (s *Service) fund(ctx context.Context, actor Actor, action string, kind led
 	return s.Account(ctx, account.ID)
 }
 
-// checkBooking refuses a booking without a reason. It returns the id of the booking,
-// or a new id if it has none.
+// checkBooking refuses a movement of credits without a reason. It returns the id of the
+// movement, or a new id if the request has none.
 func checkBooking(id, reason string) (string, error) {
 	switch {
 	case strings.TrimSpace(reason) == "":
-		return "", refuse(Invalid, "a reason is needed: --reason \"…\"")
+		return "", refuseField("reason", "a reason is needed: --reason \"…\"")
 	case id == "":
 		return ids.New("txn_"), nil
 	case !validID("txn_", id):
@@ -86,6 +87,7 @@ type Refund struct {
 // the provider's balance becomes negative. Repeating a refund with the same id
 // changes nothing.
 func (s *Service) Refund(ctx context.Context, actor Actor, r Refund) (ledger.Charge, error) {
+	repeatable := r.ID != ""
 	var err error
 	if r.ID, err = checkBooking(r.ID, r.Reason); err != nil {
 		return ledger.Charge{}, err
@@ -93,10 +95,10 @@ func (s *Service) Refund(ctx context.Context, actor Actor, r Refund) (ledger.Cha
 	t := ledger.Transaction{ID: r.ID, Kind: ledger.KindRefund, Charge: r.Charge, At: s.now(), Reason: r.Reason}
 	if r.Amount != nil {
 		if t.Amount = *r.Amount; t.Amount <= 0 {
-			return ledger.Charge{}, refuse(Invalid, "the amount must be more than zero, not %s; leave it out to refund all that is left", t.Amount)
+			return ledger.Charge{}, refuseField("amount", "the amount must be more than zero, not %s; leave it out to refund all that is left", t.Amount)
 		}
 	}
-	_, _, err = s.store.PostTransaction(ctx, t, s.audit(actor, "charge.refund", r.Charge, r))
+	posted, _, err := s.store.PostTransaction(ctx, t, s.audit(actor, "charge.refund", r.Charge, r))
 	switch {
 	case errors.Is(err, ledger.ErrArchived):
 		if errors.Is(err, ledger.ErrNotFound) {
@@ -106,11 +108,19 @@ func (s *Service) Refund(ctx context.Context, actor Actor, r Refund) (ledger.Cha
 	case errors.Is(err, ledger.ErrSettled):
 		return ledger.Charge{}, refuse(Invalid, "nothing is left to refund of charge %q", r.Charge)
 	case errors.Is(err, ledger.ErrInsufficient):
-		return ledger.Charge{}, refuse(Invalid, "that is more than is left of charge %q", r.Charge)
+		return ledger.Charge{}, refuseField("amount", "that is more than is left of charge %q", r.Charge)
 	case err != nil:
 		return ledger.Charge{}, explain(err, "charge", r.Charge)
 	}
-	return s.Charge(ctx, r.Charge)
+	c, err := s.Charge(ctx, r.Charge)
+	// Do not count a refund again if the request is a repetition. A repetition gets the
+	// refund that was booked before, and that refund has an earlier time. The minute
+	// allows for a difference between the clock of this process and the clock of the
+	// store, which sets the refund's time.
+	if s.refunded != nil && (!repeatable || posted.At.After(t.At.Add(-time.Minute))) {
+		s.refunded(c.Server, posted.Amount, c.Test)
+	}
+	return c, err
 }
 
 // Charge returns the charge with the given id.
@@ -146,10 +156,4 @@ func (s *Service) JournalPage(ctx context.Context, p ledger.Page) (view JournalV
 		view.Archived, _, err = s.ArchivedCounts(ctx)
 	}
 	return view, err
-}
-
-// Verify replays the books; see ledger.Verification. From time to time it calls the
-// function progress, unless that is nil.
-func (s *Service) Verify(ctx context.Context, progress func(done, total int64)) (ledger.Verification, error) {
-	return s.store.Verify(ctx, progress)
 }

@@ -4,6 +4,6 @@ package admin
 
 import "os"
 
-// ownedByUs returns true, because this program cannot determine the owner of a file
-// on this system. The permissions of the directory have to be protection enough.
+// ownedByUs returns true, because this program cannot determine the owner of a file on
+// this system. The permissions of the directory must be enough protection.
 func ownedByUs(os.FileInfo) bool { return true }

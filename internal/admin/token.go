@@ -50,7 +50,7 @@ func EnsureToken(file string) (string, error) {
 	var random [tokenBytes]byte
 	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead
 	token = hex.EncodeToString(random[:])
-	// Write a temporary file and link it, so that readers never see half a token and
+	// Write a temporary file and link it, so that no process reads half a token, and
 	// only one of several concurrent writers wins.
 	temp, err := os.CreateTemp(filepath.Dir(file), ".token-*") // CreateTemp uses mode 0600
 	if err != nil {
@@ -118,7 +118,7 @@ func (l Local) Authenticate(r *http.Request, _ netip.Addr) (p identity.Principal
 	}
 	p = identity.Principal{Subject: l.Name, Rights: identity.Operator, Remote: r.RemoteAddr}
 	if local.Network() == "unix" {
-		if p.Remote == "@" { // a client on a unix socket has no address
+		if p.Remote == "@" { // the remote address "@" stands for a client on a unix socket, which has no address
 			p.Remote = ""
 		}
 		return p, nil

@@ -54,6 +54,17 @@ type KeyView struct {
 	DeletedAt   *time.Time `json:"deleted_at"`
 	LastUsedAt  *time.Time `json:"last_used_at"` // exact to about a minute
 	Successor   string     `json:"successor,omitempty"`
+	// Usage has the sums of the key's lineage, if the query of a listing asked for
+	// them.
+	Usage *KeySumsView `json:"usage,omitempty"`
+}
+
+// KeySumsView has the sums of a lineage of keys in JSON.
+type KeySumsView struct {
+	Calls   int64         `json:"calls"`
+	Refused int64         `json:"refused"` // not among Calls
+	Failed  int64         `json:"failed"`  // not among Calls
+	Charged ledger.Amount `json:"charged"` // before refunds
 }
 
 func viewKey(k keys.Key, names map[string]string, secret string, now time.Time) KeyView {
@@ -99,13 +110,41 @@ type ChargeView struct {
 	Key          string        `json:"key"`
 	Server       string        `json:"server"`
 	Tool         string        `json:"tool"`
-	Amount       ledger.Amount `json:"amount"`         // paid
+	Amount       ledger.Amount `json:"amount"`         // the amount that Account paid
 	Free         bool          `json:"free,omitempty"` // covered by a free quota
 	Fee          ledger.Amount `json:"fee"`            // the operator's share of the amount
 	Refunded     ledger.Amount `json:"refunded"`
 	Environment  string        `json:"environment"`
 	State        string        `json:"state"`
 	At           time.Time     `json:"at"`
+	// Entries list the movements of the charge and of its refunds, in the order of the
+	// journal. Lists of charges leave them out.
+	Entries []EntryView `json:"entries,omitempty"`
+}
+
+// EntryView is one entry of the ledger in JSON: the change of one account's balance by
+// one transaction. The two entries of a transaction sum to zero.
+type EntryView struct {
+	Transaction string        `json:"transaction"`
+	Kind        string        `json:"kind"` // charge, fee or refund
+	At          time.Time     `json:"at"`
+	Account     string        `json:"account"`
+	AccountName string        `json:"account_name"`
+	Amount      ledger.Amount `json:"amount"` // below zero if the account paid
+	Reason      string        `json:"reason,omitempty"`
+}
+
+// viewEntries returns the two entries of each transaction: the debtor's and then the
+// creditor's.
+func viewEntries(transactions []ledger.Transaction, names map[string]string) []EntryView {
+	entries := make([]EntryView, 0, 2*len(transactions))
+	for _, t := range transactions {
+		e := EntryView{Transaction: t.ID, Kind: string(t.Kind), At: t.At.UTC(), Account: t.Debtor, AccountName: names[t.Debtor], Amount: -t.Amount, Reason: t.Reason}
+		entries = append(entries, e)
+		e.Account, e.AccountName, e.Amount = t.Creditor, names[t.Creditor], t.Amount
+		entries = append(entries, e)
+	}
+	return entries
 }
 
 func viewCharge(c ledger.Charge, names map[string]string) ChargeView {
@@ -159,7 +198,8 @@ type VerificationView struct {
 	Accounts     int64    `json:"accounts"`
 	Transactions int64    `json:"transactions"`
 	Differences  []string `json:"differences"`
-	// Archived is the state of the archive; the replay began with its balances.
+	// Archived is the state of the archive. The verification began with the balances at
+	// the end of the archive.
 	Archived *ArchivedView `json:"archived,omitempty"`
 }
 
@@ -181,7 +221,8 @@ func ViewAudit(a ledger.Audit) AuditView {
 	}
 }
 
-// List is one page of a listing. Next is "" at the end.
+// List is one page of a list. Next is the cursor of the next page, or "" on the last
+// page.
 type List[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next,omitempty"`

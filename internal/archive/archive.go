@@ -115,10 +115,10 @@ func (w *writer) part(p *ledger.ArchivePart) {
 	}
 }
 
-// escape is the prefix of a text that is written as a Go string literal. Two
-// kinds of text are written in this form: a text that is not UTF-8, because JSON
-// cannot hold it, and a text that itself begins with escape, because a reader would
-// take it for a literal.
+// escape is the prefix of a text that is written as a Go string literal. Two kinds of
+// text are written in this form: a text that is not UTF-8, because JSON cannot hold it,
+// and a text that itself begins with escape, because Read would take such a text for a
+// literal.
 const escape = "\x01"
 
 // mapTexts replaces each text s of a transaction that comes from outside the ledger,
@@ -215,14 +215,14 @@ func noEOF(err error) error {
 	return err
 }
 
-// Visitor has a function for each kind of line in a file. Each may be nil.
+// Visitor has a function for each kind of line in a file. Each function may be nil.
 type Visitor struct {
 	Opening func(*ledger.RunningBalance)
 	Carried func(*ledger.Carried)
 	Entry   func(*ledger.Entry)
 	Closing func(*ledger.RunningBalance)
 
-	onlyCarried bool // Read stops at the first transaction, without checking the seal
+	onlyCarried bool // whether Read stops at the first transaction, without checking the seal
 }
 
 func (v *Visitor) visit(l *line) {

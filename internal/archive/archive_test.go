@@ -14,8 +14,8 @@ import (
 
 var signer = ledger.NewSigner([ed25519.SeedSize]byte{1})
 
-// parts returns an archive of two files. The second file has a refund of a charge in the
-// first.
+// parts returns an archive of two files. The second file has a refund of a charge in
+// the first file.
 func parts(t *testing.T) []ledger.ArchivePart {
 	t.Helper()
 	charge := ledger.Entry{Seq: 2, ID: "chg_2", Kind: ledger.KindCharge, Debtor: "acct_a", Creditor: "acct_b", Amount: 100, At: 20, Key: "key_1", Lineage: "key_1", Server: "s", Tool: "no UTF-8: \xff", Day: 3, Fee: 10, FeeTo: "acct_c"}
@@ -71,8 +71,8 @@ func verify(dir fstest.MapFS) Chain {
 	return Verify(dir, 2, ledger.ReceiptKeys{signer.Public()}, func(int64, int64) {})
 }
 
-// TestChain checks that an intact archive verifies with the right final balances. A
-// text that is not UTF-8 is read back unchanged.
+// TestChain checks that an intact archive verifies with the right final balances. It
+// also checks that a text that is not UTF-8 is read back unchanged.
 func TestChain(t *testing.T) {
 	list := parts(t)
 	dir := written(t, list)
@@ -90,8 +90,8 @@ func TestChain(t *testing.T) {
 	}
 }
 
-// altered returns the file with one occurrence of the text from replaced with the
-// text to, and with its old seal.
+// altered returns the file with its old seal, and with one occurrence of a text
+// replaced by another text.
 func altered(t *testing.T, data []byte, from, to string) []byte {
 	t.Helper()
 	zip, err := gzip.NewReader(bytes.NewReader(data))
@@ -111,9 +111,8 @@ func altered(t *testing.T, data []byte, from, to string) []byte {
 	return b.Bytes()
 }
 
-// TestTamperedFile checks that Verify detects any change to an archive file. Verify
-// detects it even if the file was sealed again with the same key or with another
-// one.
+// TestTamperedFile checks that Verify detects any change to an archive file. This
+// includes a changed file that was sealed again, with the same key or with another key.
 func TestTamperedFile(t *testing.T) {
 	one, two := ledger.ArchiveName(1), ledger.ArchiveName(2)
 	for name, c := range map[string]struct {

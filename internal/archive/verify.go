@@ -15,12 +15,12 @@ type Chain struct {
 	Files        int64       // number of files that were verified
 	Transactions int64       // number of transactions that were replayed
 	Last         ledger.Seal // seal of the last verified file
-	Balances     ledger.Sum  // sum of all final balances; see ledger.SumBalances
-	Differences  []string    // sentences about errors in the archive; empty if it is intact
+	Balances     ledger.Sum  // hash of all final balances; see ledger.SumBalances
+	Differences  []string    // sentences about errors in the archive; empty if the archive is intact
 }
 
 // Verify verifies an archive, from its first file on. It checks the seal of each file,
-// and checks that each file follows on the one before. It also replays every
+// and checks that each file continues the previous file. It also replays every
 // transaction, beginning with empty balances. files is the number of files that the
 // store has recorded. Verify ignores any later file, because such a file comes from an
 // archiving that was interrupted, and the store still has its transactions. An absent
@@ -34,7 +34,7 @@ func Verify(dir fs.FS, files int64, keys ledger.ReceiptKeys, progress func(done,
 	for n := int64(1); n <= files; n++ {
 		if err := c.file(dir, n, keys); err != nil {
 			c.differ("%s: %v", ledger.ArchiveName(n), err)
-			break // later files cannot be replayed without this one
+			break // later files cannot be replayed without this file
 		}
 		progress(n, files)
 	}
@@ -49,9 +49,9 @@ func Verify(dir fs.FS, files int64, keys ledger.ReceiptKeys, progress func(done,
 // chain is the state of a verification.
 type chain struct {
 	Chain
-	balances map[string]*ledger.RunningBalance // by account
-	charges  map[int64]*ledger.Carried         // by sequence number: the charges in the current file, and those charges in earlier files that are in the map wanted
-	wanted   map[int64]bool                    // sequence numbers of the charges that some file carries
+	balances map[string]*ledger.RunningBalance // the replayed balances, by account
+	charges  map[int64]*ledger.Carried         // by sequence number: the charges in the current file, and the charges in earlier files with numbers in wanted
+	wanted   map[int64]bool                    // sequence numbers of the charges that some file carries over from an earlier file
 	seq      int64                             // sequence number of the last transaction
 	closed   int64                             // number of closing balances in the current file
 }
@@ -62,9 +62,9 @@ func (c *chain) differ(format string, args ...any) {
 	}
 }
 
-// want adds to the map c.wanted the charges that file n carries over from earlier
-// files. After each file, the replay keeps only the charges in c.wanted. want
-// ignores errors, because chain.file reads the file again and reports them.
+// want adds to c.wanted the charges that file n carries over from earlier files. After
+// each file, the replay keeps only the charges in c.wanted. want ignores errors,
+// because chain.file reads the file again and reports them.
 func (c *chain) want(dir fs.FS, n int64, keys ledger.ReceiptKeys) {
 	f, err := dir.Open(ledger.ArchiveName(n))
 	if err != nil {
@@ -124,8 +124,7 @@ func (c *chain) compare(b *ledger.RunningBalance, what string) {
 }
 
 // carried checks the charge x, which a file carries over from an earlier file. It
-// compares x with the charge as it was replayed from that earlier file and later
-// ones.
+// compares x with the replayed charge, which includes the changes in all files since.
 func (c *chain) carried(x *ledger.Carried) {
 	if got := c.charges[x.Seq]; got == nil || *got != *x {
 		c.differ("charge %d is carried differently than it was archived", x.Seq)

@@ -12,8 +12,9 @@ var (
 )
 
 // TestOneClock checks that all code, including tests, takes the time from
-// internal/clock, and ids that contain the time from internal/id. So if a test
-// binary is linked with a shift of the clock, all its times are shifted.
+// internal/clock, and ids that contain the time from internal/id. A linker flag can
+// shift the clock of internal/clock in a test binary. Code with another clock would
+// then disagree with the rest of the binary.
 func TestOneClock(t *testing.T) {
 	seen := 0
 	files(t, ".go", func(path, text string) {

@@ -18,8 +18,7 @@ var (
 	link        = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 )
 
-// files calls the function do with the path and text of each file in the tree that
-// has the suffix.
+// files calls do(path, text) for each file in the tree with a name that ends in suffix.
 func files(t *testing.T, suffix string, do func(path, text string)) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -40,8 +39,8 @@ func files(t *testing.T, suffix string, do func(path, text string)) {
 	}
 }
 
-// TestDocumentsNameTests checks that each test named in a document exists in the
-// tree, and that each promise names at least one test.
+// TestDocumentsNameTests checks that each test named in a document exists in the tree,
+// and that each promise in docs/promises.md names at least one test.
 func TestDocumentsNameTests(t *testing.T) {
 	defined := map[string]bool{}
 	files(t, "_test.go", func(_, text string) {
@@ -77,13 +76,14 @@ func TestDocumentsNameTests(t *testing.T) {
 	}
 }
 
-// TestLinksOfDocuments checks that the files and headings that documents link to exist.
+// TestLinksOfDocuments checks that each link in a document leads to an existing file
+// and heading.
 func TestLinksOfDocuments(t *testing.T) {
 	files(t, ".md", func(path, text string) {
 		for _, m := range link.FindAllStringSubmatch(text, -1) {
 			target, heading, _ := strings.Cut(m[1], "#")
 			if strings.Contains(target, ":") {
-				continue // a link to another site
+				continue // links to other sites are not checked
 			}
 			file := path
 			if target != "" {

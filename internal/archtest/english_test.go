@@ -17,8 +17,8 @@ import (
 
 var lower = flag.Bool("lower", false, "write the counts of today into testdata/english.txt where they are lower")
 
-// markers match phrases that are typical of sentences translated word by word. A
-// single such phrase can be right, but many of them make a file hard to read.
+// markers match phrases that are typical of sentences translated word by word. A single
+// such phrase can be right, but a file with many of them is hard to read.
 var markers = []*regexp.Regexp{
 	regexp.MustCompile(`(?i)\bwhat\b`),
 	regexp.MustCompile(`(?i)\bwho(m|ever|se)?\b`),

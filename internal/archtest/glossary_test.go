@@ -51,8 +51,8 @@ func TestGlossary(t *testing.T) {
 	}
 }
 
-// exports reports, by name, whether a package in internal/ declares an identifier at
-// package level.
+// exports returns the names that a package in internal/ declares at package level, as a
+// set.
 func exports(t *testing.T, pkg string) map[string]bool {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(root, "internal", pkg, "*.go"))

@@ -54,7 +54,7 @@ func TestLogsAreDocumented(t *testing.T) {
 			}
 			statement, _, _ := strings.Cut(m[2], ")\n")
 			cells := strings.Split(strings.Trim(row, " |\n"), "|")
-			last := cells[len(cells)-1] // may list the fields of this row's messages
+			last := cells[len(cells)-1] // may list the fields of the messages in this row
 			for _, field := range loggedField.FindAllStringSubmatch(statement, -1) {
 				own := len(cells) > 1 && strings.Contains(last, "`")
 				if rows[field[1]] == "" || own && !strings.Contains(last, "`"+field[1]+"`") {

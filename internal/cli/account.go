@@ -12,10 +12,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/ops"
+	"github.com/fareboxhq/farebox/internal/table"
 )
 
 func printAccount(w io.Writer, a admin.AccountView) {
-	printFields(w,
+	table.Fields(w,
 		"account", a.Name, "id", a.ID,
 		"balance", fmt.Sprintf("%s (%s reserved)", a.Balance, a.Reserved),
 		"test balance", fmt.Sprintf("%s (%s reserved)", a.TestBalance, a.TestReserved),

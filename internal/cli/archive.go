@@ -79,9 +79,9 @@ func archiveAll(c *connection, cmd *cobra.Command, dir string, ask admin.Archive
 	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	now := archivedNow{Directory: dir, Made: []admin.ArchiveFile{}}
-	// Send one request per step, so that no request keeps the store open between
-	// steps.
-	err = c.reach(ctx, ops.ArchiveLedger.Method, func(ctx context.Context, client *ops.Client) error {
+	// Archive one part after the other. Each part needs two requests: the first fetches
+	// the part, and the second removes the part from the store.
+	err = c.Reach(ctx, ops.ArchiveLedger.Method, func(ctx context.Context, client *ops.Client) error {
 		keys, err := sealKeys(ctx, client)
 		if err != nil {
 			return err
@@ -172,10 +172,10 @@ func archiveNext(ctx context.Context, client *ops.Client, dir string, ask admin.
 }
 
 // follows checks that f can be written to dir without overwriting a file of another
-// archive. The directory must hold the file before f, with the sum f.Previous. If f
-// is the first file, dir must not hold a file of that name. The exception is a file
-// with the content of f, which an earlier run left when it crashed before it
-// recorded the file in the store: follows removes it.
+// archive. The directory must hold the file before f, with the sum f.Previous. If f is
+// the first file, dir must not hold a file of that name. The exception is a file that
+// has the content of f. An earlier run left this file when it crashed before it
+// recorded the file in the store, so follows removes it.
 func follows(dir string, f *admin.ArchiveFile, keys ledger.ReceiptKeys) error {
 	if f.Number > 1 {
 		return sealedAs(dir, ledger.ArchiveName(f.Number-1), f.Previous, keys)
@@ -185,7 +185,7 @@ func follows(dir string, f *admin.ArchiveFile, keys ledger.ReceiptKeys) error {
 		return nil
 	}
 	if sealedAs(dir, f.Name, f.Sum, keys) == nil {
-		return os.Remove(file) // a run that crashed left it
+		return os.Remove(file) // an earlier run left the file when it crashed
 	}
 	return fmt.Errorf("%s is there already, and this store has not archived anything yet: is it of another store? If it was left by a run with other options, move it away", file)
 }
@@ -220,8 +220,8 @@ type verifiedArchive struct {
 	Transactions int64 `json:"transactions"`
 }
 
-// verifyArchive reads the archive in dir, and appends each disagreement with the
-// store to v.Differences. It returns nil if dir is empty.
+// verifyArchive reads the archive in dir, and appends each disagreement with the store
+// to v.Differences. It returns nil if dir is "".
 func verifyArchive(c *connection, cmd *cobra.Command, dir string, v *admin.VerificationView) (*verifiedArchive, error) {
 	if dir == "" {
 		return nil, nil
@@ -237,8 +237,8 @@ func verifyArchive(c *connection, cmd *cobra.Command, dir string, v *admin.Verif
 		return nil, err
 	}
 	bar := c.bar(cmd, "files")
-	chain := archive.Verify(os.DirFS(dir), v.Archived.Files, keys, bar.part("reading the archive"))
-	bar.end()
+	chain := archive.Verify(os.DirFS(dir), v.Archived.Files, keys, bar.Part("reading the archive"))
+	bar.End()
 	v.Differences = append(v.Differences, chain.Differences...)
 	switch {
 	case len(chain.Differences) > 0:
@@ -251,8 +251,8 @@ func verifyArchive(c *connection, cmd *cobra.Command, dir string, v *admin.Verif
 	return &verifiedArchive{chain.Files, chain.Transactions}, nil
 }
 
-// printArchived prints the number of transactions in the archive. The parameter read
-// is nil if the archive itself was not verified.
+// printArchived prints the number of transactions in the archive. read has the counts
+// from verifyArchive, or is nil if the archive files were not verified.
 func printArchived(w io.Writer, v *admin.VerificationView, read *verifiedArchive) {
 	switch {
 	case v.Archived == nil:

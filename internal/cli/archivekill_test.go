@@ -140,7 +140,9 @@ func whole(t *testing.T, dir string, balances map[string]ledger.Amount) (archive
 }
 
 // TestArchiveChild runs in the child process that TestArchiveKilled starts. It calls
-// archiveDir. At the given step of the second file, it kills its own process.
+// archiveDir. The environment variable archiveKillStep names a step. TestArchiveChild
+// kills its own process when archiveDir reaches this step while it makes the second
+// file.
 func TestArchiveChild(t *testing.T) {
 	step := os.Getenv(archiveKillStep)
 	if step == "" {
@@ -158,9 +160,10 @@ func TestArchiveChild(t *testing.T) {
 	t.Fatalf("it was not killed at %q: %v", step, archiveDir(os.Getenv(archiveKillDir)))
 }
 
-// TestArchiveKilled checks that promises 4 and 5 hold when archiving is killed
-// (SIGKILL) at any step: the store and the archive together hold each transaction
-// exactly one time, both right after the kill and after the command has run again.
+// TestArchiveKilled checks that promises 4 and 5 of docs/promises.md hold when
+// archiving is killed (SIGKILL) at any step: the store and the archive together hold
+// each transaction exactly once, both right after the kill and after the command has
+// run again.
 func TestArchiveKilled(t *testing.T) {
 	for step, files := range map[string]int64{"begun": 1, "writing": 1, "written": 1, "checked": 1, "taken": 2} {
 		t.Run(step, func(t *testing.T) {

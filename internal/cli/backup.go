@@ -21,6 +21,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/durable"
 	"github.com/fareboxhq/farebox/internal/ops"
+	"github.com/fareboxhq/farebox/internal/table"
 )
 
 func backupCommand(c *connection) *cobra.Command {
@@ -33,7 +34,7 @@ when it is whole and on disk.
 
 The key that signs receipts is not in it: keep a copy of the file that ends in
 .receipt-key, beside the store, as well.`,
-		RunE: func(cmd *cobra.Command, args []string) error { c.begun = true; return backUp(c, cmd, args[0], force) },
+		RunE: func(cmd *cobra.Command, args []string) error { c.Begun = true; return backUp(c, cmd, args[0], force) },
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "Overwrite the file if it exists")
 	return cmd
@@ -57,24 +58,24 @@ func backUp(c *connection, cmd *cobra.Command, file string, force bool) error {
 	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	bar := c.bar(cmd, "bytes")
-	err = c.reach(ctx, ops.BackUp.Method, func(ctx context.Context, client *ops.Client) error {
-		return client.Fetch(ctx, ops.BackUp.Method, ops.BackUp.Path, nil, bar.part("copying"), func(head json.RawMessage, content io.Reader) error {
+	err = c.Reach(ctx, ops.BackUp.Method, func(ctx context.Context, client *ops.Client) error {
+		return client.Fetch(ctx, ops.BackUp.Method, ops.BackUp.Path, nil, bar.Part("copying"), func(head json.RawMessage, content io.Reader) error {
 			if err := json.Unmarshal(head, &made.BackupView); err != nil {
 				return fmt.Errorf("the server's answer cannot be read: %w", err)
 			}
 			return writeWhole(file, force, func(w io.Writer) error {
-				return receive(w, content, &made.BackupView, bar.part("receiving"))
+				return receive(w, content, &made.BackupView, bar.Part("receiving"))
 			})
 		})
 	})
-	bar.end()
+	bar.End()
 	if err != nil {
 		return err
 	}
 	if c.json {
 		return printJSON(cmd.OutOrStdout(), made)
 	}
-	printFields(cmd.OutOrStdout(), "backup", made.File,
+	table.Fields(cmd.OutOrStdout(), "backup", made.File,
 		"size", fmt.Sprintf("%s (%d bytes)", humanize.IBytes(uint64(made.Size)), made.Size),
 		"transactions", made.Transactions, "schema", made.Schema, "sha256", made.Sum)
 	fmt.Fprint(cmd.OutOrStdout(), "\nThe key that signs receipts is not in it: keep a copy of the file that ends in\n.receipt-key, beside the store, as well.\n")
@@ -90,9 +91,9 @@ func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 }
 
-// mayWrite returns an error if the backup must not be written to file. There are
-// four such cases: file exists and the parameter force is false, file is not a
-// regular file, file is a store, or its directory is missing.
+// mayWrite returns an error if the backup must not be written to the given file: if the
+// file exists and force is false, if it is not a regular file or is a store, or if its
+// directory is missing.
 func mayWrite(file string, force bool) error {
 	info, err := os.Lstat(file)
 	switch {
@@ -118,8 +119,8 @@ func errExists(file string) error {
 	return fmt.Errorf("%s exists already: choose another name, or overwrite it with --force", file)
 }
 
-// receive copies the content to w. It returns an error unless the content has the
-// size and SHA-256 that the parameter head announces.
+// receive copies the content to w. It returns an error unless the content has the size
+// and SHA-256 that head announces.
 func receive(w io.Writer, content io.Reader, head *admin.BackupView, progress func(done, total int64)) error {
 	sum := sha256.New()
 	n, err := io.Copy(io.MultiWriter(w, &counter{sum, 0, head.Size, progress}), io.LimitReader(content, head.Size))
@@ -147,9 +148,9 @@ func (c *counter) Write(p []byte) (int, error) {
 	return c.Hash.Write(p)
 }
 
-// writeWhole creates a file of mode 0600 with the content that the function write
-// produces. The file appears under its name only after its content is on disk. After
-// an error no partial file is left.
+// writeWhole creates a file of mode 0600, and calls write(w) to write its content. The
+// file appears under its name only after its content is on disk. After an error no
+// partial file is left.
 func writeWhole(file string, force bool, write func(io.Writer) error) (err error) {
 	dir := filepath.Dir(file)
 	temp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".partial-*") // CreateTemp uses mode 0600
@@ -173,15 +174,15 @@ func writeWhole(file string, force bool, write func(io.Writer) error) (err error
 	return durable.SyncDir(dir)
 }
 
-// appear renames the file temp to the name file. If the parameter force is false,
-// appear does not overwrite a file that another process created in the meantime. On
-// file systems without hard links, the check and the rename are two steps, and a
-// file created between them is overwritten.
+// appear gives the temporary file its final name. If force is false, appear does not
+// overwrite a file that another process created in the meantime. On file systems
+// without hard links, the check and the rename are two steps, and a file created
+// between them is overwritten.
 func appear(temp, file string, force bool) error {
 	if !force {
 		err := os.Link(temp, file)
 		if err == nil {
-			return nil // writeWhole removes the temporary name
+			return nil // writeWhole removes the temporary file
 		}
 		if _, there := os.Lstat(file); errors.Is(err, fs.ErrExist) || there == nil {
 			return errExists(file)

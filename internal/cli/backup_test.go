@@ -14,8 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 )
 
-// TestWriteWhole checks that a file appears complete and readable only by its owner,
-// or not at all. An existing file is kept unless force is set. No temporary file is
+// TestWriteWhole checks that a file is either created with its whole content, readable
+// only by its owner, or not created at all. An existing file is kept unless force is set. No temporary file is
 // left behind.
 func TestWriteWhole(t *testing.T) {
 	errFull := errors.New("no space left on device")

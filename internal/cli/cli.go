@@ -4,34 +4,31 @@
 // store that they open themselves.
 //
 // The package depends on cobra, but not on Caddy. The program that registers the
-// commands passes in a Host, which reads configs and finds the admin endpoint.
+// commands passes in a reach.Host, which reads configs and finds the admin endpoint.
 package cli
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/fareboxhq/farebox/internal/admin"
-	"github.com/fareboxhq/farebox/internal/engine"
+	"github.com/fareboxhq/farebox/internal/cli/reach"
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
 // The name and the help texts of the parent command.
 const (
 	Name  = "farebox"
-	Usage = "account|credit|adjust|key|charge|receipt|ledger|audit|server|backup|restore|migrate …"
+	Usage = "account|credit|adjust|key|charge|call|usage|receipt|ledger|audit|console|person|invitation|session|alert|grant|server|node|health|backup|restore|migrate|top …"
 	Short = "Manages the accounts, keys and charges of Farebox"
 	Long  = `
 Manages the accounts, keys and charges of Farebox.
 
 The commands speak to the running server at Caddy's admin address: the one
 given by --address, or in the environment variable CADDY_ADMIN, or that of the
-config (--config, or the Caddyfile of the working directory), or else
-localhost:2019. The permissions of a unix socket decide who may use it. For a TCP
+config (--config, or the Caddyfile of the working directory, or that of an
+installed package, /etc/farebox/Caddyfile), or else localhost:2019. The permissions of a unix socket decide who may use it. For a TCP
 port, the commands read the bearer token that the server keeps in its data
 directory: run them as the user that runs the server, in an environment that
 names the same directory (HOME, or XDG_DATA_HOME).
@@ -43,70 +40,19 @@ Every command prints text for people, or with --json JSON for programs.
 ` + exitCodesText
 )
 
-// Host connects the commands to the program that contains them.
-type Host struct {
-	// ReadConfig returns a config file as JSON, converted by the named adapter. An
-	// empty file stands for the Caddyfile in the working directory. For an empty
-	// adapter, ReadConfig chooses an adapter by the file's name.
-	ReadConfig func(file, adapter string) ([]byte, error)
-	// Installation returns the installation that a config in JSON describes. The
-	// error is ErrNoConfig if the config describes no installation.
-	Installation func(config []byte) (*Installation, error)
-	// AdminAddress returns the admin address that a config in JSON names. If the
-	// config is nil or names no address, AdminAddress returns the default address.
-	AdminAddress func(config []byte) (string, error)
-	// SplitAddress parses an admin address. It returns the network and address to
-	// dial, and the Host header that the endpoint accepts.
-	SplitAddress func(address string) (network, target, host string, err error)
-	// DataDir returns the directory where the server keeps the admin token.
-	DataDir func() string
-	// ExitError returns an error that makes the program exit with the given code.
-	ExitError func(code int) error
-}
-
-// Installation describes the store that a config names, with its files and settings.
-// Creating an Installation does not open the store.
-type Installation struct {
-	Currency string
-	Settings *admin.Settings
-	// ReceiptKeyFile is the path of the file with the key that signs receipts.
-	ReceiptKeyFile string
-	// StoreName is a name of the store to show to people. It contains no secret.
-	StoreName string
-	// StoreFile is the path of the store's file. It is empty if the store is not a
-	// file.
-	StoreFile string
-	// Connect resolves the store's credentials. It is called before Open and
-	// Migrate, and fails if the installation has no store of its own.
-	Connect func() error
-	// Open opens the store, and creates it if it does not exist.
-	Open func(ctx context.Context, log *slog.Logger) (Store, error)
-	// Migrate brings the store's schema up to date.
-	Migrate func(ctx context.Context, progress func(done, total int64)) (from, to int64, err error)
-	// RestoreTo returns the path of the file that a restored backup replaces. It
-	// returns an error if a store of this type cannot be restored from a file.
-	RestoreTo func() (file string, err error)
-}
-
-// Store is a store that supports both serving and administration.
-type Store interface {
-	engine.Store
-	admin.Store
-}
-
 // AddTo adds the commands and their common flags to root.
-func AddTo(root *cobra.Command, host Host) { addTo(root, host, ops.All()) }
+func AddTo(root *cobra.Command, host reach.Host) { addTo(root, host, ops.All()) }
 
-func addTo(root *cobra.Command, host Host, table []ops.Operation) {
-	c := connection{host: host}
+func addTo(root *cobra.Command, host reach.Host, table []ops.Operation) {
+	c := connection{Connection: reach.Connection{Host: host}}
 	root.Args = cobra.NoArgs
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.SilenceUsage = true
 	flags := root.PersistentFlags()
-	flags.StringVar(&c.address, "address", "", "The admin address of the running server")
-	flags.BoolVar(&c.offline, "offline", false, "Open the store itself: no server may have it open")
-	flags.StringVarP(&c.config, "config", "c", "", "The config file that names the admin address or, with --offline, the store (default: Caddyfile)")
-	flags.StringVarP(&c.adapter, "adapter", "a", "", "The config adapter")
+	flags.StringVar(&c.Address, "address", "", "The admin address of the running server")
+	flags.BoolVar(&c.Offline, "offline", false, "Open the store itself: no server may have it open")
+	flags.StringVarP(&c.Config, "config", "c", "", "The config file that names the admin address or, with --offline, the store (default: Caddyfile, or that of an installed package)")
+	flags.StringVarP(&c.Adapter, "adapter", "a", "", "The config adapter")
 	flags.BoolVar(&c.json, "json", false, "Print JSON")
 	root.AddCommand(commands(&c, table)...)
 	addCompletions(&c, root)
@@ -114,7 +60,8 @@ func addTo(root *cobra.Command, host Host, table []ops.Operation) {
 	shorten(root)
 }
 
-// Overview is the help of a binary named farebox, which also has Caddy's commands.
+// Overview returns the help text of a binary that is named farebox and also has Caddy's
+// commands.
 func Overview() string {
 	var b strings.Builder
 	b.WriteString(`Farebox lets agents into MCP servers by token, and charges their accounts for each

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -13,9 +14,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
-// commands returns the top-level commands: those of the operations in table that
-// have a command, and the commands that are not a single operation. Commands of more
-// than one word are below a group.
+// commands returns the top-level commands: those of the operations in the given table
+// that have a command, and the commands that are not a single operation. Commands of
+// more than one word are below a group.
 func commands(c *connection, table []ops.Operation) []*cobra.Command {
 	var top []*cobra.Command
 	groups := make(map[string]*cobra.Command)
@@ -46,6 +47,7 @@ func commands(c *connection, table []ops.Operation) []*cobra.Command {
 	add("receipt", "", verifyReceipt(c))
 	add("", "", restoreCommand(c))
 	add("", "", migrateCommand(c))
+	add("", "", topCommand(c))
 	return top
 }
 
@@ -54,10 +56,19 @@ var groupTexts = map[string]string{
 	"account": "Makes and shows accounts",
 	"key":     "Makes, changes and ends keys",
 	"charge":  "Shows and refunds charges",
+	"alert":   "Shows alerts, and chooses which alerts accounts want",
+	"grant":   "Shows and revokes what clients may do by OAuth",
 	"receipt": "Verifies receipts, and shows the public keys",
 	"ledger":  "Checks, exports and archives the ledger",
 	"audit":   "Shows what operators did",
+	"call":    "Shows calls that charged nothing",
+	"node":    "Shows the gateways at the store",
 	"server":  "Compares what servers offer with their prices",
+
+	"console":    "Invites people to the console",
+	"invitation": "Shows and withdraws invitations to the console",
+	"person":     "Shows, changes and removes the people of the console",
+	"session":    "Shows and ends the sessions of people",
 }
 
 // newGroup returns a command that only groups subcommands. A group without an entry
@@ -85,15 +96,18 @@ var handwritten = map[string]func(*connection) *cobra.Command{
 	ops.ArchiveLedger.ID:   archiveLedger,
 	ops.BackUp.ID:          backupCommand,
 	ops.CheckServer.ID:     checkServer,
+	ops.ShowHealth.ID:      healthCommand,
+
+	ops.CreateInvitation.ID: inviteCommand,
 }
 
 // style customizes the command of an operation. A command without a style uses the
 // texts of the operation, and prints its output as a plain table or list.
 type style struct {
-	short string // replaces the operation's summary and description
+	short string // if not empty, replaces the operation's summary and description
 	print printer
-	flags map[string]func() pflag.Value // make the values of flags, by member name
-	adapt func(*operation)              // modifies the finished command
+	flags map[string]func() pflag.Value // maps the name of a member to a function that makes the value of its flag
+	adapt func(*operation)              // changes the finished command; may be nil
 }
 
 // styles are the styles of commands, by operation id.
@@ -111,9 +125,7 @@ var styles = map[string]style{
 	ops.ListKeys.ID: {
 		short: "Lists keys, oldest first",
 		flags: map[string]func() pflag.Value{"expiring": func() pflag.Value { return new(period) }},
-		print: rows([]string{"KEY", "HINT", "ACCOUNT", "ACCOUNT ID", "NAME", "KIND", "ENVIRONMENT", "STATE", "EXPIRES", "LAST USED"}, func(k admin.KeyView) []any {
-			return []any{k.ID, k.Hint, orDash(k.AccountName), k.Account, orDash(k.Name), k.Kind, k.Environment, k.State, timeOr(k.ExpiresAt, "never"), timeOr(k.LastUsedAt, "never")}
-		}),
+		print: printKeys,
 	},
 	ops.ShowKey.ID:    {short: "Shows a key; its secret is never shown again", print: object(printKey)},
 	ops.DisableKey.ID: {short: "Refuses a key until it is enabled again", print: keyIs("disabled. No call that begins now is accepted with it, until it is enabled.")},
@@ -122,17 +134,64 @@ var styles = map[string]style{
 	ops.ListCharges.ID: {
 		short: "Lists charges, newest first", adapt: addSum,
 		print: rows([]string{"AT", "CHARGE", "ACCOUNT", "PROVIDER", "SERVER", "TOOL", "AMOUNT", "FEE", "REFUNDED", "STATE", "ENVIRONMENT"}, func(v admin.ChargeView) []any {
-			return []any{v.At.Format(time.RFC3339), v.ID, orID(v.AccountName, v.Account), orID(v.ProviderName, v.Provider), v.Server, v.Tool, v.Amount, v.Fee, v.Refunded, v.State, v.Environment}
+			return []any{v.At.Format(time.RFC3339), v.ID, cmp.Or(v.AccountName, v.Account), cmp.Or(v.ProviderName, v.Provider), v.Server, v.Tool, v.Amount, v.Fee, v.Refunded, v.State, v.Environment}
 		}),
 	},
 	ops.ShowCharge.ID:   {short: "Shows a charge", print: object(printCharge)},
 	ops.RefundCharge.ID: {short: "Gives a charge back, in whole or in part", print: object(printCharge)},
+	ops.ShowUsage.ID:    {short: "Sums charges up by hours, days or months", adapt: addUsageCSV},
+	ops.ListCalls.ID:    {short: "Lists calls that were refused or failed, newest first", adapt: addCallsCSV},
 	ops.ListAudit.ID: {
 		short: "Lists what operators did, newest first",
 		print: rows([]string{"AT", "ACTOR", "FROM", "ACTION", "TARGET", "DETAIL"}, func(a admin.AuditView) []any {
 			return []any{a.At.Format(time.RFC3339), a.Actor, orDash(a.From), a.Action, a.Target, string(a.Detail)}
 		}),
 	},
+	ops.ListAlerts.ID: {
+		short: "Lists the alerts of the last 90 days, newest first",
+		print: rows([]string{"AT", "KIND", "ACCOUNT", "ALERT", "SENT"}, func(a ops.AlertView) []any {
+			return []any{a.At.Format(time.RFC3339), a.Kind, cmp.Or(a.AccountName, a.Account), a.Title, sentBy(a.Deliveries)}
+		}),
+	},
+	ops.ShowAlertSettings.ID: {print: object(printAlertSettings)},
+	ops.SetAlerts.ID:         {print: object(printAlertSettings)},
+	ops.TestAlerts.ID:        {print: object(printAlertTest)},
+	ops.ListGrants.ID: {
+		short: "Lists the clients that may call servers by OAuth, newest first",
+		print: rows([]string{"GRANT", "CLIENT", "ACCOUNT", "SERVER", "SCOPES", "STATE", "LAST USED", "ENDS"}, func(g ops.GrantView) []any {
+			return []any{g.ID, clientOf(&g), cmp.Or(g.AccountName, g.Account), g.Server, orDash(strings.Join(g.Scopes, " ")), g.State, timeOr(g.LastUsedAt, "never"), timeOr(g.ExpiresAt, "never")}
+		}),
+	},
+	ops.ShowGrant.ID:   {print: object(printGrant)},
+	ops.RevokeGrant.ID: {short: "Revokes a grant with all of its tokens, at once and for ever", print: object(printRevokedGrant)},
+	ops.ListPersons.ID: {
+		short: "Lists the people of the console",
+		print: rows([]string{"PERSON", "E-MAIL", "NAME", "STATE", "RIGHTS", "SIGNS IN BY", "LAST SIGN-IN"}, func(p ops.PersonView) []any {
+			return []any{p.ID, p.Email, orDash(p.Name), p.State, rightsOf(&p), orDash(strings.Join(p.SignsInBy, " ")), timeOr(p.LastSignIn, "never")}
+		}),
+	},
+	ops.ShowPerson.ID:    {short: "Shows a person, by the id or the e-mail address", print: object(printPerson)},
+	ops.UpdatePerson.ID:  {print: object(printPerson), flags: map[string]func() pflag.Value{"accounts": func() pflag.Value { return new(memberships) }}},
+	ops.DisablePerson.ID: {short: "Ends the sessions of a person, and refuses the person until it is enabled", print: personIs("disabled, and all sessions have ended.")},
+	ops.EnablePerson.ID:  {short: "Lets a disabled person sign in again", print: personIs("enabled.")},
+	ops.RemovePerson.ID:  {print: personIs("removed, and all sessions have ended.")},
+	ops.ListInvitations.ID: {
+		short: "Lists the invitations that can still be accepted, newest first",
+		print: rows([]string{"INVITATION", "FOR", "E-MAIL", "BY", "EXPIRES"}, func(i ops.InvitationView) []any {
+			return []any{i.ID, invitedTo(&i), orDash(i.Email), i.By, i.ExpiresAt.Format(time.RFC3339)}
+		}),
+	},
+	ops.WithdrawInvitation.ID: {short: "Makes an invitation unusable", print: object(func(w io.Writer, i ops.InvitationView) {
+		fmt.Fprintf(w, "%s is withdrawn. Nobody can accept it.\n", i.ID)
+	})},
+	ops.EndSession.ID: {short: "Ends a session, at once and on all nodes", print: object(func(w io.Writer, s ops.EndedSession) { fmt.Fprintf(w, "%s has ended, on all nodes.\n", s.ID) })},
+	ops.ListNodes.ID: {
+		short: "Lists the gateways that use the store",
+		print: rows([]string{"NODE", "VERSION", "STARTED", "LAST SEEN", "STATE", "SELF", "ADMIN", "ID"}, func(n ops.NodeView) []any {
+			return []any{orDash(n.Name()), orDash(n.Version), timeOr(n.Started, "-"), n.Seen.Format(time.RFC3339), n.State, n.Self, orDash(n.Admin), n.ID}
+		}),
+	},
+	ops.ShowServer.ID: {short: "Shows a server of the running config with its prices", print: object(printServer)},
 	ops.ListServers.ID: {
 		short: "Lists the servers of the running config",
 		print: rows([]string{"NAME", "PROVIDER", "ENVIRONMENTS", "PRICES", "FREE", "UNPRICED", "URL", "UPSTREAMS"}, func(s ops.ServerView) []any {

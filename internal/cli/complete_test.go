@@ -29,7 +29,7 @@ func completed(t *testing.T, words ...string) (offers []string, stderr string) {
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	last := len(lines) - 1
-	if lines[last] != ":4" { // the directive ShellCompDirectiveNoFileComp
+	if lines[last] != ":4" { // :4 stands for the directive ShellCompDirectiveNoFileComp
 		t.Errorf("%q: ends with %q", words, lines[last])
 	}
 	stderr = strings.TrimSpace(errors.String())
@@ -60,7 +60,7 @@ func TestCompletion(t *testing.T) {
 	}{
 		{"account show a", []string{"alice\tacct_1", "auth0|5f\tacct_2"}},
 		{"credit b", []string{"bob\tacct_3"}},
-		{"credit bob ", nil}, // an amount
+		{"credit bob ", nil}, // the next argument is an amount, for which there is no completion
 		{"adjust bo", []string{"bob\tacct_3"}},
 		{"key create --account al", []string{"alice\tacct_1"}},
 		{"charge list --provider bob", []string{"bob\tacct_3"}},
@@ -71,6 +71,7 @@ func TestCompletion(t *testing.T) {
 		{"key create --server w", []string{"weather"}},
 		{"charge list --server ", []string{"maps", "weather"}},
 		{"key list --kind ", keys.Kinds()},
+		{"key create --kind ", keys.CreatedKinds()},
 	} {
 		got, stderr := completed(t, append([]string{at}, strings.Split(c.words, " ")...)...)
 		if strings.Join(got, "\n") != strings.Join(c.want, "\n") || stderr != "" {

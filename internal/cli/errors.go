@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/cli/reach"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
@@ -19,13 +20,13 @@ const (
 	exitUsage       = 2 // wrong command line; no request was sent
 	exitRefused     = 3 // the server refused the operation
 	exitNotFound    = 4 // no such account, key, charge or server
-	exitUnavailable = 5 // no server answers, or its store is down
+	exitUnavailable = 5 // no server answers, its store is down, or it is not ready
 )
 
 const exitCodesText = `
 Exit codes: 0 done; 1 failed, or what was verified does not hold; 2 the command
-line is wrong; 3 refused; 4 not found; 5 no server answers, or its store is
-down. With --json an error is {"error": {"code", "message"}} on stderr.`
+line is wrong; 3 refused; 4 not found; 5 no server answers, its store is down,
+or it is not ready. With --json an error is {"error": {"code", "message"}} on stderr.`
 
 // failure is an error in the JSON output.
 type failure struct {
@@ -39,17 +40,12 @@ const (
 	codeFailed admin.Code = "FAILED"
 )
 
-// unreachableError reports that no server could be reached.
-type unreachableError struct{ message error }
-
-func (e *unreachableError) Error() string { return e.message.Error() }
-func (e *unreachableError) Unwrap() error { return e.message }
-
-// classify returns the exit code and the stable code of err. The parameter begun is
-// true if the command line was accepted.
+// classify returns the exit code and the stable code of err. An error before the
+// command line was accepted (begun is false) is a usage error, unless a server or a
+// store has returned it.
 func classify(err error, begun bool) (exit int, code admin.Code) {
 	var refused *admin.Error
-	var unreachable *unreachableError
+	var unreachable *reach.UnreachableError
 	switch {
 	case errors.As(err, &refused):
 		switch refused.Code {
@@ -90,7 +86,7 @@ func (c *connection) report(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
-	exit, code := classify(err, c.begun)
+	exit, code := classify(err, c.Begun)
 	out := cmd.ErrOrStderr()
 	// pflag stops parsing at the first invalid flag, so c.json does not reflect a
 	// --json that follows it.
@@ -103,7 +99,7 @@ func (c *connection) report(cmd *cobra.Command, err error) error {
 	if exit == exitFailed {
 		return err
 	}
-	return c.host.ExitError(exit)
+	return c.Host.ExitError(exit)
 }
 
 func printFailure(out io.Writer, f failure) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/cli/reach"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
@@ -25,8 +26,8 @@ func TestExitCodes(t *testing.T) {
 		"forbidden":                {&admin.Error{Code: admin.Forbidden}, true, 3, "FORBIDDEN"},
 		"not found, wrapped":       {fmt.Errorf("key: %w", &admin.Error{Code: admin.NotFound}), true, 4, "NOT_FOUND"},
 		"the store is down":        {&admin.Error{Code: admin.Unavailable}, true, 5, "UNAVAILABLE"},
-		"no server":                {&unreachableError{errors.New("refused")}, true, 5, "UNAVAILABLE"},
-		"a store that is in use":   {lockedOffline(sqlitestore.ErrLocked), true, 5, "UNAVAILABLE"},
+		"no server":                {&reach.UnreachableError{Err: errors.New("refused")}, true, 5, "UNAVAILABLE"},
+		"a store that is in use":   {fmt.Errorf("opening: %w", sqlitestore.ErrLocked), true, 5, "UNAVAILABLE"},
 		"books that do not verify": {errors.New("the books do not balance"), true, 1, "FAILED"},
 	} {
 		if exit, code := classify(c.err, c.begun); exit != c.exit || code != c.code {

@@ -16,6 +16,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ops"
+	"github.com/fareboxhq/farebox/internal/table"
 )
 
 // oneKey requires a key id as the only argument.
@@ -26,8 +27,8 @@ func oneKey(cmd *cobra.Command, args []string) error {
 	return checkKeyID(args[0])
 }
 
-// checkKeyID returns an error if id is not the id of a key. The error does not
-// repeat id, and the command must not send it, because it may be a secret.
+// checkKeyID returns an error if id is not the id of a key. The error does not repeat
+// id, and the command must not send it, because id may be a secret.
 func checkKeyID(id string) error {
 	if !isKeyID(id) {
 		return errors.New("this is not the id of a key, which begins with key_: find it with key list, by the hint or the name")
@@ -86,13 +87,14 @@ func addURLFlag(cmd *cobra.Command, at *string) {
 // unknownURL stands for the address of a server that is not known.
 const unknownURL = "https://GATEWAY/mcp"
 
-// urlFor returns the address of the one server that the key may call, or unknownURL
-// if there are several or the running server cannot say.
+// urlFor returns the address of the server that the key may call. It returns unknownURL
+// if the key may call several servers or none, or if the running server does not list
+// its servers.
 func (c *connection) urlFor(ctx context.Context, k *admin.KeyView) string {
-	if c.offline || !callsServers(k) {
+	if c.Offline || !callsServers(k) {
 		return unknownURL
 	}
-	raw, err := c.call(ctx, ops.ListServers.Method, pathOf(&ops.ListServers.Operation), nil)
+	raw, err := c.Call(ctx, ops.ListServers.Method, pathOf(&ops.ListServers.Operation), nil)
 	if err != nil {
 		return unknownURL // the key has been made, and its snippets are useful even without the address
 	}
@@ -161,9 +163,28 @@ Any HTTP client:
 }
 
 func printKey(w io.Writer, k admin.KeyView) {
-	printFields(w, "key", k.ID, "account", named(k.AccountName, k.Account), "name", orDash(k.Name), "kind", k.Kind+", "+k.Environment,
+	table.Fields(w, "key", k.ID, "account", named(k.AccountName, k.Account), "name", orDash(k.Name), "kind", k.Kind+", "+k.Environment,
 		"state", k.State, "hint", k.Hint, "scopes", orDash(strings.Join(k.Scopes, " ")),
 		"servers", allOr(k.Servers), "caps", capsText(k.Caps), "rate", orDash(k.Rate), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"), "last used", timeOr(k.LastUsedAt, "never"))
+}
+
+// printKeys prints keys as a table, with the sums of their calls if the listing has them.
+func printKeys(w io.Writer, raw []byte) error {
+	items, err := decode[[]admin.KeyView](raw)
+	if err != nil {
+		return err
+	}
+	head := []string{"KEY", "HINT", "ACCOUNT", "ACCOUNT ID", "NAME", "KIND", "ENVIRONMENT", "STATE", "EXPIRES", "LAST USED"}
+	if len(items) > 0 && items[0].Usage != nil {
+		head = append(head, "CALLS", "REFUSED", "FAILED", "CHARGED")
+	}
+	return table.Print(w, head, items, func(k admin.KeyView) []any {
+		line := []any{k.ID, k.Hint, orDash(k.AccountName), k.Account, orDash(k.Name), k.Kind, k.Environment, k.State, timeOr(k.ExpiresAt, "never"), timeOr(k.LastUsedAt, "never")}
+		if u := k.Usage; u != nil {
+			line = append(line, u.Calls, u.Refused, u.Failed, u.Charged)
+		}
+		return line
+	})
 }
 
 // named renders an account as its name and id.

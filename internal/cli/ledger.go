@@ -8,14 +8,15 @@ import (
 	"io"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/cli/progress"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/ops"
+	"github.com/fareboxhq/farebox/internal/table"
 )
 
 func verifyLedgerCommand(c *connection) *cobra.Command {
@@ -38,11 +39,11 @@ the store's last, and that they lead to the balances that the store begins with.
 func verifyLedger(c *connection, cmd *cobra.Command, dir string) error {
 	bar := c.bar(cmd, "transactions")
 	var raw json.RawMessage
-	err := c.reach(cmd.Context(), ops.VerifyLedger.Method, func(ctx context.Context, client *ops.Client) (err error) {
-		raw, err = client.Stream(ctx, ops.VerifyLedger.Method, ops.VerifyLedger.Path, nil, bar.part("verifying"))
+	err := c.Reach(cmd.Context(), ops.VerifyLedger.Method, func(ctx context.Context, client *ops.Client) (err error) {
+		raw, err = client.Stream(ctx, ops.VerifyLedger.Method, ops.VerifyLedger.Path, nil, bar.Part("verifying"))
 		return err
 	})
-	bar.end()
+	bar.End()
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,8 @@ func verifyLedger(c *connection, cmd *cobra.Command, dir string) error {
 	return nil
 }
 
-// exportLedger returns the command that writes the whole journal, page by page.
+// exportLedger returns the command "ledger export". It writes all transactions of the
+// journal, page by page, except those in the archive.
 func exportLedger(c *connection) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
@@ -88,15 +90,15 @@ func exportLedger(c *connection) *cobra.Command {
 				return err
 			}
 			bar := c.bar(cmd, "transactions")
-			if isTerminal(cmd.OutOrStdout()) { // the printed rows show the progress, and a bar would mix with them
+			if progress.IsTerminal(cmd.OutOrStdout()) { // the printed rows show the progress, and a bar would mix with them
 				bar = nil
 			}
 			var archived int64
-			err = c.reach(cmd.Context(), ops.ListJournal.Method, func(ctx context.Context, client *ops.Client) (err error) {
-				archived, err = exportPages(ctx, client, write, bar.part("exporting"))
+			err = c.Reach(cmd.Context(), ops.ListJournal.Method, func(ctx context.Context, client *ops.Client) (err error) {
+				archived, err = exportPages(ctx, client, write, bar.Part("exporting"))
 				return err
 			})
-			bar.end()
+			bar.End()
 			if err != nil {
 				return err
 			}
@@ -156,18 +158,9 @@ func exporter(w io.Writer, format string) (write func(admin.TransactionView) err
 		}
 		return func(t admin.TransactionView) error {
 			return out.Write([]string{t.ID, t.Kind, t.At.Format(time.RFC3339Nano), t.Debtor, t.Creditor, t.Amount.String(),
-				t.Environment, t.Charge, t.Key, t.Server, cell(t.Tool), cell(t.Reason)})
+				t.Environment, t.Charge, t.Key, t.Server, table.Cell(t.Tool), table.Cell(t.Reason)})
 		}, func() error { out.Flush(); return out.Error() }, nil
 	default:
 		return nil, nil, fmt.Errorf("--format %q is not known: want jsonl or csv", format)
 	}
-}
-
-// cell escapes text that begins like a formula, which a spreadsheet would evaluate.
-// Tool names come from servers and agents and cannot be trusted.
-func cell(text string) string {
-	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
-		return "'" + text
-	}
-	return text
 }

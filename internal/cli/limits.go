@@ -13,9 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// addCapFlag adds the flag --cap for spending caps. The parameter holder is the
-// subject and the verb in the help text of the flag, such as "it and its successors
-// spend".
+// addCapFlag adds the flag --cap for spending caps. holder is the subject and the verb
+// in the flag's help text, such as "it and its successors spend".
 func addCapFlag(cmd *cobra.Command, caps *[]string, holder string) {
 	cmd.Flags().StringArrayVar(caps, "cap", nil, "The most that "+holder+capsHint)
 }
@@ -27,8 +26,8 @@ func addRateFlag(cmd *cobra.Command, rate *string) {
 	cmd.Flags().StringVar(rate, "rate", "", `How often it and its successors may ask, as in "60/1m burst 100", or none`)
 }
 
-// period is a flag value for a time from now, such as 14d. It is zero if the flag is
-// not given.
+// period is the value of a flag for a time from now, such as 14d. It is zero if the
+// flag is not given.
 type period time.Duration
 
 // Set implements pflag.Value.

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestParseCaps checks that --cap sets and removes caps, and refuses ambiguous ones.
-// It also checks that capsText renders caps with the words that the flag uses.
+// TestParseCaps checks that --cap sets and removes caps, and refuses malformed caps and
+// two caps for one period. It also checks the text that capsText makes of caps.
 func TestParseCaps(t *testing.T) {
 	if caps, err := parseCaps(nil); caps != nil || err != nil {
 		t.Errorf("no flags: %v, %v", caps, err)

@@ -11,16 +11,17 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/ops"
 )
 
 // member is a field of an operation's input.
 type member struct {
 	place    place
-	name     string // its name in the path, the query or the JSON
-	flag     string // the name of its flag
+	name     string // name of the member in the path, the query or the JSON
+	flag     string // name of the member's flag
 	doc      string
 	required bool
-	index    []int                   // the field in the input
+	index    []int                   // index of the member's field in the input, for FieldByIndex
 	check    func(text string) error // checks an argument before it is parsed; nil for flags
 }
 
@@ -33,8 +34,8 @@ const (
 	inBody
 )
 
-// membersOf returns the members of an operation's input. It omits the parameters of
-// pages (after and limit), because a command reads as many pages as it needs.
+// membersOf returns the members of an operation's input. It omits "after" and "limit",
+// which select a page, because a command reads as many pages as it needs.
 func membersOf(in reflect.Type) []member {
 	var all []member
 	for _, f := range reflect.VisibleFields(in) {
@@ -82,11 +83,11 @@ func jsonFields(t reflect.Type) []member {
 	return all
 }
 
-// flagName returns the name of a member's flag. A flag that may be repeated is named
-// in the singular: --scope sets the member scopes.
+// flagName returns the name of a member's flag. A flag that may be repeated is named in
+// the singular: --scope sets the member "scopes".
 func flagName(f reflect.StructField, name string) string {
 	switch f.Type {
-	case reflect.TypeFor[[]string](), reflect.TypeFor[*[]string](), reflect.TypeFor[*admin.Caps]():
+	case reflect.TypeFor[[]string](), reflect.TypeFor[*[]string](), reflect.TypeFor[*admin.Caps](), reflect.TypeFor[*[]ops.MembershipChange]():
 		name = strings.TrimSuffix(name, "s")
 	}
 	return strings.ReplaceAll(name, "_", "-")

@@ -30,8 +30,9 @@ type operation struct {
 	members   []member
 	arguments []member
 	set       []func() error // each parses the text of a flag and stores the value in the input
-	limit     int            // the value of --limit, for listings
+	limit     int            // the value of the flag --limit, which listings have
 	print     printer
+	note      func(raw []byte) error // prints notes about the last page of a listing; may be nil
 }
 
 // newOperation returns the command of an operation. It panics if the operation's
@@ -71,10 +72,12 @@ func newOperation(c *connection, o *ops.Operation) *operation {
 }
 
 // splitCommand splits an operation's Command into its words, and its arguments and
-// required flags. The words of "key show <key-id>" are key and show.
+// required flags. The words of "key show <key-id>" are "key" and "show".
 func splitCommand(command string) (words, arguments []string) {
 	words = strings.Fields(command)
-	if i := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "<") || strings.HasPrefix(w, "-") }); i >= 0 {
+	if i := slices.IndexFunc(words, func(w string) bool {
+		return strings.HasPrefix(w, "<") || strings.HasPrefix(w, "[") || strings.HasPrefix(w, "-")
+	}); i >= 0 {
 		words, arguments = words[:i:i], words[i:]
 	}
 	return words, arguments
@@ -83,7 +86,7 @@ func splitCommand(command string) (words, arguments []string) {
 // onRunningServer reports whether an operation concerns the running config. Such an
 // operation cannot be performed with --offline.
 func onRunningServer(o *ops.Operation) bool {
-	return slices.ContainsFunc(ops.OnServers(), func(s ops.Op[ops.Servers]) bool { return s.ID == o.ID })
+	return o.ID == ops.ListNodes.ID || slices.ContainsFunc(ops.OnServers(), func(s ops.Op[ops.Servers]) bool { return s.ID == o.ID })
 }
 
 var pathParameter = regexp.MustCompile(`\{([^}]+)\}`)
@@ -96,6 +99,15 @@ func pathOf(o *ops.Operation, values ...string) string {
 		values = values[1:]
 		return url.PathEscape(value)
 	})
+}
+
+// checks are the checks of arguments that could be a secret instead of an id. A secret
+// must not be sent, because paths are logged.
+var checks = map[string]func(string) error{
+	"<key-id>":        checkKeyID,
+	"<grant-id>":      checkPrefix("grant_", "a grant", "grant list"),
+	"<invitation-id>": checkPrefix("inv_", "an invitation", "invitation list"),
+	"<session-id>":    checkPrefix("ses_", "a session", "session list <person>"),
 }
 
 // bindArguments finds the member that each argument sets. The first arguments set
@@ -111,9 +123,9 @@ func (x *operation) bindArguments(arguments []string) {
 		if i < len(parameters) {
 			name, want = parameters[i][1], func(p place) bool { return p == inPath }
 		}
-		check := func(string) error { return nil }
-		if argument == "<key-id>" {
-			check = checkKeyID
+		check := checks[argument]
+		if check == nil {
+			check = func(string) error { return nil }
 		}
 		at := slices.IndexFunc(x.members, func(m member) bool { return m.name == name && want(m.place) })
 		if at < 0 {
@@ -210,12 +222,12 @@ func (x *operation) body() any {
 // call sends the request, and shows the progress of a long operation.
 func (x *operation) call() (raw json.RawMessage, err error) {
 	if x.Content != ops.StreamType {
-		return x.c.call(x.cmd.Context(), x.Method, x.path(), x.body())
+		return x.c.Call(x.cmd.Context(), x.Method, x.path(), x.body())
 	}
 	bar := x.c.bar(x.cmd, "")
-	defer bar.end()
-	err = x.c.reach(x.cmd.Context(), x.Method, func(ctx context.Context, client *ops.Client) error {
-		raw, err = client.Stream(ctx, x.Method, x.path(), x.body(), bar.part(x.ID))
+	defer bar.End()
+	err = x.c.Reach(x.cmd.Context(), x.Method, func(ctx context.Context, client *ops.Client) error {
+		raw, err = client.Stream(ctx, x.Method, x.path(), x.body(), bar.Part(x.ID))
 		return err
 	})
 	return raw, err
@@ -266,7 +278,7 @@ func (x *operation) list() error {
 }
 
 // collect reads pages until it has as many items as the limit, or all items if the
-// limit is 0. The result more reports whether the listing has further items.
+// limit is 0. The second result reports whether the listing has further items.
 func (x *operation) collect() (items []json.RawMessage, more bool, err error) {
 	items = []json.RawMessage{}
 	path, query, _ := strings.Cut(x.path(), "?")
@@ -285,7 +297,7 @@ func (x *operation) collect() (items []json.RawMessage, more bool, err error) {
 				values.Set("after", after)
 			}
 		}
-		raw, err := x.c.call(x.cmd.Context(), x.Method, path+"?"+values.Encode(), nil)
+		raw, err := x.c.Call(x.cmd.Context(), x.Method, path+"?"+values.Encode(), nil)
 		if err != nil {
 			return nil, false, err
 		}
@@ -295,6 +307,11 @@ func (x *operation) collect() (items []json.RawMessage, more bool, err error) {
 		}
 		items = append(items, page.Items...)
 		noteArchived(x.cmd, page.Archived)
+		if x.note != nil && page.Next == "" {
+			if err := x.note(raw); err != nil {
+				return nil, false, err
+			}
+		}
 		if page.Next == "" || x.limit > 0 && len(items) >= x.limit {
 			return items, page.Next != "", nil
 		}
@@ -302,7 +319,7 @@ func (x *operation) collect() (items []json.RawMessage, more bool, err error) {
 	}
 }
 
-// paged reports whether the operation takes the parameters after and limit. Short
+// paged reports whether the operation takes the parameters "after" and "limit". Short
 // listings do not.
 func (x *operation) paged() bool {
 	_, ok := x.in.Type().FieldByName("After")

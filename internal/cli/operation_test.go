@@ -62,7 +62,7 @@ var madeUp = []ops.Op[*notes]{
 		if in.Like == "nothing" {
 			return list, &admin.Error{Code: admin.NotFound, Message: "there is no such note"}
 		}
-		at := len(in.After) // each page has one item, and the cursor's length is the position
+		at := len(in.After) // each page has one item, and the length of the cursor is the index of this item
 		if list.Items = n.all[at : at+1]; at+1 < len(n.all) {
 			list.Next = in.After + "x"
 		}
@@ -75,8 +75,8 @@ type exitCode int
 
 func (exitCode) Error() string { return "exit" }
 
-// runMadeUp runs a command line, with the made-up operations as commands too,
-// against the admin endpoint at the URL.
+// runMadeUp runs a command line against the admin endpoint at the given URL. The
+// commands are those of package ops and those of the made-up operations.
 func runMadeUp(t *testing.T, endpoint string, words ...string) (stdout, stderr string, exit int) {
 	t.Helper()
 	host := testHost()
@@ -108,8 +108,8 @@ func TestMadeUpOperation(t *testing.T) {
 
 	for _, c := range []struct {
 		words  []string
-		stdout string // all of the output
-		stderr string // a part of the error output; "" if it must be empty
+		stdout string // the whole text that the command must print to standard output
+		stderr string // a text that standard error must contain; "" if standard error must be empty
 		exit   int
 	}{
 		{[]string{"note", "add", "alice", "hello world", "--tag", "a", "--tag", "b", "--worth", "1.5"}, `text        hello world
@@ -167,11 +167,14 @@ hello world  a b   1.50   false   0     alice    2027-01-15T08:00:00Z  -
 	}
 }
 
-// TestEveryOperationHasACommand checks that each operation in the table has the
-// command that it names. An operation that names no command must be a step of
-// another command.
+// TestEveryOperationHasACommand checks that each operation in the table has the command
+// that it names. An operation that names no command must be a step of another command,
+// or must do the work of a command in the background.
 func TestEveryOperationHasACommand(t *testing.T) {
-	steps := map[string]bool{ops.SumCharges.ID: true, ops.ShowArchive.ID: true, ops.ArchivePart.ID: true}
+	steps := map[string]bool{
+		ops.SumCharges.ID: true, ops.ShowArchive.ID: true, ops.ArchivePart.ID: true,
+		ops.StartVerification.ID: true, ops.ShowVerification.ID: true, // the command "ledger verify" waits for the same verification
+	}
 	root := &cobra.Command{Use: "farebox"}
 	AddTo(root, testHost())
 	for _, o := range ops.All() {

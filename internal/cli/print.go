@@ -4,11 +4,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fareboxhq/farebox/internal/cli/progress"
 )
+
+// bar returns a progress bar on standard error, or nil with --json or if standard error is
+// not a terminal. The numbers are of the unit; "bytes" are shown in IEC units.
+func (c *connection) bar(cmd *cobra.Command, unit string) *progress.Bar {
+	if c.json {
+		return nil
+	}
+	return progress.New(cmd.ErrOrStderr(), unit)
+}
 
 // noteArchived reports on standard error that n older rows of a listing are in the
 // archive.
@@ -16,30 +25,6 @@ func noteArchived(cmd *cobra.Command, n int64) {
 	if n > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d older ones, of all accounts, are in the archive.\n", n)
 	}
-}
-
-// printFields prints names and values in two aligned columns.
-func printFields(w io.Writer, pairs ...any) {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for i := 0; i+1 < len(pairs); i += 2 {
-		fmt.Fprintf(table, "%v\t%v\n", pairs[i], pairs[i+1])
-	}
-	_ = table.Flush() // a failed write to the terminal is ignored
-}
-
-// printTable prints a header line, and below it one line of cells per item.
-func printTable[T any](w io.Writer, head []string, items []T, row func(T) []any) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, strings.Join(head, "\t"))
-	for _, item := range items {
-		cells := row(item)
-		text := make([]string, len(cells))
-		for i, cell := range cells {
-			text[i] = fmt.Sprint(cell)
-		}
-		fmt.Fprintln(table, strings.Join(text, "\t"))
-	}
-	return table.Flush()
 }
 
 func printJSON(w io.Writer, value any) error {

@@ -12,9 +12,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fareboxhq/farebox/internal/cli/reach"
 	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/ops"
+	"github.com/fareboxhq/farebox/internal/table"
 )
 
 func receiptKeys(c *connection) *cobra.Command {
@@ -25,9 +27,9 @@ prints them as a JWK set (RFC 7517), to be given to anybody who is to check
 receipts. With --offline it reads the file beside the store, also while a
 server has the store open.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c.begun = true
+			c.Begun = true
 			fetch := c.serverKeys
-			if c.offline {
+			if c.Offline {
 				fetch = c.storedKeys
 			}
 			keys, err := fetch(cmd)
@@ -37,7 +39,7 @@ server has the store open.`,
 			if c.json {
 				return printJSON(cmd.OutOrStdout(), keys)
 			}
-			return printTable(cmd.OutOrStdout(), []string{"KEY", "CURVE", "PUBLIC KEY"}, keys, func(key ed25519.PublicKey) []any {
+			return table.Print(cmd.OutOrStdout(), []string{"KEY", "CURVE", "PUBLIC KEY"}, keys, func(key ed25519.PublicKey) []any {
 				return []any{ledger.KeyID(key), "Ed25519", base64.RawURLEncoding.EncodeToString(key)}
 			})
 		},
@@ -56,7 +58,7 @@ The public keys come from --keys, a file with a JWK set: that needs no server
 and no store. Without it they are those beside the store that the config names
 (--config, or a Caddyfile in this directory), or else the running server's.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c.begun = true
+			c.Begun = true
 			jws, err := givenReceipt(cmd.InOrStdin(), args)
 			if err != nil {
 				return err
@@ -92,11 +94,11 @@ type receiptView struct {
 // reach the terminal, because the texts come from the signer, and the signer's key
 // may come from anywhere.
 func printReceipt(w io.Writer, v receiptView) {
-	printFields(w, "charge", plain(v.Charge), "payer", plain(v.Payer), "server", plain(v.Server), "tool", plain(v.Tool),
+	table.Fields(w, "charge", plain(v.Charge), "payer", plain(v.Payer), "server", plain(v.Server), "tool", plain(v.Tool),
 		"amount", freeText(v.Amount, v.Free), "currency", plain(v.Currency), "environment", plain(v.Environment), "time", v.Time, "key", v.Key)
 }
 
-// plain returns text, quoted if it contains characters that are not printable.
+// plain returns the text, in quotes if it contains characters that are not printable.
 func plain(text string) string {
 	if quoted := fmt.Sprintf("%q", text); quoted[1:len(quoted)-1] != text {
 		return quoted
@@ -107,8 +109,8 @@ func plain(text string) string {
 // maxReceiptInput bounds a receipt and the white space around it, in bytes.
 const maxReceiptInput = 2 * ledger.MaxReceipt
 
-// givenReceipt returns the receipt that the first argument gives. If that argument
-// is missing or "-", it reads the receipt from input.
+// givenReceipt returns the receipt that the first argument gives. If that argument is
+// missing or "-", it reads the receipt from the given input.
 func givenReceipt(input io.Reader, args []string) (string, error) {
 	text := "-"
 	if len(args) > 0 {
@@ -139,14 +141,14 @@ func givenReceipt(input io.Reader, args []string) (string, error) {
 func (c *connection) verifyingKeys(cmd *cobra.Command, file string) (ledger.ReceiptKeys, error) {
 	switch {
 	case cmd.Flags().Changed("keys"):
-		return readReceiptKeys(file)
-	case c.offline || c.config != "":
+		return reach.ReadReceiptKeys(file)
+	case c.Offline || c.Config != "":
 		return c.storedKeys(cmd)
-	case c.address != "":
+	case c.Address != "":
 		return c.serverKeys(cmd)
 	}
 	keys, err := c.storedKeys(cmd)
-	if errors.Is(err, ErrNoConfig) || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, reach.ErrNoConfig) || errors.Is(err, fs.ErrNotExist) {
 		return c.serverKeys(cmd)
 	}
 	return keys, err
@@ -155,12 +157,12 @@ func (c *connection) verifyingKeys(cmd *cobra.Command, file string) (ledger.Rece
 // storedKeys returns the public keys in the file beside the store. It does not open
 // the store.
 func (c *connection) storedKeys(*cobra.Command) (ledger.ReceiptKeys, error) {
-	in, err := c.installation()
+	in, err := c.Installation()
 	if err != nil {
 		return nil, err
 	}
 	file := engine.ReceiptKeysFile(in.ReceiptKeyFile)
-	keys, err := readReceiptKeys(file)
+	keys, err := reach.ReadReceiptKeys(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there are no receipt keys at %s yet: is this the right config, in the right directory? A server makes them when it starts (%w)", file, fs.ErrNotExist)
 	}
@@ -170,8 +172,8 @@ func (c *connection) storedKeys(*cobra.Command) (ledger.ReceiptKeys, error) {
 // serverKeys returns the public keys of the running server, even with --offline.
 func (c *connection) serverKeys(cmd *cobra.Command) (ledger.ReceiptKeys, error) {
 	server := *c
-	server.offline = false
-	raw, err := server.call(cmd.Context(), ops.ListReceiptKeys.Method, ops.ListReceiptKeys.Path, nil)
+	server.Offline = false
+	raw, err := server.Call(cmd.Context(), ops.ListReceiptKeys.Method, ops.ListReceiptKeys.Path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -180,12 +182,4 @@ func (c *connection) serverKeys(cmd *cobra.Command) (ledger.ReceiptKeys, error) 
 		return nil, fmt.Errorf("the server's answer cannot be read: %w", err)
 	}
 	return keys, nil
-}
-
-func readReceiptKeys(file string) (ledger.ReceiptKeys, error) {
-	keys, ignored, err := engine.ReadReceiptKeys(file)
-	if err == nil && len(keys) == 0 {
-		return nil, fmt.Errorf("public receipt keys %s: no key of receipts is among the %d in it", file, ignored)
-	}
-	return keys, err
 }

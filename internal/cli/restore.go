@@ -10,8 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fareboxhq/farebox/internal/cli/reach"
 	"github.com/fareboxhq/farebox/internal/engine"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
+	"github.com/fareboxhq/farebox/internal/table"
 )
 
 func restoreCommand(c *connection) *cobra.Command {
@@ -25,7 +27,7 @@ name.
 
 Every key is disabled, because one that was deleted after the backup was made
 would be alive again: review them with key list, and enable them with key enable.`,
-		RunE: func(cmd *cobra.Command, args []string) error { c.begun = true; return restore(c, cmd, args[0], force) },
+		RunE: func(cmd *cobra.Command, args []string) error { c.Begun = true; return restore(c, cmd, args[0], force) },
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "Restore the backup also if its books do not balance")
 	return cmd
@@ -41,6 +43,9 @@ type restored struct {
 	Accounts     int64    `json:"accounts"`
 	Transactions int64    `json:"transactions"`
 	Disabled     int64    `json:"keys_disabled"`
+	People       int64    `json:"people_disabled"`
+	Sessions     int64    `json:"sessions_ended"`
+	Invitations  int64    `json:"invitations_withdrawn"`
 	ReceiptKey   bool     `json:"receipt_key"` // whether the file of the key that signs receipts exists
 	Differences  []string `json:"differences,omitempty"`
 
@@ -48,7 +53,7 @@ type restored struct {
 }
 
 func restore(c *connection, cmd *cobra.Command, file string, force bool) error {
-	in, err := c.installation()
+	in, err := c.Installation()
 	if err != nil {
 		return err
 	}
@@ -56,23 +61,26 @@ func restore(c *connection, cmd *cobra.Command, file string, force bool) error {
 	if err != nil {
 		return err
 	}
+	if err := reach.OwnStore(store); err != nil {
+		return err
+	}
 	if _, err := os.Stat(file); err != nil {
 		return fmt.Errorf("the backup cannot be read: %w", err)
 	}
-	if err := makeDir(filepath.Dir(store)); err != nil {
+	if err := reach.MakeDir(filepath.Dir(store)); err != nil {
 		return err
 	}
 	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	bar := c.bar(cmd, "steps")
 	r, err := sqlitestore.Restore(ctx, sqlitestore.RestoreOptions{
-		Path: store, From: file, Actor: "offline", Force: force, Progress: bar.show,
+		Path: store, From: file, Actor: "offline", Force: force, Progress: bar.Show,
 	})
-	bar.end()
+	bar.End()
 	if err != nil {
 		return stopFirst(err)
 	}
-	if r.Kept != "" { // gateways may still hold leases that the previous server granted
+	if r.Kept != "" { // the replaced store's server may have granted leases that gateways still hold: wait until they end
 		if err := engine.Outlive(ctx); err != nil {
 			return fmt.Errorf("the store is restored, but gateways may still trust cached keys for up to %s: %w", engine.LeaseTime, err)
 		}
@@ -80,7 +88,7 @@ func restore(c *connection, cmd *cobra.Command, file string, force bool) error {
 	_, missing := os.Stat(in.ReceiptKeyFile)
 	out := restored{
 		Store: r.Path, Kept: r.Kept, Backup: file, FromSchema: r.FromSchema, Schema: r.Schema, Accounts: r.Accounts,
-		Transactions: r.Transactions, Disabled: r.Disabled, ReceiptKey: missing == nil, Differences: r.Differences,
+		Transactions: r.Transactions, Disabled: r.Disabled, People: r.People, Sessions: r.Sessions, Invitations: r.Invitations, ReceiptKey: missing == nil, Differences: r.Differences,
 		receiptKeyFile: in.ReceiptKeyFile,
 	}
 	if c.json {
@@ -95,8 +103,8 @@ func printRestored(w io.Writer, r *restored) {
 	if r.FromSchema != r.Schema {
 		schema = fmt.Sprintf("%d (was %d in the backup)", r.Schema, r.FromSchema)
 	}
-	printFields(w, "store", r.Store, "backup", r.Backup, "previous store", orDash(r.Kept), "schema", schema,
-		"accounts", r.Accounts, "transactions", r.Transactions, "keys disabled", r.Disabled)
+	table.Fields(w, "store", r.Store, "backup", r.Backup, "previous store", orDash(r.Kept), "schema", schema,
+		"accounts", r.Accounts, "transactions", r.Transactions, "keys disabled", r.Disabled, "people disabled", r.People)
 	for _, difference := range r.Differences {
 		fmt.Fprintf(w, "\nThe books do not balance: %s\n", difference)
 	}
@@ -111,6 +119,14 @@ alive again. What to do next:
   2. farebox key list          which of these should be alive?
   3. farebox key enable <key>  each of them; delete the others
 `)
+	if r.People > 0 {
+		fmt.Fprint(w, `
+Every person is disabled for the same reason, and all sessions and invitations
+have ended. Enable each person that should sign in: farebox person enable
+<person>. Whoever has changed the password since needs a new link: farebox
+console invite --person <person>.
+`)
+	}
 }
 
 func migrateCommand(c *connection) *cobra.Command {
@@ -119,7 +135,7 @@ func migrateCommand(c *connection) *cobra.Command {
 		Long: `Brings the schema of the store that --config names up to date. No server may have
 the store open. A server does the same when it starts; a store whose schema is
 newer than this program is refused by both.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { c.begun = true; return migrateStore(c, cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error { c.Begun = true; return migrateStore(c, cmd) },
 	}
 }
 
@@ -131,21 +147,24 @@ type migrated struct {
 }
 
 func migrateStore(c *connection, cmd *cobra.Command) error {
-	in, err := c.installation()
+	in, err := c.Installation()
 	if err != nil {
 		return err
 	}
 	if err := in.Connect(); err != nil {
 		return err
 	}
+	if err := reach.OwnStore(in.StoreFile); err != nil {
+		return err
+	}
 	if _, err := os.Stat(in.StoreFile); in.StoreFile != "" && errors.Is(err, fs.ErrNotExist) {
-		return noStore(in.StoreFile)
+		return reach.NoStore(in.StoreFile)
 	}
 	ctx, stop := interruptible(cmd.Context())
 	defer stop()
 	bar := c.bar(cmd, "versions")
-	from, to, err := in.Migrate(ctx, bar.part("migrating"))
-	bar.end()
+	from, to, err := in.Migrate(ctx, bar.Part("migrating"))
+	bar.End()
 	switch {
 	case err != nil:
 		return stopFirst(err)

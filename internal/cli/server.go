@@ -10,12 +10,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/ops"
+	"github.com/fareboxhq/farebox/internal/table"
 )
 
 var errNeedsServer = errors.New("this needs the running server, because it is about the running config: leave --offline out")
 
 func (c *connection) needsServer(cmd *cobra.Command, _ []string) error {
-	if c.offline {
+	if c.Offline {
 		return c.report(cmd, errNeedsServer)
 	}
 	return nil
@@ -44,7 +45,7 @@ The exit status is 1 if a price is unknown or shadowed.`,
 	}
 	cmd.Flags().StringVar(&check.Path, "path", "", "Where the server answers, as its proxy is asked (default: look for it)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		raw, err := c.call(cmd.Context(), ops.CheckServer.Method, pathOf(&ops.CheckServer.Operation, args[0]), check)
+		raw, err := c.Call(cmd.Context(), ops.CheckServer.Method, pathOf(&ops.CheckServer.Operation, args[0]), check)
 		if err != nil {
 			return err
 		}
@@ -65,9 +66,49 @@ The exit status is 1 if a price is unknown or shadowed.`,
 	return cmd
 }
 
+// printServer prints a server and its prices, each with the items that it applied to at
+// the last check.
+func printServer(w io.Writer, s ops.ServerDetail) {
+	checked := "never"
+	if s.CheckedAt != nil {
+		checked = s.CheckedAt.Format(time.RFC3339)
+	}
+	table.Fields(w, "server", s.Name, "provider", orDash(s.Provider), "url", orDash(s.URL), "unpriced", s.Unpriced,
+		"charge on", orDash(strings.Join(s.ChargeOn, " ")), "charge if", orDash(s.ChargeIf), "free quota", orDash(s.FreeQuota), "fee", orDash(s.Fee), "checked", checked)
+	fmt.Fprintln(w)
+	_ = table.Print(w, []string{"KIND", "PRICE", "AMOUNT", "ITEMS", "SOURCE"}, s.Prices, func(p ops.PriceView) []any {
+		return []any{p.Kind, p.Pattern, priceText(&p, s.Currency), orDash(namesOf(p.Items)), orDash(p.Source)}
+	})
+	for _, i := range s.NoPrice {
+		fmt.Fprintf(w, "%s %q has no price, and is %s\n", i.Kind, i.Name, i.State)
+	}
+}
+
+func priceText(p *ops.PriceView, currency string) string {
+	switch {
+	case p.Amount != nil:
+		return p.Amount.String() + " " + currency
+	case p.Max != nil:
+		return "up to " + p.Max.String() + " " + currency
+	}
+	return "-"
+}
+
+// namesOf returns the names of the items. The name of an item with a changed definition
+// has a star.
+func namesOf(list []ops.KnownItem) string {
+	names := make([]string, len(list))
+	for i, item := range list {
+		if names[i] = item.Name; item.ChangedAt != nil {
+			names[i] += "*"
+		}
+	}
+	return strings.Join(names, " ")
+}
+
 func printCheck(w io.Writer, v *ops.CheckView) error {
 	fmt.Fprintf(w, "%s: %s answers at %s and offers %d items.\n", v.Server, orDash(strings.TrimSpace(v.Name+" "+v.Version)), v.Path, len(v.Items))
-	err := printTable(w, []string{"KIND", "NAME", "STATE", "PRICE", "BY", "SINCE LAST TIME"}, v.Items, func(i ops.OfferedView) []any {
+	err := table.Print(w, []string{"KIND", "NAME", "STATE", "PRICE", "BY", "SINCE LAST TIME"}, v.Items, func(i ops.OfferedView) []any {
 		price := "-"
 		if i.Price != nil {
 			price = i.Price.String() + " " + v.Currency

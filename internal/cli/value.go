@@ -8,14 +8,15 @@ import (
 	"reflect"
 	"strings"
 	"time"
+
+	"github.com/fareboxhq/farebox/internal/table"
 )
 
-// printer prints an operation's output as text. The parameter raw is the output in
-// JSON or, for a listing, the JSON array of all items.
+// printer prints an operation's output as text. raw is the output in JSON or, for a
+// listing, the JSON array of all items.
 type printer func(w io.Writer, raw []byte) error
 
-// object returns a printer that decodes the output into a T and calls the function
-// print.
+// object returns a printer that decodes the output into a T and calls print(w, value).
 func object[T any](print func(io.Writer, T)) printer {
 	return func(w io.Writer, raw []byte) error {
 		value, err := decode[T](raw)
@@ -33,7 +34,7 @@ func rows[T any](head []string, row func(T) []any) printer {
 		if err != nil {
 			return err
 		}
-		return printTable(w, head, items, row)
+		return table.Print(w, head, items, row)
 	}
 }
 
@@ -51,14 +52,14 @@ func printValueOf(t reflect.Type) printer {
 			t, value = t.Elem(), value.Elem()
 		}
 		switch {
-		case len(raw) == 0: // an operation without output
+		case len(raw) == 0: // the operation has no output
 			return nil
 		case t.Kind() == reflect.Struct:
 			var pairs []any
 			for _, m := range jsonFields(t) {
 				pairs = append(pairs, label(m.name), textOf(value.Elem().FieldByIndex(m.index)))
 			}
-			printFields(w, pairs...)
+			table.Fields(w, pairs...)
 			return nil
 		case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 			return printStructs(w, value.Elem())
@@ -78,7 +79,7 @@ func printStructs(w io.Writer, list reflect.Value) error {
 	for i := range items {
 		items[i] = list.Index(i)
 	}
-	return printTable(w, head, items, func(item reflect.Value) []any {
+	return table.Print(w, head, items, func(item reflect.Value) []any {
 		cells := make([]any, len(columns))
 		for i, m := range columns {
 			cells[i] = textOf(item.FieldByIndex(m.index))

@@ -1,4 +1,4 @@
-// Package clock is the one place where the product reads the time and waits.
+// Package clock is the only package of Farebox that reads the time or sleeps.
 //
 // Tests run whole programs at another date by linking them with a shift:
 //
@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// shift is set by the linker. An empty string means no shift.
+// shift is the duration by which the time of Now is ahead of the operating system's
+// clock, as in "8760h". Only the linker sets it. If it is empty, Now is not ahead.
 var shift string
 
 var ahead = parse(shift)
@@ -39,9 +40,9 @@ func Since(t time.Time) time.Duration { return time.Since(t.Add(-ahead)) }
 // Until returns the duration until t, by the monotonic reading if t has one.
 func Until(t time.Time) time.Duration { return time.Until(t.Add(-ahead)) }
 
-// Shift returns how far Now is ahead of the clock of the operating system. It is
-// zero except in tests. A store needs Shift if the store's database has a clock of
-// its own.
+// Shift returns the duration by which Now is ahead of the clock of the operating
+// system. It is zero except in tests. A store needs it to compare Now with the clock of
+// its database.
 func Shift() time.Duration { return ahead }
 
 // Deadline returns the time of the operating system's clock plus d. It is for the
@@ -51,8 +52,8 @@ func Deadline(d time.Duration) time.Time { return time.Now().Add(d) }
 // Sleep pauses for d. If ctx ends first, Sleep returns the error of ctx at once.
 func Sleep(ctx context.Context, d time.Duration) error { return SleepOr(ctx, d, nil) }
 
-// SleepOr is like Sleep, but also returns nil early when the channel wake is closed
-// or has a value. A nil channel has no effect.
+// SleepOr is like Sleep, but also returns nil as soon as the channel is closed or has a
+// value. A nil channel has no effect.
 func SleepOr(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestShift checks that a linked shift is parsed as a duration, and that another
-// text panics.
+// TestShift checks that a linked shift is parsed as a duration, and that an invalid
+// shift causes a panic.
 func TestShift(t *testing.T) {
 	for text, want := range map[string]time.Duration{"": 0, "8760h": 8760 * time.Hour, "-1m30s": -90 * time.Second} {
 		if got := parse(text); got != want {

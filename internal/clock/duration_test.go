@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TestParseDuration checks that durations may use days.
+// TestParseDuration checks that ParseDuration accepts days in addition to the units of
+// time.ParseDuration.
 func TestParseDuration(t *testing.T) {
 	const day = 24 * time.Hour
 	for text, want := range map[string]time.Duration{

@@ -1,7 +1,7 @@
 // Package coding decodes the content codings of HTTP (RFC 9110, 8.4.1) as the bytes
-// arrive. Before the package waits for the next piece of a body, it passes on all
-// the text in the pieces so far. So the events of a compressed stream arrive one by
-// one. It also bounds the ratio of the text's length to the body's.
+// arrive. Before the package waits for the next piece of a body, it passes on all the
+// text in the pieces so far. So the events of a compressed stream arrive one by one.
+// The package also bounds the ratio of the text's length to the body's length.
 package coding
 
 import (
@@ -42,10 +42,10 @@ var (
 	errStopped  = errors.New("coding: stopped")
 )
 
-// open maps the name of a coding to the function that opens its reader.
+// open has a function for each coding, which returns a reader that decodes the source.
 var open = map[string]func(source) (io.Reader, error){
 	"gzip":    openGzip,
-	"x-gzip":  openGzip, // RFC 9110, 8.4.1.3
+	"x-gzip":  openGzip, // another name for gzip (RFC 9110, 8.4.1.3)
 	"deflate": openDeflate,
 	"br":      func(s source) (io.Reader, error) { return brotli.NewReader(s), nil },
 	"zstd":    openZstd,
@@ -61,7 +61,7 @@ func openGzip(s source) (io.Reader, error) {
 }
 
 // members reads the members of a gzip body one after the other. A gzip.Reader in
-// multistream mode would not do: at the end of a member, it waits for the next one
+// multistream mode is unsuitable: at the end of a member, it waits for the next one
 // before it returns the last text.
 type members struct {
 	z    *gzip.Reader
@@ -102,8 +102,8 @@ func openDeflate(s source) (io.Reader, error) {
 	return flate.NewReader(whole), nil
 }
 
-// headed is a source that first returns the bytes in its field head, which were already
-// read from the source.
+// headed is a source from which some bytes were already read. These bytes are in head,
+// and are returned first.
 type headed struct {
 	head []byte
 	source
@@ -132,16 +132,16 @@ func openZstd(s source) (io.Reader, error) {
 	return r.IOReadCloser(), nil
 }
 
-// Decoder decodes one coding. It runs its reader as a coroutine, on the goroutine of the
-// caller. It is not safe for concurrent use.
+// Decoder decodes one coding. The reader that decodes runs as a coroutine, within the
+// calls of Decoder's methods. A Decoder is not safe for concurrent use.
 type Decoder struct {
 	open  func(source) (io.Reader, error)
 	sink  func([]byte) error
 	limit int64
 
 	resume func() (struct{}, bool) // runs the reader until it needs more bytes; nil before the first byte
-	stop   func()                  // makes the function wait return false, which ends the reader
-	wait   func(struct{}) bool     // the reader calls it to return control to the caller of resume
+	stop   func()                  // makes wait(…) return false, which ends the reader
+	wait   func(struct{}) bool     // called by the reader to return control to the caller of resume
 	in     []byte                  // received bytes that the reader has not consumed
 	ended  bool                    // the body is complete
 	done   bool                    // the reader has ended; err is its error, if any
@@ -188,8 +188,8 @@ func (d *Decoder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// End marks the end of the body and decodes the rest. It returns an error if the body is
-// invalid or incomplete. An empty body is an empty text.
+// End marks the end of the body and decodes the rest. It returns an error if the body
+// is invalid or incomplete. An empty body is valid and has an empty text.
 func (d *Decoder) End() error {
 	if d.resume == nil || d.done {
 		return d.err
@@ -271,8 +271,8 @@ func (s source) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// ReadByte makes source an io.ByteReader. Without it, some readers would wrap the source
-// in a buffer and read ahead.
+// ReadByte makes source an io.ByteReader. Without this method, some decoders would wrap
+// the source in a buffer and read ahead.
 func (s source) ReadByte() (byte, error) {
 	var b [1]byte
 	_, err := s.Read(b[:])

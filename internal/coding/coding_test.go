@@ -19,8 +19,8 @@ type flushWriter interface {
 	Flush() error
 }
 
-// writers are the encoders that servers use. Each has the name of its coding as a server
-// may write it.
+// writers are the encoders that servers use. Each has the name of its coding, in a
+// spelling that servers send in the header Content-Encoding.
 var writers = map[string]struct {
 	coding string
 	open   func(io.Writer) flushWriter
@@ -113,8 +113,8 @@ func TestFlushedTextArrives(t *testing.T) {
 	}
 }
 
-// TestDamage checks that a body is an error if it is cut off, damaged, or followed
-// by other bytes. It also checks that an empty body is an empty text, and not an
+// TestDamage checks that a Decoder returns an error for a body that is cut off,
+// damaged, or followed by other bytes. An empty body is an empty text, and not an
 // error.
 func TestDamage(t *testing.T) {
 	text := strings.Repeat("an answer of some length ", 10)

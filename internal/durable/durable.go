@@ -18,9 +18,10 @@ func ReplaceFile(file string, content []byte, mode fs.FileMode) error {
 }
 
 // CreateFile is like ReplaceFile, but the file must not exist yet. If it does, the
-// error is fs.ErrExist and the file stays as it is. If several processes create the
-// same file concurrently, exactly one succeeds. On a file system without hard links,
-// several can succeed, and the file of the last one remains.
+// error is fs.ErrExist and the file stays as it is. If several processes call
+// CreateFile for the same file concurrently, exactly one call succeeds. On a file
+// system without hard links, several calls can succeed, and the file has the content of
+// the last one.
 func CreateFile(file string, content []byte, mode fs.FileMode) error {
 	return create(file, content, mode, os.Link)
 }
@@ -38,8 +39,8 @@ func create(file string, content []byte, mode fs.FileMode, link func(temp, file 
 	})
 }
 
-// renameToNew renames the temporary file unless there is a file with its final name.
-// It replaces a file that is created between the check and the rename.
+// renameToNew renames the temporary file unless there is a file with its final name. If
+// that file is created between the check and the rename, it is replaced.
 func renameToNew(temp, file string) error {
 	switch _, err := os.Lstat(file); {
 	case err == nil:

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// alone fails the test unless the directory has exactly one file, with the given
-// name and content.
+// alone fails the test unless file is the only entry of its directory and has the
+// given content.
 func alone(t *testing.T, file, content string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(file))

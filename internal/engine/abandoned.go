@@ -8,20 +8,20 @@ import (
 )
 
 // If a client abandons a call before it gets the response, the server has worked in
-// vain. But some clients have good reasons to abandon a call now and then. So a key
-// is refused only if it abandons calls often, and only until it has done so less
-// often.
+// vain. But some clients have good reasons to abandon a call now and then. So a key is
+// refused only while it has abandoned many calls within a short time.
 const (
 	// maxAbandoned is the number of calls that a key may abandon within
 	// abandonedWindow. After that, its paid calls are refused until the oldest of these
 	// calls lies outside the window.
 	maxAbandoned    = 10
 	abandonedWindow = time.Minute
-	// maxLineages bounds memory. At most twice as many lineages are remembered.
+	// maxLineages bounds the memory for lineages: at most 2 * maxLineages lineages are
+	// remembered.
 	maxLineages = 1 << 14
 )
 
-// abandoned remembers when keys have abandoned calls, by lineage.
+// abandoned remembers when calls were abandoned, by the lineage of the calling key.
 type abandoned struct {
 	now func() time.Time
 
@@ -33,7 +33,7 @@ type abandoned struct {
 // zero time marks an unused entry.
 type recentTimes struct {
 	at   [maxAbandoned]time.Time
-	next int // index of the oldest
+	next int // index of the oldest time
 }
 
 func newAbandoned(now func() time.Time) *abandoned {
@@ -69,7 +69,7 @@ func (a *abandoned) Forgive(lineage string) {
 	}
 }
 
-// Wait returns for how long the key is still refused, or zero if it is not refused.
+// Wait returns how long the key is still refused, or zero if the key is not refused.
 func (a *abandoned) Wait(lineage string) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()

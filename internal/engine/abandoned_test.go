@@ -33,7 +33,7 @@ func TestAbandonedCallsAreLimited(t *testing.T) {
 	if a.Wait("key_1") != 0 {
 		t.Error("still refused when the first is a minute old")
 	}
-	a.Note("key_1") // a call that was already in flight
+	a.Note("key_1") // a call that was already in flight while the key was refused
 	if wait := a.Wait("key_1"); wait != time.Second {
 		t.Errorf("refused for %v after one more, want 1s", wait)
 	}

@@ -5,8 +5,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Store returns the open store, for users other than gates. The caller needs a
-// reference.
+// Store returns the open store, for users other than gates. The caller must hold a
+// reference to the runtime; see Acquire.
 func (r *Runtime) Store() Store { return r.store }
 
 // Signer returns the signer of receipts.

@@ -21,8 +21,13 @@ import (
 )
 
 const (
-	firstPause = time.Second // pause after a failed attempt; it doubles up to maxPause
+	// firstPause is the pause after the first failed attempt. Every further failure
+	// doubles the pause, up to maxPause. While the store is down, the pause grows only
+	// up to downPause: attempts at such a store fail at once, and frequent attempts
+	// notice its return soon.
+	firstPause = time.Second
 	maxPause   = time.Minute
+	downPause  = 10 * time.Second
 	// rescan is the pause between two scans of the directory while no debt is known.
 	// Another process that shares the directory may have left debts there when it died.
 	rescan = 10 * time.Minute
@@ -43,22 +48,23 @@ type debts struct {
 	dir    string
 	by     string // see Options.DebtBy
 	ledger gate.Ledger
+	booked func(server string, amount ledger.Amount, test bool) // called for each refund that was booked
 	logger *slog.Logger
 	wake   chan struct{}
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	warned map[string]time.Time // last warning about a debt, by charge; only the method run uses it
+	warned map[string]time.Time // last warning about a debt, by charge; only d.run uses this map
 
 	mu     sync.Mutex
-	owed   map[string]bool      // charges of the known debts
+	owed   map[string]bool      // the known debts, by charge; the value is false while the store does not know the charge
 	memory map[string]gate.Debt // debts that could not be written to disk, by charge
 }
 
-func newDebts(dir, by string, l gate.Ledger, logger *slog.Logger) *debts {
+func newDebts(dir, by string, l gate.Ledger, booked func(string, ledger.Amount, bool), logger *slog.Logger) *debts {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &debts{
-		dir: dir, by: by, ledger: l, logger: logger, memory: make(map[string]gate.Debt),
+		dir: dir, by: by, ledger: l, booked: booked, logger: logger, memory: make(map[string]gate.Debt),
 		warned: make(map[string]time.Time), owed: make(map[string]bool),
 		wake: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}),
 	}
@@ -81,15 +87,22 @@ func (d *debts) Owe(debt gate.Debt) {
 	}
 	select {
 	case d.wake <- struct{}{}:
-	default: // a wake-up is pending
+	default: // a wake-up is pending already
 	}
 }
 
-// Owed returns the number of debts.
-func (d *debts) Owed() int {
+// Owed returns the number of debts. It does not count a debt while the store answers
+// that the charge is unknown, because nobody has paid for the call then. PostgreSQL can
+// lose a reservation, and with it the charge, when its machine crashes.
+func (d *debts) Owed() (n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.owed)
+	for _, owed := range d.owed {
+		if owed {
+			n++
+		}
+	}
+	return n
 }
 
 const debtSuffix = ".json"
@@ -114,10 +127,11 @@ func (d *debts) run(ctx context.Context) {
 		case down:
 			// Ignore wake-ups: each new debt would cause another attempt at a store that is
 			// down.
+			pause = min(pause, downPause)
 			if clock.Sleep(ctx, pause) != nil {
 				return
 			}
-			pause = min(2*pause, maxPause)
+			pause *= 2
 		case left > 0:
 			if clock.SleepOr(ctx, pause, d.wake) != nil {
 				return
@@ -132,9 +146,8 @@ func (d *debts) run(ctx context.Context) {
 	}
 }
 
-// payAll tries to pay each debt a single time and returns the number of remaining
-// debts. As soon as the store cannot be reached, it stops trying and reports that
-// the store is down.
+// payAll tries to pay each debt once and returns the number of remaining debts. As soon
+// as the store cannot be reached, it stops trying and reports that the store is down.
 func (d *debts) payAll() (left int, down bool) {
 	all := d.all()
 	for i, debt := range all {
@@ -145,7 +158,11 @@ func (d *debts) payAll() (left int, down bool) {
 		}
 		left++
 		down = errors.Is(err, ledger.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
-		if !errors.Is(err, errNoSuchCharge) {
+		unknown := errors.Is(err, errNoSuchCharge)
+		if !down {
+			d.classify(debt, !unknown)
+		}
+		if !unknown {
 			d.warn(debt, len(all), err)
 		}
 		if down {
@@ -155,7 +172,15 @@ func (d *debts) payAll() (left int, down bool) {
 	return left, false
 }
 
-// warn warns of a debt that could not be paid, but not at every attempt.
+// classify records whether a debt counts as owed, after the store has refused or could
+// not find its charge.
+func (d *debts) classify(debt gate.Debt, owed bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.owed[debt.Charge] = owed
+}
+
+// warn logs a debt that could not be paid, at most once per warnAgain.
 func (d *debts) warn(debt gate.Debt, owed int, err error) {
 	now := clock.Now()
 	if now.Sub(d.warned[debt.Charge]) < warnAgain {
@@ -182,7 +207,7 @@ func (d *debts) all() (all []gate.Debt) {
 		var debt gate.Debt
 		text, err := os.ReadFile(filepath.Join(d.dir, name.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // another process has paid it
+			continue // another process has paid this debt
 		}
 		if err == nil {
 			err = json.Unmarshal(text, &debt)
@@ -204,11 +229,13 @@ func (d *debts) all() (all []gate.Debt) {
 	known := make(map[string]bool, len(all))
 	for _, debt := range all {
 		known[debt.Charge] = true
-		d.owed[debt.Charge] = true
+		if _, found := d.owed[debt.Charge]; !found {
+			d.owed[debt.Charge] = true
+		}
 	}
 	for charge := range before {
 		if !known[charge] {
-			delete(d.owed, charge) // another process has paid it
+			delete(d.owed, charge) // another process has paid this debt
 		}
 	}
 	return all
@@ -230,20 +257,21 @@ func (d *debts) pay(debt gate.Debt) error {
 	err := d.ledger.Release(ctx, debt.Charge)
 	switch {
 	case err == nil:
-		return nil // the call was only reserved
+		return nil // the call was only reserved, so no refund is owed
 	case !errors.Is(err, ledger.ErrSettled) && !errors.Is(err, ledger.ErrNotFound):
 		return err
 	}
 	captured := errors.Is(err, ledger.ErrSettled)
 	t, audit := debt.Posting()
-	_, _, err = d.ledger.PostTransaction(ctx, t, audit)
+	posted, _, err := d.ledger.PostTransaction(ctx, t, audit)
 	switch {
 	case errors.Is(err, ledger.ErrArchived), captured && errors.Is(err, ledger.ErrNotFound): // the charge exists, so the debt must not be dropped
 		return fmt.Errorf("%w: %w", errByHand, err)
 	case err == nil:
+		d.booked(debt.Server, posted.Amount, debt.Test)
 		d.logger.Info("an undelivered call was refunded", "charge", debt.Charge, "owed_since", debt.At)
 		return nil
-	case errors.Is(err, ledger.ErrSettled): // already refunded by another process, or covered by a free quota
+	case errors.Is(err, ledger.ErrSettled): // the charge was already refunded by another process, or was covered by a free quota
 		return nil
 	case errors.Is(err, ledger.ErrNotFound) && debt.By != d.by:
 		return fmt.Errorf("%w: %w", errNotOurs, err)

@@ -16,21 +16,27 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/callrecord"
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keycache"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/oauth"
+	"github.com/fareboxhq/farebox/internal/people"
 	"github.com/fareboxhq/farebox/internal/share"
 	"github.com/fareboxhq/farebox/internal/telemetry"
+	"github.com/fareboxhq/farebox/internal/trace"
 )
 
-// Store is the store of a runtime. Each embedded interface belongs to the package
-// that uses it. If the store also implements admin.Store, the runtime has operations;
-// see Runtime.Service. If it implements Revocations, other processes change it too.
-// See also RequestLocks.
+// Store is the store of a runtime. Each embedded interface belongs to the package that
+// uses it. If the store also implements admin.Store, the runtime has operations; see
+// Runtime.Service. If the store implements Revocations, other processes change the
+// store, too. See also RequestLocks.
 type Store interface {
 	keycache.Origin
 	gate.Ledger
@@ -57,10 +63,12 @@ type managed interface {
 	CountExpiring(ctx context.Context, deadlines []time.Time) ([]int64, error)
 }
 
-// Options configure a runtime. All fields except DebtBy must be set.
+// Options configure a runtime. All fields except Kind and DebtBy must be set.
 type Options struct {
 	// Open opens the store.
 	Open func(ctx context.Context) (Store, error)
+	// Kind is the kind of store, for metrics.
+	Kind string
 	// KeyFile holds the seed of the key that signs receipts. If the file is missing, it
 	// is created with mode 0600. The public keys are kept in ReceiptKeysFile(KeyFile).
 	KeyFile string
@@ -76,7 +84,7 @@ type Options struct {
 	// different values.
 	DebtBy  string
 	Cache   keycache.Options
-	IDs     *share.Budget // bounds the ids of requests in sessions
+	IDs     *share.Budget // bounds the number of request ids that are remembered for sessions
 	Metrics *telemetry.Metrics
 	Logger  *slog.Logger
 }
@@ -87,10 +95,19 @@ const drainTime = 30 * time.Second
 // Runtime is an open store with its cache. It is safe for concurrent use.
 type Runtime struct {
 	store    Store
+	kind     string
 	cache    *keycache.Cache
 	signer   *ledger.Signer
 	sealer   *gate.Sealer
-	service  *admin.Service // nil if the store has no operations
+	service  *admin.Service       // nil if accounts and keys are managed elsewhere
+	people   *people.Service      // nil if the store keeps no people
+	oauth    *oauth.Service       // nil if the store keeps no grants
+	sweeper  *background          // nil if the store keeps no grants
+	alerts   *alerts              // nil if the store keeps no alerts
+	survey   *survey              // nil if the store cannot be measured
+	verifier *verifier            // nil if the books are kept elsewhere
+	roller   *roller              // nil if usage is summed up elsewhere
+	calls    *callrecord.Recorder // nil if the store keeps no records of calls
 	metrics  *telemetry.Metrics
 	logger   *slog.Logger
 	refs     *refs
@@ -107,12 +124,15 @@ type Runtime struct {
 	rates     *rates
 
 	log      Revocations
-	ownLog   *revocationLog // equal to log if this process owns the store, otherwise nil
+	ownLog   *revocationLog // the same log if this process owns the store, otherwise nil
 	follower *follower      // follows log if other processes change the store, otherwise nil
 
 	rules atomic.Pointer[map[string]string] // rules of the running config, by server
 
 	locks RequestLocks // nil if this process owns the store
+
+	id   string                          // name of this process among the nodes at the store
+	self atomic.Pointer[NodeDescription] // never nil
 
 	unwatch func()
 }
@@ -140,13 +160,21 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 		return nil, errors.Join(err, store.Close())
 	}
 	r := &Runtime{
-		store: store, cache: cache, signer: signer, sealer: sealer,
+		store: store, kind: o.Kind, cache: cache, signer: signer, sealer: sealer,
 		metrics: o.Metrics, logger: o.Logger, refs: newRefs(),
 		abandoned: newAbandoned(clock.Now), rates: newRates(), requests: newRequests(clock.Now, o.IDs),
 		misses: newMisses(uptime()), streams: newStreams(), usage: newUsage(store.TouchKeys, o.Logger), names: newNames(store),
 	}
 	if managed, ok := store.(managed); ok {
-		r.service = admin.New(managed, r, r.settings.Load, now).WithReceiptKeys(published).WithSigner(signer).WithUses(r.usage.unwritten)
+		r.service = admin.New(managed, r, r.settings.Load, now).WithReceiptKeys(published).WithSigner(signer).WithUses(r.usage.unwritten).WithRefunds(r.refundedBy(telemetry.RefundByOperator)).
+			WithVerifications(NodeName(), func(err error) { o.Logger.Warn("the books could not be verified", "error", err) })
+		r.oauth = NewOAuth(store, r.service, r.settings.Load)
+		r.people = NewPeople(store, r.service, r.oauth, o.Logger)
+		r.alerts = runAlerts(NewAlerts(store, r.service, o.Metrics, o.Logger))
+		if calls := NewCalls(store); calls != nil {
+			r.service.WithCalls(calls)
+			r.calls = callrecord.New(calls, o.Metrics, o.Logger)
+		}
 		r.expiring = newExpiring(managed.CountExpiring, clock.Now, o.Logger)
 	}
 	r.settings.Store(new(admin.Settings))
@@ -154,18 +182,31 @@ func Open(ctx context.Context, o Options) (*Runtime, error) {
 	if shared, ok := store.(Revocations); ok {
 		r.log = shared
 		r.follower = follow(shared, cache, r.streams.notify, r.streams.notifyAll, o.Logger)
+		r.id = r.follower.node
 	} else {
 		r.ownLog = newRevocationLog(clock.Now, formerLeases(ctx, store))
 		r.log = r.ownLog
+		r.id = uuid.NewString()
 	}
-	r.debts = newDebts(o.DebtDir, o.DebtBy, store, o.Logger)
+	r.Describe("")
+	if r.service != nil {
+		r.verifier = newVerifier(r.service.Verify, r.follower == nil, o.Logger)
+	}
+	if store, ok := store.(summing); ok {
+		r.roller = newRoller(store.SumUsage, o.Logger)
+	}
+	if measured, ok := store.(measured); ok {
+		r.survey = newSurvey(measured.Sizes, o.Logger)
+	}
+	r.debts = newDebts(o.DebtDir, o.DebtBy, store, r.refundedBy(telemetry.RefundUndelivered), o.Logger)
+	r.sweeper = runSweeps(r.oauth, o.Logger)
 	r.unwatch = o.Metrics.Watch(r)
 	return r, nil
 }
 
-// formerLeases returns for how long leases granted by a previous process may still
-// last. It returns 0 if no gateway key exists, because only nodes with gateway keys
-// get leases.
+// formerLeases returns how long the leases that a previous process granted may still
+// last. It returns 0 if no gateway key exists, because only nodes with gateway keys get
+// leases.
 func formerLeases(ctx context.Context, store Store) time.Duration {
 	managed, ok := store.(managed)
 	if !ok {
@@ -188,15 +229,18 @@ func (r *Runtime) Acquire() error { return r.refs.acquire() }
 // Release releases a reference. Call it exactly once for each Acquire.
 func (r *Runtime) Release() { r.refs.release() }
 
-// Configure applies a config's settings for the cache and for keys to the running
-// runtime. The caller must not change the settings afterwards.
-func (r *Runtime) Configure(o keycache.Options, settings *admin.Settings) {
+// Configure applies a config to the running runtime: the options of the cache, the
+// settings of operations on keys, and the pause between two verifications of the books.
+// A pause of 0 means that the books are never verified. The caller must not change the
+// settings afterwards.
+func (r *Runtime) Configure(o keycache.Options, settings *admin.Settings, verifyEvery time.Duration) {
 	r.cache.Configure(bounded(r.store, o))
 	r.settings.Store(settings)
+	r.verifier.setEvery(verifyEvery)
 }
 
-// UseCurrency sets the currency of all amounts; see Store. The caller needs a
-// reference.
+// UseCurrency sets the currency of all amounts; see Store. The caller must hold a
+// reference to the runtime; see Acquire.
 func (r *Runtime) UseCurrency(ctx context.Context, code string) error {
 	return r.store.UseCurrency(ctx, code)
 }
@@ -210,8 +254,8 @@ func bounded(store Store, o keycache.Options) keycache.Options {
 }
 
 // SetRules sets the access rules of each server and returns the previous ones. The
-// rules of a server are encoded as a string, only to be compared: two strings are
-// equal if and only if the rules are.
+// rules of a server are encoded as a string, only to be compared: two strings are equal
+// if and only if the rules are equal.
 func (r *Runtime) SetRules(rules map[string]string) (before map[string]string) {
 	if was := r.rules.Swap(&rules); was != nil {
 		before = *was
@@ -231,14 +275,16 @@ func (r *Runtime) RulesOf(server string) string {
 // CheckStreams makes all open streams check their keys and rules again.
 func (r *Runtime) CheckStreams() { r.streams.notifyAll() }
 
-// Service returns the operations on the store, or nil if its accounts and keys
-// are managed elsewhere. The caller needs a reference.
+// Service returns the operations on the store, or nil if its accounts and keys are
+// managed elsewhere. The caller must hold a reference to the runtime; see Acquire.
 func (r *Runtime) Service() *admin.Service { return r.service }
 
-// Gate returns a gate to a server with the given policy. Its users need a reference.
-func (r *Runtime) Gate(p gate.Policy) *gate.Gate {
+// Gate returns a gate to a server with the given policy, which also admits the further
+// kinds of credentials. Users of the gate must hold a reference to the runtime; see
+// Acquire.
+func (r *Runtime) Gate(p gate.Policy, further ...gate.Authenticator) *gate.Gate {
 	return gate.New(p, gate.Deps{
-		Keys: r, Watch: r.watchCaller, Ledger: r.store, Bindings: r.store, Debts: r.debts, Abandonments: r.abandoned, Limiter: r.rates, Signer: r.signer, Sealer: r.sealer, Metrics: r.metrics.Meter(p.Server),
+		Keys: r, Authenticators: further, Watch: r.watchCaller, Ledger: r.store, Bindings: r.store, Debts: r.debts, Abandonments: r.abandoned, Limiter: r.rates, Signer: r.signer, Sealer: r.sealer, Metrics: r.metrics.Site(p.Server),
 		Logger: r.logger, Now: clock.Now, NewID: id.New,
 	})
 }
@@ -248,16 +294,19 @@ func (r *Runtime) watchCaller(d keys.Digest) gate.Watch {
 	return gate.Watch{Changed: s.Changed, Closing: s.Closing, End: s.End}
 }
 
-// Limiter returns the limiter of requests by key. Its users need a reference.
+// Limiter returns the limiter of requests by key. Users of the limiter must hold a
+// reference to the runtime; see Acquire.
 func (r *Runtime) Limiter() gate.Limiter { return r.rates }
 
-// Lookup returns the key with the digest, from the cache or the store. It fails with
-// gate.ErrFlood if the client has asked for too many unknown keys.
+// Lookup returns the key with the given digest, from the cache or the store. It fails
+// with gate.ErrFlood if the client has asked for too many unknown keys.
 func (r *Runtime) Lookup(ctx context.Context, client netip.Addr, d keys.Digest) (*keys.Key, error) {
 	began := clock.Now()
 	counted := false
 	key, source, err := r.cache.Lookup(ctx, d, func(stale bool) error {
-		if stale { // a flood from the same address must not lock out the holder of a known key
+		// The cache knows this key, but must ask the store again. A flood of unknown
+		// tokens from the same address must not lock out the holder of a known key.
+		if stale {
 			return nil
 		}
 		if counted = r.misses.take(client); !counted {
@@ -265,7 +314,9 @@ func (r *Runtime) Lookup(ctx context.Context, client netip.Addr, d keys.Digest) 
 		}
 		return nil
 	})
-	if counted && !errors.Is(err, keys.ErrUnknown) && ctx.Err() == nil { // the query of a client that hangs up still counts
+	// Take the count back, unless the key is unknown or the client has hung up. A
+	// client could otherwise avoid the limit by hanging up.
+	if counted && !errors.Is(err, keys.ErrUnknown) && ctx.Err() == nil {
 		r.misses.give(client)
 	}
 	result := "found"
@@ -278,43 +329,43 @@ func (r *Runtime) Lookup(ctx context.Context, client netip.Addr, d keys.Digest) 
 		result = "error"
 	}
 	r.metrics.Lookup(source.String(), result, clock.Since(began))
+	trace.FoundIn(ctx, source.String())
 	return key, err
 }
 
-// Used records that a key was used. Callers must not report refused requests.
+// Used records that a key was used. Callers must not call it for a refused request.
 func (r *Runtime) Used(k *keys.Key) { r.usage.note(k.ID, clock.Now()) }
 
-// Revoke makes every later lookup ask the store for the key, in this process and in
-// all processes that share the store or follow this process. It also notifies the
-// key's streams. It takes at most LeaseTime.
-func (r *Runtime) Revoke(d keys.Digest) {
-	r.cache.Revoke(d)
-	r.streams.notify(d)
+// Revoke makes every later lookup ask the store for the key, in this process and in all
+// processes that share the store or follow this process. It also notifies the key's
+// streams. Revoke takes at most LeaseTime.
+func (r *Runtime) Revoke(d keys.Digest) { r.RevokeEach([]keys.Digest{d}) }
+
+// RevokeEach is like Revoke for several keys, and takes no longer than for one.
+func (r *Runtime) RevokeEach(digests []keys.Digest) {
+	for _, d := range digests {
+		r.cache.Revoke(d)
+		r.streams.notify(d)
+	}
 	if r.follower != nil {
 		r.follower.confirm()
 		return
 	}
-	r.ownLog.Append(d)
+	for _, d := range digests {
+		r.ownLog.Append(d)
+	}
 	// The call needs no deadline, because it returns when the last lease has expired.
 	_ = r.ownLog.Confirm(context.Background(), "")
 }
 
-// Revocations returns the log of key changes. Its users need a reference.
+// Revocations returns the log of key changes. Users of the log must hold a reference to
+// the runtime; see Acquire.
 func (r *Runtime) Revocations() Revocations { return r.log }
 
 // Watch registers a stream of the key, so that the stream is notified of each
 // change of the key. The caller must call End on the result when the stream has
 // ended.
 func (r *Runtime) Watch(d keys.Digest) *Stream { return r.streams.watch(d) }
-
-// OpenReservations returns the number of open reservations in the store.
-func (r *Runtime) OpenReservations() int { return r.store.OpenReservations() }
-
-// RefundsOwed returns the number of refunds that are owed but not made yet.
-func (r *Runtime) RefundsOwed() int { return r.debts.Owed() }
-
-// CacheEntries returns the number of keys in the cache.
-func (r *Runtime) CacheEntries() int { return r.cache.Len() }
 
 // RevocationLag returns the time since this process last read the key changes of
 // other processes. It returns 0 if no other process changes keys.
@@ -328,9 +379,9 @@ func (r *Runtime) RevocationLag() time.Duration {
 // StoreUp reports whether the store can write.
 func (r *Runtime) StoreUp() bool { return r.store.Healthy() == nil }
 
-// ExpiringKeys returns, for each duration, the number of usable keys that expire
-// within it, as of at most half a minute ago. It returns false if the last count
-// failed, if the keys are managed elsewhere, or if the runtime is closing.
+// ExpiringKeys returns, for each duration, the number of usable keys that expire within
+// that duration. The numbers are at most half a minute old. It returns false if the
+// last count failed, if the keys are managed elsewhere, or if the runtime is closing.
 func (r *Runtime) ExpiringKeys(within []time.Duration) ([]int64, bool) {
 	if r.Acquire() != nil {
 		return nil, false
@@ -347,7 +398,7 @@ func (r *Runtime) EndStreams() { r.streams.end() }
 
 // Destruct ends all streams, waits at most half a minute for the calls in flight, and
 // closes the runtime. Streams must be ended because they would not end by themselves.
-// Call Destruct a single time.
+// Call Destruct once.
 func (r *Runtime) Destruct() error {
 	r.EndStreams()
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
@@ -359,6 +410,15 @@ func (r *Runtime) Destruct() error {
 		r.follower.stop()
 	}
 	r.unwatch()
+	r.alerts.close()
+	r.verifier.close()
+	if r.service != nil {
+		r.service.Close()
+	}
+	r.roller.close()
+	r.sweeper.end()
+	r.calls.Close()
+	r.survey.close()
 	r.debts.close()
 	r.usage.close()
 	r.cache.Close()

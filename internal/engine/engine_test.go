@@ -44,7 +44,7 @@ func open(t *testing.T, dir string) (*Runtime, *closing) {
 		KeyFile: filepath.Join(dir, "f.db.receipt-key"), SealFile: filepath.Join(dir, "f.db.receipt-key") + ".seal",
 		DebtDir: filepath.Join(dir, "f.db.refunds"),
 		Cache:   keycache.Options{},
-		Metrics: telemetry.New(func() int64 { return 0 }),
+		Metrics: telemetry.New(new(telemetry.Process)),
 		Logger:  slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -62,7 +62,7 @@ func TestDestructWaitsForLeases(t *testing.T) {
 	}
 	done := make(chan error)
 	go func() { done <- r.Destruct() }()
-	for r.Acquire() == nil { // until closing has begun
+	for r.Acquire() == nil { // wait until closing has begun
 		r.Release()
 	}
 	if store.closed.Load() {
@@ -92,11 +92,12 @@ func TestDrainIsBounded(t *testing.T) {
 		if err := l.drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
-		l.release() // late, and harmless
+		l.release() // a release after the deadline is harmless
 	})
 }
 
-// openWithKey opens a runtime, which ends with the test, with a key of one account.
+// openWithKey opens a runtime on a store with one account, which has one key. The
+// runtime ends with the test.
 func openWithKey(t *testing.T) (r *Runtime, key keys.Key, secret string) {
 	t.Helper()
 	r, _ = open(t, t.TempDir())
@@ -138,8 +139,8 @@ func TestDeleteReachesTheCache(t *testing.T) {
 	}
 }
 
-// TestUseIsShownAtOnce: the time of a key's last use is shown before it is in the
-// store.
+// TestUseIsShownAtOnce checks that the time of a key's last use is shown even before
+// the time has been written to the store.
 func TestUseIsShownAtOnce(t *testing.T) {
 	ctx := context.Background()
 	r, key, _ := openWithKey(t)
@@ -155,9 +156,8 @@ func TestUseIsShownAtOnce(t *testing.T) {
 	}
 }
 
-// TestReceiptKeyStays checks that the receipt key is created only one time, and is
-// readable only by its owner. The key is the same after a restart, so old receipts
-// stay valid.
+// TestReceiptKeyStays checks that the receipt key is created only once, and is readable
+// only by its owner. The key is the same after a restart, so old receipts stay valid.
 func TestReceiptKeyStays(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "receipt-key")
 	first, err := LoadSigner(file)

@@ -26,7 +26,7 @@ type expiring struct {
 	within  []time.Duration // the durations of the last count
 	counted time.Time       // the time of the last count, with a monotonic reading
 	last    []int64
-	failed  bool // the last count failed; a failure is cached as well
+	failed  bool // whether the last count failed; failures are cached as well
 }
 
 func newExpiring(count func(context.Context, []time.Time) ([]int64, error), now func() time.Time, logger *slog.Logger) *expiring {
@@ -34,7 +34,7 @@ func newExpiring(count func(context.Context, []time.Time) ([]int64, error), now 
 }
 
 // counts returns, for each duration, the number of keys that expire within it. The
-// counts are at most countEvery old. It returns false if the last count failed.
+// counts are at most countEvery old. counts returns false if the last count failed.
 func (e *expiring) counts(within []time.Duration) ([]int64, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -56,7 +56,7 @@ func (e *expiring) refresh(within []time.Duration) {
 	if err != nil {
 		e.logger.Warn("the expiring keys could not be counted", "error", err)
 	}
-	// The age counts from the end of the query. Otherwise a slow store would be queried
-	// without a pause.
+	// The age of the counts is measured from the end of the query. If it were measured
+	// from the beginning, a slow store would be queried without a pause.
 	e.within, e.counted, e.last, e.failed = slices.Clone(within), e.now(), last, err != nil
 }

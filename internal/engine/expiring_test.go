@@ -33,8 +33,8 @@ func (c *counter) count(ctx context.Context, until []time.Time) ([]int64, error)
 	return make([]int64, len(until)), c.err
 }
 
-// TestExpiringIsAskedSeldom checks that scrapes query the store one time in half a
-// minute and wait at most two seconds, even if the store fails or hangs.
+// TestExpiringIsAskedSeldom checks that scrapes query the store once in half a minute
+// and wait at most two seconds, even if the store fails or hangs.
 func TestExpiringIsAskedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := new(counter)
@@ -79,8 +79,8 @@ func TestExpiringIsAskedSeldom(t *testing.T) {
 	})
 }
 
-// TestExpiringIsAskedOnce checks that concurrent scrapes query the store a single
-// time and share the result.
+// TestExpiringIsAskedOnce checks that concurrent scrapes query the store once and share
+// the result.
 func TestExpiringIsAskedOnce(t *testing.T) {
 	c := new(counter)
 	e := newExpiring(c.count, clock.Now, slog.New(slog.DiscardHandler))

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,9 @@ const (
 	// renewTime bounds one renewal. A later response would be useless, because the
 	// lease would have expired.
 	renewTime = LeaseTime
+	// introduceTime bounds the storing of a node's description, so that the next renewal
+	// is in time.
+	introduceTime = LeaseTime / 2
 	// retryEvery is the pause after a failed renewal.
 	retryEvery = 100 * time.Millisecond
 )
@@ -32,6 +36,7 @@ type trustedCache interface {
 	ExtendTrust(from time.Duration, wall time.Time, ttl time.Duration)
 	Revoke(keys.Digest)
 	RevokeAll()
+	Trusted() bool
 }
 
 // follower follows the key changes that other processes make in a shared store.
@@ -43,6 +48,10 @@ type follower struct {
 	missed  func()            // called when changes may have been missed
 	logger  *slog.Logger
 	asked   atomic.Int64 // start of the last successful renewal, on the cache's clock
+
+	about atomic.Pointer[string] // description of this node; nil before it is known
+
+	failure atomic.Pointer[error] // why the last renewal failed; nil if the renewal succeeded
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -65,17 +74,20 @@ func follow(log Revocations, cache trustedCache, changed func(keys.Digest), miss
 func (f *follower) run(ctx context.Context) {
 	defer close(f.done)
 	seen, healthy := int64(-1), true
-	informed := f.cache.Clock() // last time at which streams knew of all changes or were asked to check
+	introduced := ""            // the description that the store has
+	informed := f.cache.Clock() // last time at which streams knew of all changes or were asked to check their keys
 	for ctx.Err() == nil {
 		wake := f.log.Changed() // taken before the log is read; otherwise a wake-up could be missed
 		position, more, err := f.renew(ctx, seen)
 		wait := renewEvery
 		switch {
 		case err != nil:
+			f.failure.Store(&err)
 			if healthy {
 				f.logger.Warn("changes of keys cannot be followed: what is known of keys is not believed until they can", "error", err)
 			}
 			wake, wait = nil, retryEvery
+			introduced = "" // the store may drop the node's row during a long outage
 			if now := f.cache.Clock(); now-informed >= LeaseTime && ctx.Err() == nil {
 				f.missed()
 				informed = now
@@ -86,6 +98,8 @@ func (f *follower) run(ctx context.Context) {
 		healthy = err == nil
 		if healthy {
 			seen, informed = position, time.Duration(f.asked.Load())
+			f.failure.Store(nil)
+			introduced = f.introduce(ctx, introduced)
 		}
 		if more { // renew at once, which also acknowledges the changes that were just read
 			continue
@@ -118,6 +132,39 @@ func (f *follower) renew(ctx context.Context, seen int64) (position int64, more 
 	return r.Position, r.More || r.Gap || len(r.Digests) > 0, nil
 }
 
+// introduce stores the description of this node, unless the store already has it. It
+// returns the description that the store has.
+func (f *follower) introduce(ctx context.Context, introduced string) string {
+	shared, ok := f.log.(registry)
+	about := f.about.Load()
+	if !ok || about == nil || *about == introduced {
+		return introduced
+	}
+	ctx, cancel := context.WithTimeout(ctx, introduceTime)
+	defer cancel()
+	if err := shared.Introduce(ctx, f.node, *about); err != nil {
+		f.logger.Debug("the description of this node could not be stored, it will be tried again", "error", err)
+		return introduced
+	}
+	return *about
+}
+
+// stale reports whether the cache has lost its trust, and why. A cache that still waits
+// for its first lease, or that is behind but is reading the changes, is not stale. As
+// long as such a cache is not trusted, each lookup asks the store.
+func (f *follower) stale() (stale bool, cause error) {
+	failure, lag := f.failure.Load(), f.lag()
+	switch {
+	case f.cache.Trusted():
+		return false, nil
+	case failure != nil:
+		return true, *failure
+	case lag >= LeaseTime:
+		return true, fmt.Errorf("the last read that succeeded began %s ago", lag.Round(time.Millisecond))
+	}
+	return false, nil
+}
+
 // lag returns the time since the start of the last successful renewal.
 func (f *follower) lag() time.Duration { return f.cache.Clock() - time.Duration(f.asked.Load()) }
 
@@ -132,7 +179,8 @@ func Confirm(log Revocations, node string) {
 	ctx, cancel := context.WithTimeout(context.Background(), LeaseTime)
 	defer cancel()
 	if err := log.Confirm(ctx, node); err != nil {
-		// Any node that has not seen the change by then has lost its lease.
+		// Some nodes may not have seen the change. After LeaseTime, each of these has
+		// lost its lease.
 		_ = clock.Sleep(context.Background(), clock.Until(began.Add(LeaseTime)))
 	}
 }

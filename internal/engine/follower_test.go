@@ -33,7 +33,7 @@ type shared struct {
 
 var errBroken = errors.New("the connection is cut")
 
-func (s *shared) Close() error { return nil } // the test closes it
+func (s *shared) Close() error { return nil } // does nothing, because the test itself closes the shared store
 
 func (s *shared) Follow(ctx context.Context, node string, seen int64, lease time.Duration) (keys.Revocations, error) {
 	if stop := s.frozen.Load(); stop != nil {
@@ -83,12 +83,12 @@ func cluster(t *testing.T, n int) ([]*Runtime, []*shared) {
 }
 
 // openOn opens a runtime on its view of a shared store.
-func openOn(t *testing.T, part *shared, dir string) *Runtime {
+func openOn(t *testing.T, part Store, dir string) *Runtime {
 	t.Helper()
 	r, err := Open(t.Context(), Options{
 		Open:    func(context.Context) (Store, error) { return part, nil },
 		KeyFile: filepath.Join(dir, "receipt-key"), SealFile: filepath.Join(dir, "seal-key"), DebtDir: filepath.Join(dir, "refunds"),
-		Cache: keycache.Options{}, Metrics: telemetry.New(func() int64 { return 0 }), Logger: slog.New(slog.DiscardHandler),
+		Cache: keycache.Options{}, Metrics: telemetry.New(new(telemetry.Process)), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func newAgent(t *testing.T, r *Runtime, account string) keys.Key {
 // all nodes as soon as the call returns, while every node looks keys up continuously.
 func TestDeletedIsDeadAtEveryNode(t *testing.T) {
 	nodes, _ := cluster(t, 3)
-	var deleted sync.Map // digest to struct{}
+	var deleted sync.Map // a set of the digests of deleted keys
 	var current atomic.Pointer[keys.Key]
 	first := newAgent(t, nodes[0], "alice")
 	current.Store(&first)
@@ -241,10 +241,11 @@ func (m *memory) ExtendTrust(from time.Duration, _ time.Time, ttl time.Duration)
 }
 func (m *memory) Revoke(d keys.Digest) { m.revoked = append(m.revoked, d) }
 func (m *memory) RevokeAll()           { m.all++ }
+func (m *memory) Trusted() bool        { return m.Clock() < m.until }
 
-// TestNodeReadsTheLog checks that a node reads each change exactly one time and in
-// order, including changes during an interruption. If changes may have been lost,
-// the node invalidates its whole memory.
+// TestNodeReadsTheLog checks that a node reads each change exactly once and in order,
+// including changes during an interruption. If changes may have been lost, the node
+// invalidates its whole memory.
 func TestNodeReadsTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newRevocationLog(clock.Now, 0)

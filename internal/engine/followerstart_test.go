@@ -16,9 +16,9 @@ import (
 )
 
 // TestNodeBelievesNothingFromBeforeItFollowed checks that a node does not trust keys
-// that it cached before it first read the log. Before that, the node had no lease,
-// so key changes did not wait for it, and its first renewal does not return them.
-// For the same reason, streams that are older than the first renewal must be
+// that it cached before it first read the log. Before that, the node had no lease, so
+// key changes did not wait for the node, and its first renewal does not return these
+// changes. For the same reason, streams that are older than the first renewal must be
 // notified.
 func TestNodeBelievesNothingFromBeforeItFollowed(t *testing.T) {
 	nodes, parts := cluster(t, 1)
@@ -99,7 +99,7 @@ func TestStubbornNodeHoldsNothingUp(t *testing.T) {
 }
 
 // TestStreamsAreDoubtedWithTheLog checks that while the log cannot be read, streams
-// check their keys again one time per LeaseTime, since a key may have been deleted
+// check their keys again once per LeaseTime, since a key may have been deleted
 // elsewhere. An interruption shorter than a lease has no effect.
 func TestStreamsAreDoubtedWithTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -16,15 +16,16 @@ import (
 // bounds how many lookups of one address run concurrently.
 var missRate = keys.Rate{Requests: 50, Per: time.Second, Burst: 1000}
 
-// maxAddresses bounds memory. At most twice as many addresses are remembered.
+// maxAddresses bounds the memory for addresses: at most 2 * maxAddresses addresses are
+// remembered.
 const maxAddresses = 1 << 15
 
 // misses counts the lookups of client addresses, with the same algorithm as rates.
 type misses struct {
-	now func() time.Duration // monotonic; see rates
+	now func() time.Duration // the monotonic time since an arbitrary instant
 
 	mu   sync.Mutex
-	full *recent.Map[netip.Prefix, time.Duration] // time at which the bucket will be full again
+	full *recent.Map[netip.Prefix, time.Duration] // for each network, the time at which its bucket will be full again
 }
 
 func newMisses(now func() time.Duration) *misses {

@@ -24,7 +24,7 @@ const (
 )
 
 // names caches the names of accounts for refusal texts, so that a flood of refusals
-// asks the store only a single time.
+// asks the store only once.
 type names struct {
 	store namer // nil if the store cannot look up names
 
@@ -69,5 +69,6 @@ func (n *names) lookup(ctx context.Context, id string) string {
 }
 
 // AccountName returns the name of an account for a refusal text, or "" if the name is
-// unknown or not available within a second. The caller needs a reference.
+// unknown or not available within a second. The caller must hold a reference to the
+// runtime; see Acquire.
 func (r *Runtime) AccountName(ctx context.Context, id string) string { return r.names.lookup(ctx, id) }

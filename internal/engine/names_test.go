@@ -29,8 +29,8 @@ func (n *naming) AccountNames(ctx context.Context, _ []string) (map[string]strin
 	return n.names, n.err
 }
 
-// TestNamesAreRemembered checks that the store is asked one time for a known name,
-// and every time for an unknown name. The cache is bounded.
+// TestNamesAreRemembered checks that the store is asked once for a known name, and
+// every time for an unknown name. The cache is bounded.
 func TestNamesAreRemembered(t *testing.T) {
 	store := &naming{names: map[string]string{"acct_1": "alice"}}
 	n := newNames(store)

@@ -13,11 +13,11 @@ import (
 // (ITU-T I.371, annex A). The only state of a bucket is the instant at which it will
 // be full again. A full bucket is the same as an unused one, so it can be dropped.
 type rates struct {
-	now func() time.Duration // monotonic, since an arbitrary instant
+	now func() time.Duration // the monotonic time since an arbitrary instant
 
 	mu      sync.Mutex
-	full    map[rateBucket]time.Duration // time at which the bucket will be full again
-	sweepAt int                          // number of buckets at which the method sweep drops the full ones
+	full    map[rateBucket]time.Duration // for each bucket, the time at which it will be full again
+	sweepAt int                          // number of buckets at which r.sweep drops the full ones
 }
 
 type rateBucket struct {
@@ -69,7 +69,7 @@ func (r *rates) Move(lineage string, from, to [2]gate.Bucket, taken bool) gate.Q
 	return least
 }
 
-// take counts one request. The caller must hold the mutex.
+// take counts one request. r.mu must be locked.
 func (r *rates) take(lineage string, buckets [2]gate.Bucket) gate.Quota {
 	now := r.now()
 	var least gate.Quota
@@ -104,8 +104,8 @@ func lesser(least, q gate.Quota) gate.Quota {
 	return least
 }
 
-// left returns the quota of a bucket. The parameter full is the instant at which the
-// bucket will be full again.
+// left returns the quota of a bucket. full is the instant at which the bucket will be
+// full again.
 func left(rate keys.Rate, now, full time.Duration) gate.Quota {
 	every := rate.Every()
 	depth := time.Duration(rate.Burst) * every // the time in which an empty bucket fills
@@ -114,10 +114,9 @@ func left(rate keys.Rate, now, full time.Duration) gate.Quota {
 	return q
 }
 
-// take counts a request in a bucket. The parameter full is the instant at which the
-// bucket will be full again; take also returns the new instant. If the quota has a
-// Wait, the request was not counted. To undo a counted request, subtract
-// rate.Every() from the instant.
+// take counts a request in a bucket. full is the instant at which the bucket will be
+// full again; take also returns the new instant. If the quota has a Wait, the request
+// was not counted. To undo a counted request, subtract rate.Every() from the instant.
 func take(rate keys.Rate, now, full time.Duration) (gate.Quota, time.Duration) {
 	every := rate.Every()
 	depth := time.Duration(rate.Burst) * every

@@ -12,7 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// testRates returns rates and the clock that it uses.
+// testRates returns rates and the clock that they use.
 func testRates() (*rates, *time.Duration) {
 	r, now := newRates(), new(time.Duration)
 	r.now = func() time.Duration { return *now }
@@ -33,7 +33,7 @@ func TestRatesAreExact(t *testing.T) {
 			Burst: rapid.Int64Range(1, 50).Draw(t, "burst"),
 		}
 		every := rate.Every()
-		tokens := rate.Burst * int64(every) // in nanoseconds, as in the textbook
+		tokens := rate.Burst * int64(every) // the level of an ordinary token bucket, in nanoseconds
 		for range 200 {
 			pause := time.Duration(rapid.Int64Range(0, int64(3*every)).Draw(t, "pause"))
 			*now += pause
@@ -54,17 +54,19 @@ func TestRatesAreExact(t *testing.T) {
 	})
 }
 
-// TestMovedRatesAreExact moves requests to other buckets. The first buckets are then
-// exactly as if the requests had never been counted there. The other buckets count
-// the requests by their own rate. The returned quota is that of the first buckets.
+// TestMovedRatesAreExact checks requests that are first counted in one bucket and then
+// moved to the bucket of upkeep (see gate.Bucket). The first bucket is then exactly as
+// if the requests had never been counted there. The upkeep bucket counts them by its
+// own rate. The returned quota is that of the first bucket, unless the upkeep bucket
+// refuses the request.
 func TestMovedRatesAreExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r, now := testRates()
-		only, now2 := testRates() // counts only the calls that are not upkeep
+		only, now2 := testRates() // a second limiter, for comparison: it counts only the calls that are not upkeep
 		calls := keys.Rate{Requests: 5, Per: time.Minute, Burst: rapid.Int64Range(1, 5).Draw(t, "burst")}
 		upkeep := keys.Rate{Requests: 1, Per: time.Second, Burst: 3}
 		from, to := at("weather", calls), [2]gate.Bucket{{Server: "weather", Upkeep: true, Rate: upkeep}}
-		free, allowed := time.Duration(0), 0 // the variable free is the instant at which the upkeep bucket is full again
+		free, allowed := time.Duration(0), 0 // free is the instant at which the upkeep bucket is full again
 		for range 200 {
 			pause := time.Duration(rapid.Int64Range(0, int64(20*time.Second)).Draw(t, "pause"))
 			*now += pause
@@ -130,7 +132,7 @@ func TestRatesAreExactUnderConcurrency(t *testing.T) {
 
 // TestRatesOfKeyAndServer checks that each lineage has its own counts, one for each
 // server and one for all servers together. If one of its two rates refuses a request,
-// neither rate counts it. The returned quota is the tighter of the two.
+// neither rate counts it. The returned quota is the tighter of the two quotas.
 func TestRatesOfKeyAndServer(t *testing.T) {
 	r, now := testRates()
 	two, three := keys.Rate{Requests: 2, Per: time.Minute, Burst: 2}, keys.Rate{Requests: 3, Per: time.Hour, Burst: 3}

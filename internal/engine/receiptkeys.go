@@ -13,9 +13,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// ReceiptKeysFile returns the path of the file with the public receipt keys, beside
-// the file with the private one. It holds every key that ever signed receipts for the
-// same store.
+// ReceiptKeysFile returns the path of the file with the public receipt keys, beside the
+// file with the private key. The returned file holds every key that ever signed
+// receipts for the same store.
 func ReceiptKeysFile(keyFile string) string { return keyFile + "s.json" }
 
 // ReadReceiptKeys reads a file with a JWK set. It also returns the number of keys in
@@ -47,7 +47,7 @@ func publish(file string, current ed25519.PublicKey) (ledger.ReceiptKeys, error)
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, fmt.Errorf("%w\nrestore the file; without it, receipts of replaced keys cannot be verified", err)
-	case ignored > 0: // rewriting the file would lose these keys
+	case ignored > 0: // rewriting the file would lose the ignored keys
 		return nil, fmt.Errorf("public receipt keys %s: %d of them are not receipt keys: remove them, because the file is only for those of this store", file, ignored)
 	case keys.Has(current):
 		return keys, nil

@@ -14,7 +14,7 @@ type refs struct {
 	mu      sync.Mutex
 	open    int
 	closing bool
-	drained chan struct{} // closed when the field closing is true and the field open is zero
+	drained chan struct{} // closed when drain was called and no reference is left
 }
 
 func newRefs() *refs { return &refs{drained: make(chan struct{})} }
@@ -39,7 +39,7 @@ func (r *refs) release() {
 	}
 }
 
-// drain refuses new references and waits until the open ones are released or ctx
+// drain refuses new references and waits until the open references are released or ctx
 // ends. Call it at most once.
 func (r *refs) drain(ctx context.Context) error {
 	r.mu.Lock()

@@ -14,11 +14,11 @@ import (
 // process holds the lock of a request id in the store, no other process can use the
 // id.
 type RequestLocks interface {
-	// LockRequestID takes the lock for at most the duration ttl. It returns false if
-	// the lock is already held.
+	// LockRequestID takes the lock for at most the given time. It returns false if the
+	// lock is already held.
 	LockRequestID(ctx context.Context, m ledger.HandleHash, ttl time.Duration) (bool, error)
-	// UnlockRequestID releases the lock. It does so immediately if the parameter
-	// keep is zero, and otherwise after the duration keep.
+	// UnlockRequestID releases the lock after the given time, or immediately if the
+	// time is zero.
 	UnlockRequestID(ctx context.Context, m ledger.HandleHash, keep time.Duration) error
 }
 

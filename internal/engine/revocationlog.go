@@ -13,14 +13,14 @@ import (
 )
 
 // Revocations is a log of key changes, and of the nodes that follow it. Nodes are
-// processes that keep keys in memory. It must be safe for concurrent use.
+// processes that keep keys in memory. An implementation must be safe for concurrent
+// use.
 type Revocations interface {
 	// Follow grants the node a lease that starts at the call. During the lease the node
-	// may trust the keys in its memory. Follow returns the changes after the
-	// position that the parameter seen gives. A negative position means the end of
-	// the log.
+	// may trust the keys in its memory. Follow returns the changes after the given
+	// position. A negative position means the end of the log.
 	Follow(ctx context.Context, node string, seen int64, lease time.Duration) (keys.Revocations, error)
-	// Leave ends the node's lease, if it has one.
+	// Leave ends the node's lease, if the node has a lease.
 	Leave(ctx context.Context, node string) error
 	// Confirm waits until every other node has seen all changes made before the
 	// call, or has no lease. After an error, a node may still have a lease without
@@ -35,7 +35,7 @@ type Revocations interface {
 // itself does not have to follow it.
 type revocationLog struct {
 	now    func() time.Time
-	former time.Time // leases of the previous process may last until then
+	former time.Time // the time until which leases of the previous process may last
 
 	mu    sync.Mutex
 	ring  [logSize]keys.Digest // indexed by position modulo logSize
@@ -43,8 +43,8 @@ type revocationLog struct {
 	last  int64                // position of the newest change
 	nodes map[string]nodeLease
 
-	grown signal.Broadcast // the log has grown
-	moved signal.Broadcast // a node has read the log or has left
+	grown signal.Broadcast // notified when the log has grown
+	moved signal.Broadcast // notified when a node has read the log or has left
 }
 
 // logSize is the number of changes that the log keeps.
@@ -60,15 +60,27 @@ type nodeLease struct {
 }
 
 // newRevocationLog returns an empty log. The previous process may have granted leases
-// that are still valid. The parameter former is the longest time for which they stay
-// valid from now on. The positions differ from those of the previous process, so
-// that nodes which followed it find out that they have missed changes. The first
-// position is the time in microseconds plus a random number, since the clock may
-// have been set back.
+// that are still valid. They stay valid for at most the given duration from now on. The
+// positions differ from those of the previous process, so that nodes which followed it
+// find out that they have missed changes. The first position is the time in
+// microseconds plus a random number, since the clock may have been set back.
 func newRevocationLog(now func() time.Time, former time.Duration) *revocationLog {
 	began := now()
 	position := began.UnixMicro() + rand.Int64N(positionSpread)
 	return &revocationLog{now: now, former: began.Add(former), first: position, last: position, nodes: make(map[string]nodeLease)}
+}
+
+// leases returns the number of nodes that hold a lease.
+func (l *revocationLog) leases() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	for _, node := range l.nodes {
+		if node.until.After(now) {
+			n++
+		}
+	}
+	return n
 }
 
 // Append adds a change of the key.
@@ -96,7 +108,7 @@ func (l *revocationLog) Follow(_ context.Context, node string, seen int64, lease
 		r.Digests = append(r.Digests, l.ring[at%logSize])
 	}
 	r.Position = l.last
-	if r.Gap { // the node has not seen the changes until its next call
+	if r.Gap { // the node has missed changes, so Confirm waits until the node's next call of Follow
 		seen = l.first - 1
 	}
 	l.nodes[node] = nodeLease{seen, l.now().Add(lease)}
@@ -132,10 +144,10 @@ func (l *revocationLog) Confirm(ctx context.Context, node string) error {
 	}
 }
 
-// behind returns for how long Confirm may still have to wait. It considers the
-// leases of the previous process, and the leases in the map pending if their nodes
-// have not seen the position yet, and returns the longest remaining time. It drops
-// expired leases from the log.
+// behind returns how long Confirm may still have to wait: the longest remaining time of
+// all leases that matter. These are the leases of the previous process, and each lease
+// in pending, unless its node has already seen the position. behind also drops expired
+// leases from the log.
 func (l *revocationLog) behind(pending map[string]nodeLease, position int64) (longest time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestSealKeys checks that the key file is created only one time, with mode 0600. An
-// old key opens seals only until its end.
+// TestSealKeys checks that the key file is created only once, with mode 0600. An old
+// key opens seals only until its end.
 func TestSealKeys(t *testing.T) {
 	now := time.Date(2026, 7, 28, 12, 0, 0, 0, time.UTC)
 	file := filepath.Join(t.TempDir(), "seal-key")

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// maxSessionIDs bounds the number of ids in one session that cannot be used again.
+	// maxSessionIDs bounds, for each session, the ids that cannot be used again.
 	maxSessionIDs = 1 << 16
 	// sessionTTL is how long an idle session is remembered.
 	sessionTTL = 24 * time.Hour
@@ -49,12 +49,19 @@ type session struct {
 	open  map[string]struct{} // ids of requests in flight
 	used  map[string]struct{} // ids with a stream that may be resumed
 	last  time.Time
-	ids   share.Allocation // one for each id in the maps open and used
+	ids   share.Allocation // one for each id in s.open and s.used
 	place *list.Element
 }
 
 func newRequests(now func() time.Time, budget *share.Budget) *requests {
 	return &requests{now: now, budget: budget, sessions: make(map[string]*session)}
+}
+
+// count returns the number of sessions with ids.
+func (r *requests) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.sessions)
 }
 
 // lock takes the id within a session of the holder. It fails with ErrIDTaken,
@@ -121,8 +128,7 @@ func (r *requests) forgetIfEmpty(s *session) {
 	}
 }
 
-// sweep forgets sessions that have been idle for sessionTTL. The caller must hold the
-// mutex.
+// sweep forgets sessions that have been idle for sessionTTL. r.mu must be locked.
 func (r *requests) sweep() {
 	for e := r.idle.Front(); e != nil; {
 		s := e.Value.(*session)
@@ -142,9 +148,9 @@ func (r *requests) forget(s *session) {
 	delete(r.sessions, s.name)
 }
 
-// forgetIdlest forgets the session that has been idle for longest. It spares the
-// session in the parameter except, and every session with requests in flight. It
-// reports whether it forgot one.
+// forgetIdlest forgets the session that has been idle for longest. It spares the given
+// session, and every session with requests in flight. It reports whether it forgot a
+// session.
 func (r *requests) forgetIdlest(except *session) bool {
 	for e := r.idle.Front(); e != nil; e = e.Next() {
 		if s := e.Value.(*session); len(s.open) == 0 && s != except {

@@ -10,9 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// TestRequestIDs checks that an id is in flight at most one time in a session. An id
-// with a stream that may be resumed cannot be used again while the session lasts.
-// Different sessions can use the same ids.
+// TestRequestIDs checks that an id is in flight at most once in a session. An id with a
+// stream that may be resumed cannot be used again while the session lasts. Different
+// sessions can use the same ids.
 func TestRequestIDs(t *testing.T) {
 	now := time.Date(2026, 7, 28, 12, 0, 0, 0, time.UTC)
 	r := newRequests(func() time.Time { return now }, share.New(1<<21, nil))
@@ -39,8 +39,8 @@ func TestRequestIDs(t *testing.T) {
 	}
 }
 
-// TestRequestIDsAreBounded checks that a session with too many requests refuses
-// further ones. Its client must then begin a new session. The memory for all
+// TestRequestIDsAreBounded checks that a session with too many requests refuses further
+// requests. The client of the session must then begin a new session. The memory for all
 // sessions is bounded, too.
 func TestRequestIDsAreBounded(t *testing.T) {
 	r := newRequests(clock.Now, share.New(1<<21, nil))
@@ -63,10 +63,10 @@ func TestRequestIDsAreBounded(t *testing.T) {
 	}
 }
 
-// TestRequestIDsAreShared checks an attack by ten keys that begin as many sessions
-// as possible. They can neither keep another key from beginning a session nor evict
-// the ids of its session. After an eviction, a free call could get the response of a
-// paid one.
+// TestRequestIDsAreShared checks an attack by ten keys that begin as many sessions as
+// possible. These keys can neither keep another key from beginning a session nor evict
+// the ids of that key's session. After an eviction, a free call could get the
+// response of a paid call.
 func TestRequestIDsAreShared(t *testing.T) {
 	r := newRequests(clock.Now, share.New(1280, nil))
 	victim := share.Holder{Account: "v", Lineage: "v", Paid: true}

@@ -12,8 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// LoadSigner returns a signer with the seed in the file, which is written in hex
-// digits. If the file is missing, it is created.
+// LoadSigner returns a signer with the seed that the file has in hex digits. If the
+// file is missing, it is created.
 func LoadSigner(file string) (*ledger.Signer, error) {
 	text, err := readPrivate(file)
 	if errors.Is(err, fs.ErrNotExist) {

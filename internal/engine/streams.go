@@ -13,7 +13,7 @@ import (
 // changes and when the runtime is about to close.
 type streams struct {
 	closing chan struct{}
-	ended   sync.Once // lets the method end close the channel only one time
+	ended   sync.Once // lets s.end close the channel only once
 
 	mu   sync.Mutex
 	open map[keys.Half]map[*Stream]struct{} // by half digest, because a platform sends only half digests
@@ -68,7 +68,7 @@ func (s *streams) notifyAll() {
 	}
 }
 
-// notify notifies the streams of a key that it has changed.
+// notify notifies the streams of a key that the key has changed.
 func (s *streams) notify(d keys.Digest) { s.notifyHalf(d.Half()) }
 
 func (s *streams) notifyHalf(half keys.Half) {
@@ -77,7 +77,7 @@ func (s *streams) notifyHalf(half keys.Half) {
 	for w := range s.open[half] {
 		select {
 		case w.changed <- struct{}{}:
-		default: // a notification is pending
+		default: // a notification is pending already
 		}
 	}
 }

@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// Key uses are recorded in memory and written in batches. Writing each use would cost
-// as much as a charge, although the times need not be exact to the second.
+// Uses of keys are recorded in memory and written in batches. Writing each use would
+// cost as much as a charge, although the times need not be exact to the second.
 const (
 	usageEvery = time.Minute
 	// maxUsed bounds the keys in a batch. Uses of further keys are not recorded until
 	// the next batch.
 	maxUsed = 1 << 16
-	// perWrite bounds the keys in one transaction, because captures wait for it.
+	// perWrite bounds the keys in one transaction, because captures wait while the
+	// transaction runs.
 	perWrite = 256
 )
 
@@ -48,20 +49,20 @@ func (u *usage) note(id string, at time.Time) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.skips(id) { // other goroutines may have changed the batch in between
+	if !u.skips(id) { // check again, because other goroutines may have changed the batch in between
 		u.seen[id] = at
 	}
 }
 
-// unwritten returns the time of the key's use in this batch, or the zero time.
+// unwritten returns the time of the key's first use in this batch, or the zero time.
 func (u *usage) unwritten(id string) time.Time {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
 	return u.seen[id]
 }
 
-// skips reports whether a use of the key is not recorded in this batch. The caller
-// holds the mutex.
+// skips reports whether a use of the key is not recorded in this batch. u.mu must be
+// locked.
 func (u *usage) skips(id string) bool {
 	_, known := u.seen[id]
 	return known || len(u.seen) >= maxUsed

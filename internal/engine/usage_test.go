@@ -9,8 +9,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestUsesInABatchAreBounded: a batch of key uses never exceeds maxUsed, even if many
-// goroutines record the last ones at the same time.
+// TestUsesInABatchAreBounded checks that a batch of key uses never exceeds maxUsed,
+// even if many goroutines record the last ones at the same time.
 func TestUsesInABatchAreBounded(t *testing.T) {
 	u, now := &usage{seen: make(map[string]time.Time)}, clock.Now()
 	for i := range maxUsed - 1 {
@@ -18,7 +18,7 @@ func TestUsesInABatchAreBounded(t *testing.T) {
 	}
 	for range 100 {
 		var begun, noting sync.WaitGroup
-		u.mu.Lock() // so that the goroutines find room at the same time, when it is unlocked
+		u.mu.Lock() // held until all goroutines have begun, so that they all find room in the batch at the same time
 		for i := range 8 {
 			begun.Add(1)
 			noting.Go(func() {

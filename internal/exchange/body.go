@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/share"
@@ -15,7 +16,7 @@ import (
 
 // reading holds the bounds for reading a body.
 type reading struct {
-	limit  int64 // bytes
+	limit  int64 // the highest allowed length, in bytes
 	length int64 // announced length, for which memory is allocated; 0 if unknown
 	time   time.Duration
 }
@@ -24,9 +25,9 @@ const (
 	// bodyTime limits how long a client may take to send its body.
 	bodyTime = time.Minute
 
-	// The bounds of a body that is read only for the request's id. The sender of
-	// such a body is unknown or over a rate. Without these bounds, the gateway could
-	// hold many more bytes for the sender than the sender has sent.
+	// The bounds of a body that is read only for the request's id. The sender of such a
+	// body has no valid key, or is over a rate limit. Without these bounds, the gateway
+	// could hold many more bytes for the sender than the sender has sent.
 	peekLimit = 64 << 10
 	peekTime  = 2 * time.Second
 )
@@ -35,10 +36,9 @@ const (
 var peek = reading{limit: peekLimit, time: peekTime}
 
 // readMessage reads and decodes the message. It checks the same bytes that will be
-// forwarded. If the request is over a rate, the parameter limited is the refusal for
-// it, and the body is read only for the request's id. Upkeep is counted separately,
-// so an upkeep request may still pass; the result stillLimited is nil if the request
-// may pass.
+// forwarded. If limited is not nil, the caller is over a rate limit, and the body is
+// read only for the request's id. stillLimited is nil if the request may pass all the
+// same, because upkeep (the handshake, lists, notifications) is counted separately.
 func (x *Exchange) readMessage(limited *gate.Refusal) (stillLimited, refusal *gate.Refusal) {
 	if x.r.ContentLength > x.site.MaxBody {
 		return nil, &gate.Refusal{Code: gate.MessageTooLarge}
@@ -48,10 +48,12 @@ func (x *Exchange) readMessage(limited *gate.Refusal) (stillLimited, refusal *ga
 		how = peek
 		how.limit = min(how.limit, x.site.MaxBody)
 	}
+	asked := clock.Now()
 	body, err := x.read(how)
+	x.timing.body = clock.Since(asked)
 	switch {
 	case err != nil && limited != nil:
-		x.advance(readBody) // nothing more to read
+		x.advance(readBody) // nothing more can be read
 		return nil, limited
 	case err != nil:
 		return nil, bodyRefusal(err)
@@ -73,7 +75,7 @@ func (x *Exchange) readMessage(limited *gate.Refusal) (stillLimited, refusal *ga
 	return limited, x.readIdempotencyKey()
 }
 
-// bodyRefusal returns the refusal for an error of the method read.
+// bodyRefusal returns the refusal for an error of x.read.
 func bodyRefusal(err error) *gate.Refusal {
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -108,8 +110,8 @@ var malformedCodes = map[int]gate.Code{
 	mcp.HeaderMismatch: gate.HeaderMismatch,
 }
 
-// readIdempotencyKey takes the caller's idempotency key from the header if the
-// message has none.
+// readIdempotencyKey takes the caller's idempotency key from the header if the message
+// has no such key.
 func (x *Exchange) readIdempotencyKey() *gate.Refusal {
 	if len(x.retry) == 0 {
 		return nil
@@ -131,8 +133,9 @@ func (x *Exchange) readIdempotencyKey() *gate.Refusal {
 	return nil
 }
 
-// read reads the whole body, within a time limit and the holder's share of memory.
-// It reads to the end because only then does net/http notice that a client leaves.
+// read reads the whole body, within a time limit and within the caller's share of
+// memory. It reads to the end because only then does net/http notice that a client
+// leaves.
 func (x *Exchange) read(how reading) ([]byte, error) {
 	return x.memory.ReadAll(http.MaxBytesReader(x.w, x.r.Body, how.limit), share.Body{
 		Length: min(how.length, how.limit), Time: how.time, Rate: x.site.Shares.BodyRate.Load(),

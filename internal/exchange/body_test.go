@@ -10,8 +10,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// BenchmarkReadMessage measures the cost of taking the shares of a usual call
-// and of reading its body.
+// BenchmarkReadMessage measures the cost of two steps of a usual call. The first step
+// counts the call in the caller's shares. The second step reads and decodes the call's
+// body.
 func BenchmarkReadMessage(b *testing.B) {
 	b.ReportAllocs()
 	site := newSite()

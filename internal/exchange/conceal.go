@@ -7,14 +7,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// accessTokenParam is the parameter with an access token in a URL (RFC 6750, 2.3).
-// MCP forbids such tokens (2025-11-25, authorization, "Access Token Usage").
+// accessTokenParam is the parameter with an access token in a URL (RFC 6750, 2.3). MCP
+// forbids such tokens (MCP 2025-11-25, authorization, "Access Token Usage").
 const accessTokenParam = "access_token="
 
 // ConcealURI returns a request's URI without secrets, and whether the URI had any
 // secrets. Percent-encoded secrets are found, too.
 func ConcealURI(secrets *keys.Format, uri string) (concealed string, found bool) {
-	if strings.IndexByte(uri, '_') < 0 && strings.IndexByte(uri, '%') < 0 { // the usual case
+	if strings.IndexByte(uri, '_') < 0 && strings.IndexByte(uri, '%') < 0 { // usually the URI has neither character, and then it has no secret
 		return uri, false
 	}
 	concealed, found = secrets.Conceal(uri)

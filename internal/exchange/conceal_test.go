@@ -6,8 +6,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// TestConcealURI checks that access tokens are redacted and other URLs stay as they
-// are. The check of a usual URL allocates nothing.
+// TestConcealURI checks that access tokens in a URL are redacted, and that other URLs
+// stay as they are. The check of a usual URL must not allocate memory.
 func TestConcealURI(t *testing.T) {
 	for uri, want := range map[string]string{
 		"/mcp": "/mcp", "/mcp?session_id=abc&a=b%20c": "/mcp?session_id=abc&a=b%20c", "/mcp?x=%zz_": "/mcp?x=%zz_",

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
@@ -26,40 +25,52 @@ var (
 	ErrNested = errors.New("a request met a second farebox handler: it would be charged twice")
 )
 
-// Exchange is one request and its response. Its steps are shape, origin, key, body,
-// price, server and settlement; the first step that refuses ends the exchange.
+// Exchange is one request and its response. It checks the shape of the request, its
+// origin, its key and its body, finds the price, sends the request to the server, and
+// settles the call. The first step that refuses ends the exchange.
 type Exchange struct {
-	site  *Site
-	host  Host
-	next  Next
-	w     http.ResponseWriter
-	r     *http.Request
-	began time.Time
+	site   *Site
+	host   Host
+	next   Next
+	w      http.ResponseWriter
+	r      *http.Request
+	timing timing
 
 	caller  gate.Caller // zero until authenticated
 	retry   []string    // the Idempotency-Key headers, which are not forwarded
 	stage   stage
-	message mcp.Message // zero until stage is decoded
+	message mcp.Message // zero until x.stage is decoded
 	era     mcp.Era
 	body    []byte           // the request's body, as it was read and will be forwarded
 	call    *gate.Call       // nil until the message was admitted
 	base    http.Header      // response header before the upstream adds its own
 	memory  share.Allocation // counts the bytes of the request's body and of the response
 	flight  share.Allocation // counts this request among the caller's calls in flight
-	quota   gate.Quota       // remainder of the key's rate; zero without a rate
-	origin  string           // allowed Origin of a web page; "" without one
+	quota   gate.Quota       // the requests that the key's rate limit still allows; zero without a limit
+	origin  string           // allowed Origin of a web page; "" if no page made the request
 
 	session   string       // the server's session id, "" for none
 	resumable atomic.Bool  // the client was sent an event id to resume from
-	resumed   *gate.Ticket // ticket of the stream that a GET resumes; nil without one
+	resumed   *gate.Ticket // ticket of the stream that a GET resumes; nil for other requests
 
 	charged   struct{ tool, id string } // the charge that identifyCharge published
+	tracing   *tracing                  // nil unless the web server traces requests
 	abandoned sync.Once                 // guards the log line about an abandoned call
+
+	// The fields below are for the record in the call log, and for the trace.
+	sent    *sent         // nil if no record is wanted
+	running bool          // the engine runs
+	counted counted       // zero until the request was counted
+	refusal *gate.Refusal // the latest refusal; nil for none
+	status  int           // HTTP status that the latest refusal was sent with; 0 if it was not sent
+	ended   Ending        // "" if x.ending() can derive the ending from the other fields
+	left    atomic.Bool   // the client has abandoned the call
+	settled call          // the call that was forwarded; nil if no call was forwarded
 }
 
 // New returns the exchange for a request.
 func New(site *Site, host Host, next Next, w http.ResponseWriter, r *http.Request) *Exchange {
-	return &Exchange{site: site, host: host, next: next, w: w, r: r, began: clock.Now(), base: w.Header().Clone()}
+	return &Exchange{site: site, host: host, next: next, w: w, r: r, timing: timing{began: clock.Now()}, base: w.Header().Clone()}
 }
 
 // Account returns the id of the calling account, "" if it is unknown.
@@ -79,28 +90,36 @@ const (
 	wellKnownOpenID = "/.well-known/openid-configuration"
 )
 
-// isDiscovery reports whether clients look for metadata at that path. If the
-// response has any status but 404, they conclude that the metadata exists.
+// isDiscovery reports whether the path is one at which clients look for metadata. If
+// the response has any status but 404, clients conclude that the metadata exists.
 func isDiscovery(path string) bool {
 	return strings.HasPrefix(path, wellKnownOAuth) || strings.HasPrefix(path, wellKnownOpenID)
 }
 
-// Serve carries out the exchange. If it returns an error, ErrNoMetadata or
-// ErrNested, no response has been written.
+// Serve carries out the exchange. It returns nil, ErrNoMetadata or ErrNested. After an
+// error, no response has been written.
 func (x *Exchange) Serve() error {
+	x.openRecord()
+	defer x.writeRecord()
 	if isDiscovery(x.r.URL.Path) {
 		x.count("not_found")
+		x.noteStatus(http.StatusNotFound) // the host will answer with this status
 		return ErrNoMetadata
 	}
 	if !x.host.Enter(x.r) {
 		return ErrNested
 	}
+	x.beginTrace()
+	defer x.endTrace()
 	defer func() { x.memory.Close(); x.flight.Close() }()
 	if err := x.site.Engine.Acquire(x.r.Context()); err != nil {
 		x.refuse(&gate.Refusal{Code: gate.StoreUnavailable, Cause: err})
 		return nil
 	}
 	defer x.site.Engine.Release()
+	defer x.noteCharge()
+	defer x.recordUncharged() // before Release, because the recorder ends with the engine
+	x.running = true
 
 	limited, refusal := x.admitRequest()
 	if refusal == nil {
@@ -120,9 +139,10 @@ func (x *Exchange) Serve() error {
 }
 
 // admitRequest checks everything except the body: shape, origin and key. Then it
-// removes the client's credentials and claims about identity from the request. A
-// rate-limit refusal is returned separately, as the result limited: the request's id
-// must be read before the refusal can be sent, and upkeep may still pass.
+// removes the client's credentials and claims about identity from the request. The
+// refusal for a rate limit is returned separately, because it must wait until the
+// request's id has been read. This refusal is dropped if the message turns out to be
+// upkeep, which has a limit of its own.
 func (x *Exchange) admitRequest() (limited, refusal *gate.Refusal) {
 	if refusal := x.checkShape(); refusal != nil {
 		return nil, refusal
@@ -133,16 +153,21 @@ func (x *Exchange) admitRequest() (limited, refusal *gate.Refusal) {
 	if x.r.Method == http.MethodOptions {
 		return nil, nil
 	}
-	caller, refusal := x.authenticate()
-	if refusal == nil || refusal.Code == gate.TokenExpired { // the response to an invalid key must not reveal that the key exists
+	caller, refusal := x.tracedAuthenticate()
+	// Keep the caller if the key is valid or has expired, and for no other refusal: the
+	// response to an invalid key must not reveal that the key exists.
+	if refusal == nil || refusal.Code == gate.TokenExpired {
 		x.caller = caller
 	}
 	if refusal != nil {
 		return nil, refusal
 	}
 	x.host.Identify(x.r, x.site.Server, x.caller.Account, x.caller.Subject)
+	if x.caller.Client != "" {
+		x.annotate(slog.String("farebox_client", x.caller.Client))
+	}
 	if x.r.Method == http.MethodPost {
-		x.quota, limited = x.site.Gate.Count(&x.caller) // readMessage moves the count if the message is upkeep
+		x.quota, limited = x.site.Gate.Count(&x.caller) // if the message is upkeep, readMessage takes this count back and counts it as upkeep
 	} else {
 		x.quota, limited = x.site.Gate.CountUpkeep(&x.caller, false)
 	}
@@ -170,15 +195,27 @@ func (x *Exchange) used() {
 	}
 }
 
-// post serves a message. The parameter limited is the rate-limit refusal of
-// admitRequest, if any.
+// noteCharge notes the charge of this request in the engine, if the request has charged
+// the caller's key.
+func (x *Exchange) noteCharge() {
+	if x.settled == nil || x.caller.Key == nil {
+		return
+	}
+	if _, ok := x.settled.Charged(); ok {
+		x.site.Engine.Charged(x.caller.Key, x.client())
+	}
+}
+
+// post serves a message. Its argument is the rate-limit refusal from admitRequest, or
+// nil.
 func (x *Exchange) post(limited *gate.Refusal) {
 	limited, refusal := x.readMessage(limited)
+	x.beginMessage()
 	if refusal != nil {
 		x.refuse(refusal)
 		return
 	}
-	if refusal := x.admitMessage(limited); refusal != nil {
+	if refusal := x.tracedAdmit(limited); refusal != nil {
 		x.refuse(refusal)
 		return
 	}
@@ -201,14 +238,13 @@ func (x *Exchange) post(limited *gate.Refusal) {
 		x.setBody()
 	}
 	x.setHeaders()
-	x.site.Metrics.Overhead(clock.Since(x.began))
 	x.run()
 }
 
 // admitMessage checks the message that was read, and sets x.call.
 func (x *Exchange) admitMessage(limited *gate.Refusal) *gate.Refusal {
-	// The client decides how long reading takes, and the key may have ended in the
-	// meantime.
+	// Check the key again, because reading the message may have taken long, and the key
+	// may have been revoked or may have expired in the meantime.
 	caller, refusal := x.caller.Again(x.r.Context())
 	if refusal != nil {
 		return refusal
@@ -230,7 +266,8 @@ func (x *Exchange) replay(answer []byte, err error) {
 		x.refuse(&gate.Refusal{Code: gate.ResultGone, Cause: err, Tool: x.call.Tool()})
 		return
 	}
-	x.count("replayed")
+	x.count(replayed)
+	x.charged.tool, x.charged.id = x.call.Tool(), x.call.ID()
 	x.annotate(slog.String("farebox_replayed", x.call.ID()))
 	h := x.w.Header()
 	x.head(h)
@@ -257,6 +294,7 @@ func requestIDRefusal(err error) *gate.Refusal {
 func (x *Exchange) sessionRequest(limited *gate.Refusal) {
 	x.r.Body, x.r.ContentLength = http.NoBody, 0
 	x.era = mcp.EraSession
+	x.beginMessage()
 	if limited != nil {
 		x.refuse(limited)
 		return
@@ -280,7 +318,14 @@ func (x *Exchange) run() {
 	x.carryOut(&p)
 }
 
-// count counts the request by its outcome.
+// Decisions about requests, as metrics count them.
+const (
+	charged    = "charged"
+	notCharged = "not_charged"
+	replayed   = "replayed" // the request gets a stored response
+)
+
+// count counts the request in the metrics, by its method and the decision about it.
 func (x *Exchange) count(decision string) {
 	method := "other"
 	switch {
@@ -288,8 +333,16 @@ func (x *Exchange) count(decision string) {
 		method = x.r.Method
 	case x.message.Kind == mcp.KindResponse:
 		method = "response"
-	case x.message.Method != "" && (mcp.KnownMethod(x.era, &x.message) || x.site.KnowsMethod(&x.message)):
+	case x.knowsMethod():
 		method = x.message.Method
 	}
-	x.site.Metrics.Request(x.site.Server, method, decision)
+	x.counted = counted{method, decision}
+	x.site.Metrics.Request(method, decision)
+}
+
+// knowsMethod reports whether the protocol has the method of the message, or a rule of
+// the config names the method. The number of such methods is bounded, so metrics can
+// use them as labels.
+func (x *Exchange) knowsMethod() bool {
+	return x.message.Method != "" && (mcp.KnownMethod(x.era, &x.message) || x.site.KnowsMethod(&x.message))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,8 +15,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// streaming returns an exchange that serves a stream of the key, and the key store of
-// that exchange.
+// streaming returns an exchange that serves a stream to the holder of the key, and the
+// key store of that exchange.
 func streaming(key *keys.Key) (*Exchange, *onlyKey) {
 	store := &onlyKey{key}
 	site := newSite()
@@ -27,15 +28,15 @@ func streaming(key *keys.Key) (*Exchange, *onlyKey) {
 	return x, store
 }
 
-// TestStreamEndsWhenItsKeyExpires: promise 6. If a stream is open when its key
-// expires, the stream ends at that instant, and not before. This holds even if the
-// key's expiry was moved in the meantime. The stream of a key that does not expire
-// stays open. The test runs on the clock of a synctest bubble.
+// TestStreamEndsWhenItsKeyExpires checks promise 6 of docs/promises.md. If a stream is
+// open when its key expires, the stream ends at that instant, and not before. This
+// holds even if the key's expiry was moved in the meantime. The stream of a key that
+// does not expire stays open. The test runs on the clock of a synctest bubble.
 func TestStreamEndsWhenItsKeyExpires(t *testing.T) {
 	const day = 24 * time.Hour
 	for name, c := range map[string]struct {
 		life, changed time.Duration // changed: the life that the key is given after an hour; 0 for no change
-		lives         time.Duration // expected life of the stream; 0 if it stays open
+		lives         time.Duration // expected life of the stream; 0 if the stream stays open
 	}{
 		"at the end":           {life: 30 * day, lives: 30 * day},
 		"given more time":      {life: 30 * day, changed: 90 * day, lives: 90 * day},
@@ -78,8 +79,44 @@ func TestStreamEndsWhenItsKeyExpires(t *testing.T) {
 	}
 }
 
-// TestStreamEndsInDoubt: promise 8. A stream ends if its key cannot be looked up
-// again.
+// briefly is an Authenticator of one caller that must be checked again each minute. The field
+// left counts the checks that succeed.
+type briefly struct{ left int }
+
+func (b *briefly) Authenticate(context.Context, netip.Addr, string) (gate.Caller, error) {
+	return gate.Caller{Subject: "x", Environment: keys.Live, Connect: true, FreshUntil: clock.Now().Add(time.Minute)}, nil
+}
+
+// Again implements gate.Rechecker.
+func (b *briefly) Again(ctx context.Context, client netip.Addr, _ *gate.Caller) (gate.Caller, error) {
+	if b.left--; b.left < 0 {
+		return gate.Caller{}, keys.ErrUnknown
+	}
+	return b.Authenticate(ctx, client, "")
+}
+
+// TestStreamIsCheckedAgain checks that the stream of a caller that is found valid for a time
+// only is checked at the end of each such time, and ends when the caller is refused.
+func TestStreamIsCheckedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, _ := streaming(nil)
+		x.site.Gate = gate.New(gate.Policy{Server: "weather", Secrets: &keys.DefaultFormat}, gate.Deps{Authenticators: []gate.Authenticator{&briefly{left: 3}}, Now: clock.Now})
+		caller, refusal := x.site.Gate.Redeem(t.Context(), netip.Addr{}, "token")
+		if refusal != nil {
+			t.Fatal(refusal)
+		}
+		x.caller = caller
+		began := clock.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		x.endWithCaller(ctx, cancel, gate.Watch{Closing: make(chan struct{})}, gate.ListenerTicket())
+		if lived := clock.Since(began); lived != 4*time.Minute {
+			t.Errorf("the stream ended after %v", lived)
+		}
+	})
+}
+
+// TestStreamEndsInDoubt checks promise 8 of docs/promises.md. If the store fails when
+// the key of an open stream must be looked up again, the stream ends.
 func TestStreamEndsInDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, store := streaming(&keys.Key{Kind: keys.Agent, Environment: keys.Live})
@@ -94,9 +131,9 @@ func TestStreamEndsInDoubt(t *testing.T) {
 	})
 }
 
-// TestExpiryHeader checks that responses have X-Farebox-Key-Expires, as an HTTP
-// date, in the last 14 days of a key and at no other time. The upstream's own
-// header of that name never passes.
+// TestExpiryHeader checks that responses have X-Farebox-Key-Expires, as an HTTP date,
+// in the last 14 days of a key and at no other time. An X-Farebox-Key-Expires header
+// from the upstream never passes.
 func TestExpiryHeader(t *testing.T) {
 	const day = 24 * time.Hour
 	synctest.Test(t, func(t *testing.T) {

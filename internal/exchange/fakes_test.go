@@ -53,6 +53,7 @@ type fakeEngine struct {
 func (f *fakeEngine) Acquire(context.Context) error { return nil }
 func (f *fakeEngine) Release()                      {}
 func (f *fakeEngine) Used(*keys.Key)                {}
+func (f *fakeEngine) Charged(*keys.Key, netip.Addr) {}
 func (f *fakeEngine) LockRequestID(context.Context, share.Holder, string, string) error {
 	return nil
 }
@@ -66,11 +67,16 @@ func (f *fakeEngine) AccountName(_ context.Context, id string) string {
 }
 
 // fakeMetrics is a Metrics that records the decisions about requests.
-type fakeMetrics struct{ decisions []string }
+type fakeMetrics struct {
+	decisions []string
+	failures  []gate.Code
+}
 
-func (f *fakeMetrics) Request(_, _, decision string) { f.decisions = append(f.decisions, decision) }
-func (f *fakeMetrics) Overhead(time.Duration)        {}
-func (f *fakeMetrics) Abandoned(string)              {}
+func (f *fakeMetrics) Request(_, decision string)             { f.decisions = append(f.decisions, decision) }
+func (f *fakeMetrics) Failed(code gate.Code)                  { f.failures = append(f.failures, code) }
+func (f *fakeMetrics) Overhead(time.Duration, string)         {}
+func (f *fakeMetrics) Upstream(string, time.Duration, string) {}
+func (f *fakeMetrics) Abandoned()                             {}
 
 // newSite returns a site that logs nothing.
 func newSite() *Site {
@@ -86,15 +92,16 @@ func newSite() *Site {
 	return s
 }
 
-// callerOf returns the caller of the only key in the gate's store.
+// callerOf returns the caller that the key stands for. The key must be the only one in
+// the gate's store.
 func callerOf(g *gate.Gate, key *keys.Key) gate.Caller {
 	key.ID = "key_1"
 	caller, _ := g.Redeem(context.Background(), netip.Addr{}, keys.Mint(keys.Agent, keys.Live))
 	return caller
 }
 
-// exchangeFor returns an exchange with the message in the parameter body, or without
-// a message if the parameter is "".
+// exchangeFor returns an exchange with the given message, or without a message if body
+// is "".
 func exchangeFor(t *testing.T, body string) (*Exchange, *httptest.ResponseRecorder) {
 	t.Helper()
 	w := httptest.NewRecorder()

@@ -11,19 +11,20 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// pass forwards a relay or a listener. The responses to both cost nothing.
+// pass carries out a plan of the kind relay or listener. The responses to both cost
+// nothing.
 func (x *Exchange) pass(ctx context.Context, p *plan) {
 	if p.kind == listener {
 		w := intercept.NewListener(x.w, x.head, x.sealer(p.ticket), &x.memory, x.Event, x.notifies, x.leftOut())
 		defer w.Close()
 		w.Keepalive(x.site.Keepalive)
-		x.passTo(w, x.r.WithContext(ctx))
+		x.passTo(p, w, x.r.WithContext(ctx))
 		return
 	}
-	x.passTo(intercept.NewRelay(x.w, x.head), x.r)
+	x.passTo(p, intercept.NewRelay(x.w, x.head), x.r)
 }
 
-// passing is the response writer of the method pass.
+// passing is the response writer that pass() uses.
 type passing interface {
 	http.ResponseWriter
 	Finish()
@@ -31,8 +32,8 @@ type passing interface {
 	Withheld() bool
 }
 
-func (x *Exchange) passTo(w passing, r *http.Request) {
-	failure := x.runNext(w, r)
+func (x *Exchange) passTo(p *plan, w passing, r *http.Request) {
+	failure := x.ask(p, w, r)
 	if failure == nil {
 		w.Finish()
 	}
@@ -52,12 +53,15 @@ func (x *Exchange) passTo(w passing, r *http.Request) {
 // options returns how the response to the plan's request is intercepted.
 func (x *Exchange) options(cancel context.CancelFunc, p *plan) intercept.Options {
 	o := intercept.Options{
-		ID: x.message.ID, Call: p.call, Refuser: x, Budget: &x.memory, Client: x.r.Context(), Cancel: cancel,
+		ID: x.message.ID, Call: x.traced(p.call), Refuser: x, Budget: &x.memory, Client: x.r.Context(), Cancel: cancel,
 		Detached: p.ends&onLeave == 0, Resumed: p.resumed, Seal: x.sealer(p.ticket),
 		Notifies: x.notifies, LeftOut: x.leftOut(), Head: x.head, Keepalive: x.site.Keepalive,
 	}
 	if p.kind == task {
-		if x.message.Method != mcp.MethodTaskResult { // a response about the task's status is held whole
+		// A response about the status of a task may have the result embedded in it.
+		// Such a response is held whole, so that AddMeta can add the receipt to that
+		// result.
+		if x.message.Method != mcp.MethodTaskResult {
 			o.Rewrite, o.Hold = p.call.(*gate.Task).AddMeta, maxList
 		}
 		return o
@@ -84,11 +88,12 @@ func (x *Exchange) binder(t *gate.Ticket) func(mcp.Outcome, []byte) *gate.Refusa
 // call. It reports whether the response is complete; if it is not, the connection
 // must be cut.
 func (x *Exchange) forward(ctx context.Context, cancel context.CancelFunc, p *plan) (complete bool) {
+	defer x.countOutcome(p) // deferred, so that the request is also counted if code outside this package panics
 	client := x.r.Context()
 	t := intercept.New(x.w, x.options(cancel, p))
 	abandoned := sync.OnceFunc(func() { x.abandon(t, p) })
-	// Count the call now, not at its end: a call may go on for long after its client
-	// has left.
+	// Count the call as abandoned now, not at its end: a call may go on for long after
+	// its client has left.
 	stop := context.AfterFunc(client, func() {
 		if t.Unanswered() {
 			abandoned()
@@ -103,11 +108,12 @@ func (x *Exchange) forward(ctx context.Context, cancel context.CancelFunc, p *pl
 	defer stop()
 	finished := false
 	defer func() {
-		if !finished { // a foreign panic passes through here
+		if !finished { // code outside this package has panicked
+			x.ended = Cut
 			t.Finish(&gate.Refusal{Code: gate.UpstreamFailed, Cause: errors.New("its handler panicked")})
 		}
 	}()
-	failure := x.runNext(t, x.r.WithContext(ctx))
+	failure := x.ask(p, t, x.r.WithContext(ctx))
 	finished = true
 	complete = t.Finish(failure)
 	if !complete && client.Err() == nil {
@@ -116,30 +122,39 @@ func (x *Exchange) forward(ctx context.Context, cancel context.CancelFunc, p *pl
 	if t.Unanswered() {
 		abandoned()
 	}
+	switch {
+	case x.ended != "": // x.ended was set when the response was broken off
+	case t.Suspended():
+		x.ended = Suspended
+	case !complete:
+		x.ended = Left
+	}
 	return complete
 }
 
 // abandon notes that a response ended without an answer.
 func (x *Exchange) abandon(i *intercept.Interceptor, p *plan) {
-	if x.r.Context().Err() != nil && p.kind != subscription { // clients end subscriptions as they like
+	if x.r.Context().Err() != nil && p.kind != subscription { // a subscription has no end of its own, so a client that leaves has not abandoned it
 		x.logAbandoned()
 	}
-	if p.call.Paid() && !p.resumed { // a resumed call was counted before
+	if p.call.Paid() && !p.resumed { // a resumed call was counted as abandoned when its first stream broke off
 		p.call.Abandoned(p.ends&onLeave != 0 || i.Resumable() && !p.call.ChargesAbandoned())
-		x.site.Metrics.Abandoned(x.site.Server)
+		x.site.Metrics.Abandoned()
 	}
 }
 
-// attempt sends the request to the upstream, or calls the next handler, a single time.
-// It returns the server's redirect,
-// whether the server was reached over TLS, and the failure as a refusal.
+// attempt sends the request to the upstream, or calls the next handler, once. It
+// returns the server's redirect, whether the server was reached over TLS, and the
+// failure as a refusal.
 func (x *Exchange) attempt(w http.ResponseWriter, r *http.Request) (moved *intercept.Moved, secure bool, failure *gate.Refusal) {
 	in := intercept.NewIntake(w)
+	r, span := x.outgoing(r)
 	end := func() {
 		var err error
 		if moved, err = in.End(); err != nil && (failure == nil || failure.Code == gate.UpstreamFailed) {
 			failure = &gate.Refusal{Code: gate.UpstreamFailed, Cause: err}
 		}
+		x.endOutgoing(span, r, in.Status(), failure)
 	}
 	if x.site.Upstream != nil {
 		defer end()

@@ -10,8 +10,8 @@ import (
 
 // Host is the web server that an exchange runs in.
 type Host interface {
-	// Enter marks the request as served by Farebox. It returns false if the
-	// request has been marked before.
+	// Enter marks the request as served by Farebox. It returns false if the request has
+	// the mark already.
 	Enter(*http.Request) bool
 	// Client returns the address of the client behind trusted proxies, or the zero
 	// Addr if the address is unknown.
@@ -26,8 +26,8 @@ type Host interface {
 	LogsCredentials(*http.Request) bool
 	// NamesSite reports whether the config has a site with the request's host name.
 	NamesSite(*http.Request) bool
-	// CountConnection counts the request's connection towards the holder's share.
-	// It returns false if the connection must close after its response.
+	// CountConnection counts the request's connection towards the holder's share, and
+	// reports whether the connection may stay open after the response.
 	CountConnection(*http.Request, share.Holder) bool
 	// Status returns the HTTP status that an error of the next handler carries,
 	// 0 for none.

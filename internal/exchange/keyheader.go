@@ -13,12 +13,12 @@ import (
 // KeyHeader is a site's header for keys beside Authorization. The zero KeyHeader
 // stands for no such header.
 type KeyHeader struct {
-	name      string // as the operator writes it
-	canonical string // as net/http spells it
-	spelled   string // as the function spelled returns it
+	name      string // the header's name as the operator writes it
+	canonical string // the header's name as net/http spells it
+	spelled   string // the header's name as spelled() returns it
 }
 
-// NewKeyHeader returns the header of that name, or the zero KeyHeader if name is
+// NewKeyHeader returns the header with the given name, or the zero KeyHeader if name is
 // "".
 func NewKeyHeader(name string) KeyHeader {
 	if name == "" {
@@ -33,8 +33,9 @@ func (k *KeyHeader) IsSet() bool { return k.name != "" }
 // Matches reports whether a header has this name, in any spelling.
 func (k *KeyHeader) Matches(name string) bool { return k.IsSet() && spelled(name) == k.spelled }
 
-// authenticate returns the caller of the request's key. The key must be in one
-// header only, because the readers of two headers could choose different keys.
+// authenticate returns the caller of the request's key. The key must be in one header
+// only. With keys in two headers, another program that reads the request, such as a
+// proxy, could use a different key than the gateway.
 func (x *Exchange) authenticate() (gate.Caller, *gate.Refusal) {
 	if _, found := ConcealURI(x.site.Secrets, x.r.RequestURI); found {
 		return gate.Caller{}, &gate.Refusal{Code: gate.TokenInvalid, Cause: errKeyInURL, Reason: refusalForms[gate.TokenInvalid].text +

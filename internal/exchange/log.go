@@ -5,19 +5,16 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"slices"
 
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// faults lists the codes for which the gateway or the server is to blame.
-var faults = []gate.Code{gate.StoreUnavailable, gate.ChargeFailed, gate.Misconfigured, gate.UpstreamFailed, gate.UpstreamTimeout}
-
 // logRefusal adds a refusal to the access log, with causes that clients do not see.
 // A fault of the gateway or the server also gets a log line of its own.
 func (x *Exchange) logRefusal(r *gate.Refusal, status int) {
+	x.refusal, x.status = r, status
 	x.annotate(slog.String("farebox_refused", string(r.Code)))
 	x.annotate(slog.String("farebox_server", x.site.Server))
 	x.annotate(slog.String("farebox_tool", x.tool(r)))
@@ -32,10 +29,11 @@ func (x *Exchange) logRefusal(r *gate.Refusal, status int) {
 		x.annotate(slog.String("farebox_key", x.caller.Subject))
 	}
 	switch {
-	case !slices.Contains(faults, r.Code):
+	case !r.Code.IsFault():
 	case x.isLeft(r):
 		x.logAbandoned()
 	default:
+		x.site.Metrics.Failed(r.Code)
 		x.logFailure(slog.LevelError, "a call failed", r, status)
 	}
 }
@@ -46,15 +44,17 @@ func (x *Exchange) isLeft(r *gate.Refusal) bool {
 		(r.Code == gate.UpstreamFailed || errors.Is(r.Cause, context.Canceled))
 }
 
-// logEnded logs why a response ended early. ctx is the context in which it was
-// served.
+// logEnded logs why a response ended early. ctx is the context in which the response
+// was served.
 func (x *Exchange) logEnded(ctx context.Context, failure *gate.Refusal) {
 	switch {
-	case x.isLeft(failure) && x.r.Method == http.MethodGet: // clients end such a stream by leaving
+	case x.isLeft(failure) && x.r.Method == http.MethodGet: // leaving is the normal end of a stream that a client has opened by GET
+		x.ended = Left
 		x.logFailure(slog.LevelInfo, "a stream ended", &gate.Refusal{Reason: "the client left"}, http.StatusOK)
 	case x.isLeft(failure):
 		x.logAbandoned()
 	case errors.Is(ctx.Err(), context.Canceled):
+		x.ended = Withdrawn
 		x.logFailure(slog.LevelInfo, "a stream ended", &gate.Refusal{Reason: "its key, the rules of its server, or the gateway ended it"}, http.StatusOK)
 	default:
 		x.logCut(failure)
@@ -67,20 +67,23 @@ func (x *Exchange) logCut(failure *gate.Refusal) {
 	if failure == nil {
 		failure = &gate.Refusal{Code: gate.UpstreamFailed, Reason: "the response could not be sent to its end"}
 	}
+	x.cutTrace(failure)
+	x.ended, x.refusal = Cut, failure
+	x.site.Metrics.Failed(failure.Code)
 	x.logFailure(slog.LevelError, "a response was broken off", failure, 0)
 }
 
-// logAbandoned logs, a single time, that the client left before the answer.
+// logAbandoned logs, once, that the client left before the answer.
 func (x *Exchange) logAbandoned() {
 	x.abandoned.Do(func() {
+		x.left.Store(true)
 		x.logFailure(slog.LevelInfo, "a call was abandoned", &gate.Refusal{Reason: "the client left before the answer"}, 0)
 	})
 }
 
 // logFailure writes a line about a call that failed; every such line has the same
-// fields. The parameter status is the HTTP status that the client got. For a stream,
-// this is the status in the stream's head. The status is 0 if the client got no
-// complete response.
+// fields. status is the HTTP status that the client got. For a stream, this is the
+// status in the stream's head. status is 0 if the client got no complete response.
 func (x *Exchange) logFailure(level slog.Level, message string, r *gate.Refusal, status int) {
 	ctx := context.Background() // with the request's context, Caddy would repeat all fields of the access log
 	if !x.site.Logger.Enabled(ctx, level) {

@@ -16,7 +16,7 @@ import (
 // name the tool. This holds for a whole response and for an event. A long name from
 // a caller does not fill the log.
 func TestFailuresNameTheCall(t *testing.T) {
-	for _, code := range faults {
+	for _, code := range gate.Faults() {
 		for _, event := range []bool{false, true} {
 			x, w := exchangeFor(t, paidCall)
 			var log bytes.Buffer

@@ -30,9 +30,9 @@ func (b bindings) Binding(_ context.Context, _ string, m ledger.HandleHash) (led
 	return ledger.Binding{}, ledger.ErrNotFound
 }
 
-// TestTaskStatusNeedsTheScope: promise 6. An open stream delivers a task's status
-// only as long as the key may ask for the task, even if the stream itself needs no
-// scope.
+// TestTaskStatusNeedsTheScope checks promise 6 of docs/promises.md. An open stream
+// delivers a task's status only as long as the key may ask for the task, even if the
+// stream itself needs no scope.
 func TestTaskStatusNeedsTheScope(t *testing.T) {
 	catalogue, err := keys.NewCatalogue([]keys.Scope{{Name: "read"}, {Name: "write"}}, nil)
 	if err != nil {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/intercept"
+	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
@@ -30,10 +32,11 @@ type ends uint8
 const (
 	onLeave ends = 1 << iota // the client leaves
 	onLimit                  // Site.MaxCall has passed
-	onKey                    // the key ends or lacks a scope, or the server's rules have changed
+	onKey                    // the key is no longer valid or lacks a scope, or the server's rules have changed
 )
 
-// A response is either fresh, or resumed: the rest of a response that broke off.
+// A response is either fresh or resumed. A resumed response is the rest of a response
+// that broke off.
 const (
 	fresh = iota
 	resumed
@@ -47,9 +50,10 @@ const (
 )
 
 // ways lists the combinations of kind, origin (fresh or resumed) and era that exist,
-// and the causes that end the response in each of them. Listeners and resumed
-// streams exist only in sessions. In a session, a client that leaves does not cancel
-// its call (MCP 2025-11-25), so a paid call goes on.
+// and for each combination the causes that end the response. Listeners and resumed
+// streams exist only in sessions. A fresh paid response in a session does not end when
+// the client leaves. In a session, leaving does not cancel a call (MCP 2025-11-25), and
+// the client may come back for the result.
 var ways = [kinds][origins][eras]ends{
 	relay:        {fresh: {inSession: onLeave, inStateless: onLeave}},
 	free:         {fresh: {inSession: onLeave | onLimit, inStateless: onLeave | onLimit}, resumed: {inSession: onLeave | onLimit | onKey}},
@@ -59,12 +63,18 @@ var ways = [kinds][origins][eras]ends{
 	listener:     {fresh: {inSession: onLeave | onKey}, resumed: {inSession: onLeave | onKey}},
 }
 
-// call is the settlement behind a plan: a gate.Call or a gate.Task.
+// call is the call that a plan settles: a gate.Call or a gate.Task.
 type call interface {
 	intercept.Call
 	Paid() bool
 	Captured() bool
 	Abandoned(cut bool)
+
+	// The methods below describe the call for its record in the call log; see
+	// gate.Call.
+	Entry() string
+	Charged() (ledger.Amount, bool)
+	Took() (reserving, capturing time.Duration)
 }
 
 // plan describes how an exchange is carried out.
@@ -75,7 +85,7 @@ type plan struct {
 	ticket  *gate.Ticket // nil for a relay
 	call    call         // nil for a relay and a listener
 	tool    string
-	charge  string // id of the charge, "" without one
+	charge  string // id of the charge, "" without a charge
 }
 
 var errNoWay = errors.New("no exchange of this kind exists in this protocol version")
@@ -121,8 +131,8 @@ func (x *Exchange) plan() (plan, *gate.Refusal) {
 	return p, nil
 }
 
-// kind returns the kind of a request that does not resume the response to an
-// earlier one.
+// kind returns the kind of a request. The request must not resume the response to an
+// earlier request.
 func (x *Exchange) kind() kind {
 	switch {
 	case x.r.Method == http.MethodGet:
@@ -165,7 +175,7 @@ func (x *Exchange) resume(t *gate.Ticket) (plan, *gate.Refusal) {
 		p.call, p.tool, p.charge = about, about.Tool(), about.ChargeID()
 		return p, nil
 	}
-	if x.call, refusal = x.site.Gate.Resume(&x.caller, t); refusal != nil {
+	if x.call, refusal = x.site.Gate.Resume(x.r.Context(), &x.caller, t); refusal != nil {
 		return p, refusal
 	}
 	p.call, p.tool, p.charge = x.call, x.call.Tool(), t.Charge
@@ -175,8 +185,9 @@ func (x *Exchange) resume(t *gate.Ticket) (plan, *gate.Refusal) {
 
 // carryOut forwards the request according to the plan and sends the response.
 func (x *Exchange) carryOut(p *plan) {
+	x.settled = p.call
 	if p.resumed && p.call != nil || p.kind == task {
-		defer p.call.Suspend() // does nothing to a call that is settled by then
+		defer p.call.Suspend() // has no effect if the call is settled by then
 	}
 	if refusal := x.begin(p); refusal != nil {
 		x.refuse(refusal)
@@ -195,13 +206,14 @@ func (x *Exchange) carryOut(p *plan) {
 	if p.call == nil {
 		x.count("allowed")
 		x.pass(ctx, p)
+		x.observe(p)
 		return
 	}
 	if !p.resumed && (p.kind == free || p.kind == subscription) {
 		x.count("allowed") // counted now, because the response may take long
 	}
 	complete := x.forward(ctx, cancel, p)
-	x.countOutcome(p)
+	x.observe(p)
 	if !complete {
 		panic(http.ErrAbortHandler) // cut the connection: the response cannot be completed
 	}
@@ -219,8 +231,9 @@ func (x *Exchange) begin(p *plan) *gate.Refusal {
 	return x.call.Start(context.WithoutCancel(x.r.Context()))
 }
 
-// lifetime returns the context for forwarding the request. p.ends decides whether
-// this context ends when the client leaves, and when Site.MaxCall has passed.
+// lifetime returns the context for forwarding the request. The set p.ends says whether
+// this context ends when the client leaves, and whether it ends when Site.MaxCall has
+// passed.
 func (x *Exchange) lifetime(p *plan) (context.Context, context.CancelFunc) {
 	ctx := x.r.Context()
 	if p.ends&onLeave == 0 {
@@ -246,13 +259,13 @@ func (x *Exchange) countOutcome(p *plan) {
 			x.site.Shares.Payers.Note(x.caller.Account)
 		}
 		if captured {
-			x.count("charged")
+			x.count(charged)
 		} else {
-			x.count("not_charged")
+			x.count(notCharged)
 		}
 	case p.kind == task && captured:
 		x.annotate(slog.Bool("farebox_charged", true))
-		x.count("charged")
+		x.count(charged)
 	case p.resumed || p.kind == task:
 		x.count("allowed")
 	}

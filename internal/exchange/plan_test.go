@@ -20,9 +20,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/share"
 )
 
-// TestEveryPlan checks that each kind of exchange, fresh and resumed, in each era,
-// ends by the causes that the table want lists for it. An exchange that is not in
-// the table is refused.
+// TestEveryPlan checks which causes end an exchange of each kind, fresh and resumed, in
+// each protocol era (with and without sessions). The test has a table of the expected
+// causes. An exchange that is not in the table is refused.
 func TestEveryPlan(t *testing.T) {
 	want := map[string]string{
 		"relay fresh session": "leave", "relay fresh stateless": "leave",
@@ -65,7 +65,7 @@ func TestEveryPlan(t *testing.T) {
 
 // books is a Ledger that allows everything.
 type books struct {
-	unwatched int // number of ended watches of callers
+	unwatched int // how many watches of a caller have ended
 	gate.Ledger
 	open, captured int
 }
@@ -91,13 +91,14 @@ func (b *books) Release(context.Context, string) error {
 // quiet is a Metrics and an Abandonments that counts nothing.
 type quiet struct{}
 
-func (quiet) Reserved(time.Duration)                          {}
-func (quiet) Captured(time.Duration)                          {}
-func (quiet) Charge(string, gate.Result, ledger.Amount, bool) {}
-func (quiet) Unjudged(string)                                 {}
-func (quiet) Note(string)                                     {}
-func (quiet) Forgive(string)                                  {}
-func (quiet) Wait(string) time.Duration                       { return 0 }
+func (quiet) Reserved(time.Duration)    {}
+func (quiet) Captured(time.Duration)    {}
+func (quiet) Charge(gate.Ended)         {}
+func (quiet) Signed()                   {}
+func (quiet) Unjudged(string)           {}
+func (quiet) Note(string)               {}
+func (quiet) Forgive(string)            {}
+func (quiet) Wait(string) time.Duration { return 0 }
 
 // answering is a next handler that answers requests and records facts about their
 // contexts.
@@ -128,7 +129,7 @@ func (a *answering) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 }
 
 // pricedSite returns a site and the site's ledger. The site has the paid tool "paid"
-// and the free tool "free", and is open to the key.
+// and the free tool "free", and admits the key.
 func pricedSite(t *testing.T, key *keys.Key) (*Site, *books) {
 	t.Helper()
 	catalogue, err := keys.NewCatalogue(nil, nil)
@@ -154,8 +155,8 @@ func pricedSite(t *testing.T, key *keys.Key) (*Site, *books) {
 
 // TestPlansAreCarriedOut checks that each fresh request is forwarded by the plan for
 // its kind. The plan decides whether the call limit applies, and whether the request
-// ends when the client leaves. The request is counted a single time, and a paid one
-// is settled.
+// ends when the client leaves. Each request is counted once, and each paid request is
+// settled.
 func TestPlansAreCarriedOut(t *testing.T) {
 	const answer = `{"jsonrpc":"2.0","id":1,"result":{"content":[]}}`
 	request := func(method, params string) string {
@@ -244,9 +245,9 @@ func TestRefusedStreamIsCountedOnce(t *testing.T) {
 	}
 }
 
-// TestResumedPlansAreCarriedOut checks that the rest of a response is fetched
-// within the call limit. The key's changes are watched until the end of the stream.
-// A call that was not paid yet is captured then.
+// TestResumedPlansAreCarriedOut checks that the rest of a response is fetched within
+// the call limit. The key's changes are watched until the end of the stream. A paid
+// call that was not captured yet is captured once, and a free call is not.
 func TestResumedPlansAreCarriedOut(t *testing.T) {
 	for tool, decision := range map[string]string{"free": "allowed", "paid": "charged"} {
 		key := &keys.Key{Account: "acct_1", Kind: keys.Agent, Environment: keys.Live}
@@ -261,7 +262,7 @@ func TestResumedPlansAreCarriedOut(t *testing.T) {
 			t.Fatal(refusal)
 		}
 		ticket := call.Ticket(&m)
-		call.Suspend() // as if its stream had broken off
+		call.Suspend() // as if the first stream of the call had broken off
 
 		next := &answering{status: 200, body: "id: 2\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"content\":[]}}\n\n"}
 		w := httptest.NewRecorder()

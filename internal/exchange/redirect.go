@@ -41,7 +41,7 @@ func (x *Exchange) runNext(w http.ResponseWriter, r *http.Request) *gate.Refusal
 	clear(header) // drop the header of the redirect
 	maps.Copy(header, x.base)
 	maps.DeleteFunc(groups, func(group string, _ struct{}) bool { return !slices.Contains(before, group) })
-	*r.URL = *target // placeholders read this URL, too
+	*r.URL = *target // changes the request's URL in place, because placeholders read it, too
 	again := r.WithContext(r.Context())
 	again.RequestURI = target.RequestURI()
 	if x.body != nil {

@@ -22,8 +22,8 @@ func served(method, target string) *http.Request {
 }
 
 // TestFollow checks that a redirect is followed only to another path of the same
-// server. If the redirect names a server, the name must be one by which the client
-// or the proxy has called it.
+// server. If the redirect names a server, the name must be one by which the client or
+// the proxy has called the server.
 func TestFollow(t *testing.T) {
 	const dialled = "10.0.0.7:3001"
 	for _, c := range []struct {
@@ -44,8 +44,8 @@ func TestFollow(t *testing.T) {
 		{307, "/mcp", "http://mcp.example.com", false, false, "/"},
 		{307, "/mcp", "http://10.0.0.7:3001/mcp/", false, false, "/mcp/"},
 		{307, "/mcp", "//10.0.0.7:3001/mcp/", false, false, "/mcp/"},
-		{307, "/mcp", "https://mcp.example.com/mcp/", false, true, "/mcp/"}, // the server knows the client's scheme
-		{307, "/mcp", "http://mcp.example.com/mcp/", false, true, "/mcp/"},  // the server does not know the client's scheme
+		{307, "/mcp", "https://mcp.example.com/mcp/", false, true, "/mcp/"}, // the server redirects to the scheme of the client's request
+		{307, "/mcp", "http://mcp.example.com/mcp/", false, true, "/mcp/"},  // the server redirects to the scheme of the proxy's request
 		{307, "/mcp", "https://10.0.0.7:3001/mcp/", true, false, "/mcp/"},
 
 		{307, "/mcp", "https://mcp.example.com/mcp/", false, false, ""},
@@ -63,7 +63,7 @@ func TestFollow(t *testing.T) {
 		{307, "/mcp", "", false, false, ""},
 		{307, "/mcp", "/mcp#x", false, false, ""},
 		{307, "/mcp", "http://mcp.example.com/mcp", false, false, ""},
-		{307, "/mcp/../admin", "/admin", false, false, ""}, // the client chose where the redirect leads
+		{307, "/mcp/../admin", "/admin", false, false, ""}, // refused, because the client's path decided where the redirect leads
 		{307, "/mcp//admin", "/mcp/admin", false, false, ""},
 		{307, "/mcp/%2e%2e/admin", "/admin", false, false, ""},
 		{301, "/mcp", "/mcp/", false, false, ""},
@@ -111,10 +111,10 @@ func (m *moving) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// TestRedirectIsFollowedOnce checks that one redirect is followed, by calling the
-// next handler again with the same body. All routes behind the gateway may then
-// match again. No field of the redirect's header is left. A second redirect is not
-// followed. An endless body of a redirect does no harm.
+// TestRedirectIsFollowedOnce checks that one redirect is followed, by calling the next
+// handler again with the same body. All routes behind the gateway may then match again.
+// The final response has no header fields of the redirect. A second redirect is not
+// followed. A redirect with an endless body is treated like any other.
 func TestRedirectIsFollowedOnce(t *testing.T) {
 	to := func(location string) func(http.ResponseWriter, *http.Request) {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -122,7 +122,7 @@ func TestRedirectIsFollowedOnce(t *testing.T) {
 			w.Header().Set("Set-Cookie", "of=redirect")
 			w.WriteHeader(http.StatusTemporaryRedirect)
 			if _, err := io.Copy(w, io.LimitReader(lastless{}, 1<<30)); err != nil {
-				panic(http.ErrAbortHandler) // as the proxy does
+				panic(http.ErrAbortHandler) // Caddy's proxy panics in this way if it cannot copy the body
 			}
 		}
 	}

@@ -18,23 +18,22 @@ import (
 
 // refusalForm is the form in which a code reaches a client. Statuses and forms are
 // chosen so that today's clients survive a refusal and their models can read the
-// reason. The response always has a JSON-RPC body with the request's id. It is a
-// 404 only for a lost session or, in 2026-07-28, for an unknown method.
+// reason. The response always has a JSON-RPC body with the request's id. The status is
+// 404 only for a lost session or, in MCP 2026-07-28, for an unknown method.
 type refusalForm struct {
 	status int
 	// rpc is the code of the JSON-RPC error. It is either a code that JSON-RPC or MCP
 	// defines, or an HTTP status, which lies outside all reserved ranges.
 	rpc  int
-	text string // used unless the refusal has its own reason
+	text string // text of the refusal, unless the refusal has its own reason
 	// toolResult answers a tools/call with a result that has isError. Models read
 	// such a result, while a protocol error often never reaches them.
 	toolResult bool
-	challenge  bool   // with WWW-Authenticate (RFC 6750, 3)
+	challenge  bool   // the response has WWW-Authenticate (RFC 6750, 3)
 	tokenError string // error parameter of the challenge; "" if no token was sent
-	retryAfter int    // seconds
-	// http is the HTTP status that is sent instead of the field status if the option
-	// error_style is "http", or if the client does not wait for a JSON-RPC response.
-	// If the field http is 0, the field status is sent in these cases, too.
+	retryAfter int    // the wait before a retry, in seconds
+	// http, unless 0, replaces status as the HTTP status if the option error_style is
+	// "http", or if the client does not wait for a JSON-RPC response.
 	http int
 }
 
@@ -45,6 +44,7 @@ var refusalForms = map[gate.Code]refusalForm{
 	gate.TokenMissing:         {status: 401, rpc: 401, text: "Token missing", challenge: true, http: 401},
 	gate.TokenInvalid:         {status: 401, rpc: 401, text: "Invalid agent token", challenge: true, tokenError: "invalid_token", http: 401},
 	gate.TokenExpired:         {status: 401, rpc: 401, text: "Agent token expired", challenge: true, tokenError: "invalid_token", http: 401},
+	gate.AccountUnknown:       {status: 403, rpc: 403, text: "This token is valid, but its holder has no account here", http: 403},
 	gate.ScopeInsufficient:    {status: 200, rpc: 403, text: "The token lacks a scope", toolResult: true, tokenError: "insufficient_scope", http: 403},
 	gate.RateLimited:          {status: 429, rpc: 429, text: "Too many unknown tokens from this address", retryAfter: 1, http: 429},
 	gate.InsufficientBalance:  {status: 200, rpc: 402, text: "Insufficient balance", toolResult: true, http: 402},
@@ -100,13 +100,16 @@ func (x *Exchange) responseForm(r *gate.Refusal) refusalForm {
 	case r.Code == gate.MethodUnknown && x.message.Kind == mcp.KindNotification:
 		f.status = http.StatusBadRequest // the notification was not accepted (MCP, streamable HTTP, "Sending Messages")
 	case r.Code == gate.MethodUnknown && x.era == mcp.EraStateless:
-		// No client of this version can mistake a 404 for a lost session
-		// (2026-07-28, streamable HTTP).
+		// No client of MCP 2026-07-28 can mistake a 404 for a lost session (streamable
+		// HTTP).
 		f.status = http.StatusNotFound
 	}
 	if x.site.ErrorStyle == StyleHTTP && f.http != 0 {
 		f.status = f.http
 		f.challenge = f.challenge || f.tokenError != ""
+	}
+	if r.Code == gate.ScopeInsufficient && x.answerable() && x.stepsUp() {
+		f.status, f.challenge = http.StatusForbidden, true
 	}
 	if f.status == http.StatusTooManyRequests && r.RetryAfter > 0 {
 		f.retryAfter = int(math.Ceil(r.RetryAfter.Seconds()))
@@ -146,7 +149,7 @@ type errorField struct {
 
 // capField is the cap that prevents a call.
 type capField struct {
-	Holder ledger.Holder `json:"holder"` // key, account or server
+	Holder ledger.Holder `json:"holder"` // the owner of the cap: key, account or server
 	Period ledger.Period `json:"period"`
 	Amount ledger.Amount `json:"amount"`
 	Left   ledger.Amount `json:"left"`
@@ -162,19 +165,24 @@ func fieldOfCap(c *ledger.CapError) *capField {
 }
 
 // refusalBody returns a refusal as a JSON-RPC message. A refusal that models should
-// read is a tool result, unless the parameter classic is true: a classic response
-// has an HTTP status and a JSON-RPC error.
+// read is a tool result, unless classic is true: a classic response has an HTTP status
+// and a JSON-RPC error.
 func (x *Exchange) refusalBody(r *gate.Refusal, classic bool) []byte {
 	f := formOf(r)
 	field, text := x.describe(r)
 	value, err := json.Marshal(field)
 	if err != nil {
-		panic(err) // strings and amounts always encode
+		panic(err) // cannot happen, because strings and amounts always encode
 	}
 	meta := []mcp.Field{{Name: "dev.farebox/error", Value: value}}
+	if r.Code == gate.ScopeInsufficient && x.stepsUp() {
+		meta = append(meta, x.stepUpField(&f, r))
+	}
 	if f.toolResult && !classic && x.message.Kind == mcp.KindRequest && x.message.Method == "tools/call" {
+		x.refuseTrace(r, 0)
 		return mcp.AppendToolRefusal(nil, x.message.ID, x.era, text, meta)
 	}
+	x.refuseTrace(r, f.rpc)
 	return mcp.AppendError(nil, x.message.ID, f.rpc, text, meta)
 }
 
@@ -183,6 +191,9 @@ func (x *Exchange) describe(r *gate.Refusal) (field errorField, text string) {
 	field = errorField{Code: r.Code, Tool: r.Tool}
 	text = refusalForms[r.Code].text
 	switch r.Code {
+	case gate.AccountUnknown:
+		field.Contact = x.site.Contact
+		text += ". Ask " + x.site.contact() + " for an account; until then every retry will be refused."
 	case gate.ToolUnknown:
 		text += ": " + quoteOddName(r.Tool)
 	case gate.InsufficientBalance:
@@ -242,6 +253,7 @@ func (x *Exchange) refuse(r *gate.Refusal) {
 			return
 		}
 	}
+	x.beginMessage()
 	x.count(string(r.Code))
 	h := x.w.Header()
 	clear(h) // drop the header of an upstream that failed
@@ -277,7 +289,7 @@ func (x *Exchange) Refuse(w http.ResponseWriter, r *gate.Refusal) {
 	if f.challenge {
 		h.Set("WWW-Authenticate", x.challenge(&f, r))
 	}
-	if f.retryAfter > 0 && f.status >= 400 { // clients would not wait after a 200
+	if f.retryAfter > 0 && f.status >= 400 { // clients ignore Retry-After in a response with status 200
 		h.Set("Retry-After", strconv.Itoa(f.retryAfter))
 	}
 	if f.status == http.StatusOK {
@@ -302,7 +314,7 @@ func (x *Exchange) challenge(f *refusalForm, r *gate.Refusal) string {
 	if len(scopes) > 0 {
 		challenge += `, scope="` + strings.Join(scopes, " ") + `"`
 	}
-	if x.site.Resource != nil { // RFC 9728, 5.1
+	if x.site.Resource != nil && x.leadsToOAuth() { // the challenge names the metadata (RFC 9728, 5.1)
 		challenge += `, resource_metadata="` + x.site.Resource.MetadataURL(x.r) + `"`
 	}
 	return challenge
@@ -315,7 +327,7 @@ func writeMessage(w http.ResponseWriter, status int, message []byte) {
 	h.Set("Content-Length", strconv.Itoa(len(message)))
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(message) // client gone; nothing useful to do with the error
+	_, _ = w.Write(message) // fails only if the client has left
 }
 
 // Event returns a refusal as a server-sent event, for a stream that has sent its
@@ -343,10 +355,11 @@ func (x *Exchange) head(h http.Header) {
 // period announce the expiry.
 const noticeTime = 14 * 24 * time.Hour
 
-// setLimits sets the headers about the key's rate and expiry.
+// setLimits sets the headers about the key's rate and expiry. Only a stored key has a
+// header about its expiry: the clients of issuers renew their tokens by themselves.
 func (x *Exchange) setLimits(h http.Header) {
 	h.Del("X-Farebox-Key-Expires")
-	if x.caller.Known() && !x.caller.ExpiresAt.IsZero() && clock.Until(x.caller.ExpiresAt) < noticeTime {
+	if x.caller.Key != nil && !x.caller.ExpiresAt.IsZero() && clock.Until(x.caller.ExpiresAt) < noticeTime {
 		h.Set("X-Farebox-Key-Expires", x.caller.ExpiresAt.UTC().Format(http.TimeFormat))
 	}
 	if x.quota.Limit == 0 {

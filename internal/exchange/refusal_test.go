@@ -126,7 +126,7 @@ func TestRefusalsNameContacts(t *testing.T) {
 		{poor, "", "", "", []string{"Ask the operator of this gateway to top the account up, then"}, []string{"topup_url", `"contact"`}},
 		{capped, "jane@example.com", contact, topUp, []string{
 			"that account jane@example.com (acct_1) may spend in a day only 0.005 USD are left", "unless " + contact + " raises it", `"account_name":"jane@example.com"`,
-		}, []string{topUp}}, // topping up does not raise a cap
+		}, []string{topUp}}, // the top-up page must not be named, because topping up does not raise a cap
 		{scope, "jane@example.com", contact, topUp, []string{"Ask " + contact + " for a key that may", `"contact":"` + contact + `"`}, []string{topUp, "acct_1", "jane"}},
 		{gate.Refusal{Code: gate.TokenInvalid}, "jane@example.com", contact, topUp, nil, []string{"acct_1", "jane"}},
 		{gate.Refusal{Code: gate.StoreUnavailable}, "jane@example.com", contact, topUp, nil, []string{"acct_1", "jane"}},
@@ -169,9 +169,9 @@ func TestChallenge(t *testing.T) {
 	}
 }
 
-// TestPolicyRefusalTexts checks that a caller with a maximum of its own reads the
-// price and the maximum. A caller that abandons its calls reads how long to wait. It
-// reads this in a tool result, because the status 429 is kept for floods of unknown
+// TestPolicyRefusalTexts checks that a caller with a maximum of its own reads the price
+// and the maximum. A caller that abandons too many calls reads how long to wait. This
+// text is in a tool result, because the status 429 is kept for floods of unknown
 // tokens.
 func TestPolicyRefusalTexts(t *testing.T) {
 	for _, c := range []struct {
@@ -214,9 +214,9 @@ func TestChargedAtStartTextIsHonest(t *testing.T) {
 	}
 }
 
-// TestUnknownMethodByEra checks that an unknown method is a 404 in 2026-07-28, as
-// its Streamable HTTP transport requires. In the versions with sessions it is not,
-// because clients would take a 404 for a lost session.
+// TestUnknownMethodByEra checks that an unknown method is a 404 in MCP 2026-07-28, as
+// its Streamable HTTP transport requires. In the versions with sessions, the status is
+// not 404, because clients would take a 404 for a lost session.
 func TestUnknownMethodByEra(t *testing.T) {
 	for era, status := range map[mcp.Era]int{mcp.EraSession: 200, mcp.EraStateless: 404} {
 		x, w := exchangeFor(t, `{"jsonrpc":"2.0","id":1,"method":"tools/steal"}`)
@@ -254,8 +254,8 @@ func TestFailuresByID(t *testing.T) {
 	}
 }
 
-// TestMismatchedHeadersAre400 checks that the response has status 400 if a message
-// and its headers contradict each other, as 2026-07-28 requires.
+// TestMismatchedHeadersAre400 checks that the response has status 400 if a message and
+// its headers contradict each other, as MCP 2026-07-28 requires.
 func TestMismatchedHeadersAre400(t *testing.T) {
 	x, w := exchangeFor(t, paidCall)
 	x.advance(refusedHeaders)

@@ -11,6 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/registration"
 )
 
 const registering = `{"redirect_uris":["http://localhost:1/callback"],"token_endpoint_auth_method":"none"}`
@@ -20,7 +21,10 @@ const registering = `{"redirect_uris":["http://localhost:1/callback"],"token_end
 // characters only (RFC 6749, 5.2).
 func toldToSend(t *testing.T, w *httptest.ResponseRecorder, header string) {
 	t.Helper()
-	var refused registrationRefusal
+	var refused struct {
+		Code        string `json:"error"`
+		Description string `json:"error_description"`
+	}
 	if err := json.Unmarshal(w.Body.Bytes(), &refused); err != nil || w.Code != http.StatusBadRequest || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Cache-Control") != "no-store" {
 		t.Fatalf("%d %v %s: %v", w.Code, w.Header(), w.Body, err)
 	}
@@ -75,8 +79,11 @@ func TestRegistrationNamesTheContact(t *testing.T) {
 		`a "desk"`: "; ask whoever runs this gateway for one", "clé@example.com": "; ask whoever runs this gateway for one",
 	} {
 		w := httptest.NewRecorder()
-		RefuseRegistration(w, &keys.DefaultFormat, "", contact)
-		var refused registrationRefusal
+		registration.Refuse(w, &keys.DefaultFormat, "", contact)
+		var refused struct {
+			Code        string `json:"error"`
+			Description string `json:"error_description"`
+		}
 		if err := json.Unmarshal(w.Body.Bytes(), &refused); err != nil || !strings.HasSuffix(refused.Description, want) {
 			t.Errorf("with %q: %s, %v", contact, w.Body, err)
 		}

@@ -18,7 +18,7 @@ const (
 // distinguish callers.
 func (x *Exchange) openSession() *gate.Refusal {
 	header := x.r.Header
-	if x.era == mcp.EraStateless { // this era has no sessions, whatever the client sends
+	if x.era == mcp.EraStateless { // the stateless era has no sessions, even if the client sends a session id
 		header.Del(sessionHeader)
 		header.Del(eventHeader)
 		return nil
@@ -45,8 +45,8 @@ func (x *Exchange) openSession() *gate.Refusal {
 	return nil
 }
 
-// sealer returns the function that seals a stream's event ids, or nil in an era
-// without event ids.
+// sealer returns the function that seals a stream's event ids, or nil in the stateless
+// era, which has no event ids.
 func (x *Exchange) sealer(t *gate.Ticket) func([]byte) []byte {
 	if x.era != mcp.EraSession {
 		return nil

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/hop"
@@ -30,7 +31,8 @@ func (x *Exchange) checkShape() *gate.Refusal {
 
 func checkShape(r *http.Request) *gate.Refusal {
 	for name := range r.Header {
-		switch identitySpelling.Replace(strings.ToLower(name)) {
+		var short [maxSpelled]byte
+		switch string(appendSpelled(short[:0], name)) {
 		case "x-http-method-override", "x-http-method", "x-method-override":
 			return unsupported("headers that override the method are not allowed")
 		case "upgrade", ":protocol":
@@ -73,13 +75,13 @@ func checkShape(r *http.Request) *gate.Refusal {
 	return nil
 }
 
-// judged lists the headers that decide about a request. Dropping one of them on the
-// way would change the meaning of the request.
+// judged lists the headers that decide how a request is treated. Dropping one of them
+// on the way would change the meaning of the request.
 var judged = []string{"Authorization", "Content-Type", "Content-Encoding", "Content-Length", "Transfer-Encoding", "Accept", "Origin", "Host"}
 
-// spelledOnce lists headers that are forwarded in one spelling only: the spelling
-// in which this package checked or set them. The keys are names as the function
-// spelled returns them.
+// spelledOnce lists headers that are forwarded in one spelling only: the spelling in
+// which this package checked or set them. The keys of the map are names as spelled()
+// returns them.
 var spelledOnce = map[string]bool{
 	"mcp-session-id": true, "last-event-id": true, "mcp-protocol-version": true, "mcp-method": true, "mcp-name": true,
 	"content-type": true, "content-encoding": true, "content-length": true, "transfer-encoding": true,
@@ -138,7 +140,7 @@ func (x *Exchange) checkOrigin() *gate.Refusal {
 // interface it must be a loopback name or the name of a site. On other interfaces
 // any name fits.
 func (x *Exchange) loopbackNamed() bool {
-	local, ok := x.r.Context().Value(http.LocalAddrContextKey).(net.Addr) // TCP, or UDP for HTTP/3
+	local, ok := x.r.Context().Value(http.LocalAddrContextKey).(net.Addr) // a TCP address, or a UDP address for HTTP/3
 	if !ok {
 		return true
 	}
@@ -175,7 +177,8 @@ func cleanRequest(r *http.Request, key *KeyHeader) {
 		r.Header.Del(name)
 	}
 	for name := range r.Header {
-		if is := spelled(name); isIdentity(is) || is == key.spelled || misspelled(name, is) {
+		var short [maxSpelled]byte
+		if is := string(appendSpelled(short[:0], name)); isIdentity(is) || is == key.spelled || misspelled(name, is) {
 			delete(r.Header, name)
 		}
 	}
@@ -186,10 +189,32 @@ var identitySpelling = strings.NewReplacer("_", "-", ".", "-")
 
 // spelled returns one form for all spellings of a header's name, because some
 // servers treat '_' and '.' as '-'.
-func spelled(name string) string { return identitySpelling.Replace(strings.ToLower(name)) }
+func spelled(name string) string { return string(appendSpelled(nil, name)) }
 
-// isIdentity reports whether a header's name, in the form that the function spelled
-// returns, could be read as one of our identity headers.
+// maxSpelled is the length of the longest name that spelled converts without allocating
+// memory.
+const maxSpelled = 32
+
+// appendSpelled appends the form that spelled returns.
+func appendSpelled(b []byte, name string) []byte {
+	from := len(b)
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case c == '_' || c == '.':
+			c = '-'
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		case c >= utf8.RuneSelf: // the lower case of a letter outside ASCII can be an ASCII letter (the Kelvin sign: k)
+			return append(b[:from], identitySpelling.Replace(strings.ToLower(name))...)
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
+// isIdentity reports whether a header's name, in the form that spelled() returns, could
+// be read as one of our identity headers.
 func isIdentity(spelled string) bool { return strings.HasPrefix(spelled, "x-farebox-") }
 
 var errTwice = errors.New("the request had been sent once, and is not sent again")

@@ -66,8 +66,9 @@ func codeOf(r *gate.Refusal) gate.Code {
 	return r.Code
 }
 
-// TestShapeOfSessions checks that a request belongs to one session, and that only a
-// POST has a body. With an unread body, a stream would outlive its client.
+// TestShapeOfSessions checks that a request with two session ids is refused, and that a
+// GET or DELETE with a body is refused. With an unread body, a stream would outlive its
+// client.
 func TestShapeOfSessions(t *testing.T) {
 	for name, c := range map[string]struct {
 		method   string
@@ -147,7 +148,7 @@ func TestOrigin(t *testing.T) {
 
 // TestHostOnLoopback checks that a foreign name that was pointed at the loopback
 // interface is refused there (DNS rebinding). On other interfaces any name passes,
-// because names are the router's business.
+// because there the routes of the web server decide about names.
 func TestHostOnLoopback(t *testing.T) {
 	named := func(r *http.Request) bool {
 		return New(newSite(), new(fakeHost), nil, httptest.NewRecorder(), r).loopbackNamed()
@@ -173,11 +174,12 @@ func TestHostOnLoopback(t *testing.T) {
 	}
 }
 
-// TestCleanRequest checks that no client's claim about itself reaches the server:
-// no credentials, no identity in any spelling, no tricks with Connection
-// (CVE-2026-30851), no trailer, and no header that makes a transport send a POST
-// twice. Only checked headers are forwarded (promise 7), so a header in another
-// spelling cannot bring a session id, an event id or a name to the server.
+// TestCleanRequest checks that cleanRequest removes each header with which a client
+// could deceive the server or the transport. These are credentials, identity headers in
+// any spelling, headers named in Connection (CVE-2026-30851), trailers, and headers
+// that make a transport send a POST twice. Only checked headers are forwarded (promise
+// 7 of docs/promises.md), so a header in another spelling cannot bring a session id, an
+// event id or a name to the server.
 func TestCleanRequest(t *testing.T) {
 	r := httptest.NewRequest("POST", "/mcp", nil)
 	r.Header = http.Header{
@@ -238,16 +240,16 @@ func TestOnlyOnce(t *testing.T) {
 		}
 		return err
 	}
-	r, err := http.NewRequest("POST", upstream.URL, strings.NewReader("{}")) // with GetBody, as from a careless handler
+	r, err := http.NewRequest("POST", upstream.URL, strings.NewReader("{}")) // http.NewRequest sets GetBody, as a careless handler might
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Idempotency-Key", "k") // this header lets http.Transport send a POST again
+	r.Header.Set("Idempotency-Key", "k") // because of this header, http.Transport may send a POST again
 	r, _ = sendOnce(r)
 	if err := send(r); err == nil {
 		t.Fatal("the upstream gave an answer")
 	}
-	if err := send(r); !errors.Is(err, errTwice) { // as a proxy's retry would
+	if err := send(r); !errors.Is(err, errTwice) { // sends the request again, as a proxy's retry would
 		t.Errorf("sent again: %v", err)
 	}
 	if n := ran.Load(); n != 1 {

@@ -19,11 +19,11 @@ func (x *Exchange) holder() share.Holder {
 // enter counts a request with a known key among those in flight. Streams that stay
 // open are counted separately.
 func (x *Exchange) enter() *gate.Refusal {
-	if !x.caller.Known() { // a preflight
+	if !x.caller.Known() { // a preflight, the only request that is served without a key
 		return nil
 	}
 	holder := x.holder()
-	if !x.host.CountConnection(x.r, holder) { // close the connection after the response
+	if !x.host.CountConnection(x.r, holder) { // the holder has too many connections: close this one after the response
 		x.w.Header().Set("Connection", "close")
 		x.base.Set("Connection", "close")
 	}

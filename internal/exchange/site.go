@@ -1,7 +1,8 @@
 // Package exchange serves one request on its way from a client to an MCP server and
-// back. It does so in seven steps: shape, origin, key, body, price, server and
-// settlement. The package depends on no particular web server. A Site holds the
-// config, and a Host connects an exchange with the web server that runs it.
+// back. It checks the shape of the request, its origin, its key and its body, finds the
+// price, sends the request to the server, and settles the call. The package depends on
+// no particular web server. A Site holds the config, and a Host connects an exchange
+// with the web server that runs it.
 package exchange
 
 import (
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -31,7 +33,7 @@ type Site struct {
 	MaxBody               int64         // maximum length of a request body, in bytes
 	MaxCall               time.Duration // maximum duration of one call
 	Keepalive             time.Duration // silence on an event stream after which a comment is sent; 0 for no comments
-	ErrorStyle            string        // "" is StyleMCP
+	ErrorStyle            string        // "" means StyleMCP
 	Origins               map[string]bool
 	UpstreamAuthorization string // the Authorization header for the server; "" for none
 	IdentityHeaders       bool
@@ -51,12 +53,14 @@ type Site struct {
 	Engine  Engine
 	Shares  *Shares
 	Metrics Metrics
+	Calls   CallLog  // nil if no records of requests are wanted
+	Records Recorder // nil if no records of calls are kept
 	Logger  *slog.Logger
 }
 
 // Resource is a server as an OAuth protected resource (RFC 9728).
 type Resource struct {
-	Scopes      []string // for the challenge in a 401
+	Scopes      []string // scopes that the challenge in a 401 names
 	MetadataURL func(*http.Request) string
 }
 
@@ -69,12 +73,15 @@ type Engine interface {
 	Release()
 	// Used records that the key was used now.
 	Used(*keys.Key)
+	// Charged notes that a call with the key was charged to a client at the given
+	// address, which is the zero Addr if unknown. Charged must be quick.
+	Charged(k *keys.Key, client netip.Addr)
 	// LockRequestID takes the id of a request within a session, until
 	// UnlockRequestID is called. It returns ErrIDTaken, ErrSessionFull, a
 	// share.RefusedError, or another error if the store is down.
 	LockRequestID(ctx context.Context, holder share.Holder, session, id string) error
-	// UnlockRequestID ends a lock. If the parameter resumable is true, the id stays
-	// taken, because the answer may still come on another stream.
+	// UnlockRequestID ends a lock. If resumable is true, the id stays taken, because
+	// the answer may still come on another stream.
 	UnlockRequestID(session, id string, resumable bool)
 	// RulesOf returns the access rules of a server in the newest config.
 	RulesOf(server string) string
@@ -88,11 +95,24 @@ var (
 	ErrSessionFull = errors.New("the session holds too many request ids")
 )
 
-// Metrics counts requests.
+// Metrics counts the requests of a site. Its methods must be fast and safe for
+// concurrent use.
 type Metrics interface {
-	Request(server, method, decision string)
-	Overhead(time.Duration)
-	Abandoned(server string)
+	// Request counts a request by its method and its outcome.
+	Request(method, decision string)
+	// Failed counts a request that failed by a fault of the gateway, its store or the
+	// server. Request counts the same request, too: with this code as its decision if
+	// the request was not forwarded, otherwise with another decision.
+	Failed(code gate.Code)
+	// Overhead records the time that the gateway added to a request that it has
+	// forwarded. The trace id is that of the request's trace, if the trace is sampled;
+	// otherwise "".
+	Overhead(took time.Duration, traceID string)
+	// Upstream records the time that the server took for a message. The entry is the
+	// price book's entry for the item of a paid call; otherwise "".
+	Upstream(entry string, took time.Duration, traceID string)
+	// Abandoned counts a paid call with a client that left before the response.
+	Abandoned()
 }
 
 // Shares divides the resources of the process among callers.

@@ -113,9 +113,9 @@ func TestIdempotencyTexts(t *testing.T) {
 	}
 }
 
-// TestSpendingRefusalsWithoutATool checks refusals of spending for requests other
-// than tools/call. They are protocol errors, because only the result of a tools/call
-// can carry a refusal.
+// TestSpendingRefusalsWithoutATool checks refusals of spending for requests other than
+// tools/call. Such a refusal is a JSON-RPC error, because only the result of a
+// tools/call can carry a refusal.
 func TestSpendingRefusalsWithoutATool(t *testing.T) {
 	for code, rpc := range map[gate.Code]int{gate.SpendingCap: 402, gate.CallInFlight: 409, gate.IdempotencyKeyReused: 409, gate.ResultGone: 410} {
 		x, w := exchangeFor(t, `{"jsonrpc":"2.0","id":"call-1","method":"ping"}`)
@@ -129,8 +129,8 @@ func TestSpendingRefusalsWithoutATool(t *testing.T) {
 	}
 }
 
-// TestIdempotencyKeyOfTheHeader checks that the idempotency key comes in one header
-// or in _meta, with 1 to 256 bytes. Two different keys are refused as ambiguous.
+// TestIdempotencyKeyOfTheHeader checks that an idempotency key of 1 to 256 bytes is
+// accepted in one header or in _meta. Two different keys are refused as ambiguous.
 func TestIdempotencyKeyOfTheHeader(t *testing.T) {
 	longest := strings.Repeat("k", mcp.MaxIdempotencyKey)
 	for name, c := range map[string]struct {

@@ -21,8 +21,8 @@ const (
 	refusedHeaders
 )
 
-// next returns the stage to which the step e leads from the stage s, or false if the
-// step is not possible at that stage.
+// next returns the stage to which the step e leads from the stage s. It returns false
+// if the step is not possible at stage s.
 func (s stage) next(e step) (stage, bool) {
 	switch {
 	case s == unread && e == readBody:

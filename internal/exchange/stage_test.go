@@ -2,8 +2,8 @@ package exchange
 
 import "testing"
 
-// TestStages checks that a message is read a single time, in order. At each stage,
-// every other step is refused and changes nothing.
+// TestStages checks that a message is read once, in order. At each stage, steps that
+// the table does not list are refused, and leave the stage as it is.
 func TestStages(t *testing.T) {
 	follows := map[stage]map[step]stage{
 		unread:   {readBody: consumed},

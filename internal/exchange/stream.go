@@ -31,24 +31,27 @@ func (x *Exchange) watch(ctx context.Context, cancel context.CancelFunc, t *gate
 	watching.Go(func() { x.endWithCaller(ctx, cancel, stream, t) })
 	return func() {
 		cancel()
-		watching.Wait() // endWithCaller looks keys up, which needs a running engine
+		watching.Wait() // wait, because endWithCaller looks keys up and needs a running engine
 		stream.End()
 		opened.Close()
 	}, nil
 }
 
 // endWithCaller cancels a stream when its caller is refused, when its server has
-// other rules, or when the gateway stops. It checks the caller after each change
-// and at the caller's expiry.
+// other rules, or when the gateway stops. It checks the caller after each change, at the
+// caller's expiry, and when the caller has to be checked again.
 func (x *Exchange) endWithCaller(ctx context.Context, cancel context.CancelFunc, stream gate.Watch, t *gate.Ticket) {
 	defer cancel()
 	for caller := x.caller; ; {
 		if x.site.Engine.RulesOf(x.site.Server) != x.site.Rules {
 			return // a new config has other rules: the client must ask again
 		}
-		var expiry <-chan time.Time
+		var expiry, stale <-chan time.Time
 		if !caller.ExpiresAt.IsZero() {
 			expiry = time.After(clock.Until(caller.ExpiresAt))
+		}
+		if !caller.FreshUntil.IsZero() {
+			stale = time.After(clock.Until(caller.FreshUntil))
 		}
 		select {
 		case <-ctx.Done():
@@ -57,6 +60,7 @@ func (x *Exchange) endWithCaller(ctx context.Context, cancel context.CancelFunc,
 			return
 		case <-stream.Changed:
 		case <-expiry:
+		case <-stale:
 		}
 		var refusal *gate.Refusal
 		if caller, refusal = caller.AgainFor(ctx, t); refusal != nil {

@@ -20,7 +20,8 @@ const (
 	resultGoneText           = "a call with this idempotency key was made and charged before, but its result is not kept. To have the call made and charged anew, use a new key."
 )
 
-// insufficientBalanceText is the message shown to the model.
+// insufficientBalanceText returns the text for a call that the balance cannot pay. The
+// text is shown to the model.
 func (x *Exchange) insufficientBalanceText(r *gate.Refusal, account string) string {
 	balance := "balance"
 	if r.Test {

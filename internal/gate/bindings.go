@@ -11,9 +11,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// Bindings remembers the account to which a server gave a handle: the id of a task,
-// or the state of a request for input. The server cannot check the owner of a
-// handle itself, since all callers behind the gateway look alike to it.
+// Bindings remembers the account to which a server gave a handle. A handle is the id of
+// a task or the state of a request for input. The server itself cannot check the
+// owner of a handle, because all callers behind the gateway look alike to the server.
 type Bindings interface {
 	// Bind stores a binding and returns when the binding is durable. It replaces the
 	// server's earlier binding with the same hash, if any.
@@ -56,7 +56,8 @@ func (g *Gate) handleHash(kind string, of owner, handle string) (m ledger.Handle
 	return ledger.HandleHash(sum[:len(m)])
 }
 
-// bound returns the owner's binding of a handle, and whether there is one.
+// bound returns the owner's binding of a handle, and reports whether there is such a
+// binding.
 func (g *Gate) bound(ctx context.Context, kind string, of owner, handle string) (ledger.Binding, bool, *Refusal) {
 	b, err := g.deps.Bindings.Binding(ctx, g.policy.Server, g.handleHash(kind, of, handle))
 	switch {
@@ -76,7 +77,9 @@ func (g *Gate) requireOwner(ctx context.Context, caller *Caller, m *mcp.Message)
 		return g.ownTask(ctx, caller, m)
 	case m.Method == mcp.MethodListen:
 		return nil, g.checkListened(ctx, caller, m)
-	case m.Kind == mcp.KindNotification && m.TaskID != "" && m.Method != mcp.MethodTaskStatus: // except a client's MethodTaskStatus, which reports on a task that the client itself runs
+	// A client's MethodTaskStatus is exempt, because it reports on a task that the
+	// client itself runs.
+	case m.Kind == mcp.KindNotification && m.TaskID != "" && m.Method != mcp.MethodTaskStatus:
 		return nil, g.checkTasks(ctx, caller, m.TaskID)
 	case m.HasState && mcp.MayAsk(m.Method):
 		_, ours, refusal := g.bound(ctx, boundState, ownerOf(caller), stateOf(m.RequestState, mcp.Fingerprint(m)))
@@ -147,7 +150,7 @@ func (g *Gate) Bind(ctx context.Context, caller *Caller, t *Ticket, outcome mcp.
 		return &Refusal{Code: UpstreamFailed, Cause: err}
 	}
 	switch {
-	case outcome == mcp.OutcomeTask && t.Method != "tools/call": // other methods may be charged for the response itself, which a task would postpone
+	case outcome == mcp.OutcomeTask && t.Method != "tools/call": // only tools/call may become a task; for another method, the price may be due for the response itself
 		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it answered a method other than tools/call with a task")}
 	case outcome == mcp.OutcomeTask && handles.TaskID == "":
 		return &Refusal{Code: UpstreamFailed, Cause: errors.New("it accepted a task without an id")}
@@ -185,7 +188,7 @@ func (g *Gate) bindTask(ctx context.Context, caller *Caller, t *Ticket, h *mcp.H
 		switch {
 		case err != nil:
 			return &Refusal{Code: StoreUnavailable, Cause: err}
-		case task.ticket.Charge == t.Charge: // the same acceptance, on a resumed stream
+		case task.ticket.Charge == t.Charge: // the same acceptance was bound before, and has come again on a resumed stream
 			payload = before.Payload
 		case task.ticket.Paid() && g.deps.Ledger.Renew(ctx, task.ticket.Charge) == nil:
 			return &Refusal{Code: UpstreamFailed, Cause: errTaskTwice}
@@ -211,10 +214,10 @@ func (g *Gate) noteTasks(ctx context.Context) *Refusal {
 	return g.bind(ctx, ledger.Binding{HandleHash: g.handleHash(boundTasks, owner{}, ""), Until: now.Add(2 * maxBindingLife)})
 }
 
-// unknownTask returns the refusal of a request about a task that the account does
-// not own. The refusal is the same whether the task exists or not. A server that
-// has never handed out a task probably does not support tasks; the refusal then is
-// that of an unknown method, which such a server would return itself.
+// unknownTask returns the refusal of a request about a task that the account does not
+// own. The refusal is the same whether the task exists or not. A server that has never
+// handed out a task probably does not support tasks. In this case the refusal is
+// that of an unknown method, as from a server without tasks.
 func (g *Gate) unknownTask(ctx context.Context, m *mcp.Message) *Refusal {
 	_, has, refusal := g.bound(ctx, boundTasks, owner{}, "")
 	switch {
@@ -245,13 +248,13 @@ func (g *Gate) judgeTask(caller *Caller) func(string) (bool, []mcp.Field) {
 	}
 }
 
-// Notifies reports whether the caller may receive a notification that is meant for
-// some callers only. The status of a task may go to the task's account, unless the
-// notification embeds a result that has a price: the client must ask for that
+// Notifies reports whether the caller may receive a notification that is meant for some
+// callers only. The status of a task may go to the task's account. But a notification
+// with an embedded result that has a price is withheld: the client must ask for the
 // result, and then pays for it. A notification that a resource changed may go to
-// callers that may read the resource. Scopes are checked for each notification,
-// because all keys of an account can listen in the account's sessions. A
-// notification that cannot be judged is withheld.
+// callers that may read the resource. Scopes are checked for each notification, because
+// all keys of an account can listen in the account's sessions. A notification that
+// cannot be judged is withheld.
 func (g *Gate) Notifies(ctx context.Context, caller *Caller, notification []byte) bool {
 	if m, err := mcp.Decode(notification); err == nil && m.Method == mcp.MethodResourceUpdated {
 		return g.mayRead(caller, m.URI)

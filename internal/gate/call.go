@@ -11,33 +11,39 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
+	"github.com/fareboxhq/farebox/internal/trace"
 )
 
-// Call is one admitted message. A free call has nothing to settle. A paid call
-// holds a reservation and ends in exactly one state, such as captured, released or
-// refunded; see callState. Unless noted otherwise, its methods may be called from
-// one goroutine at a time.
+// Call is one admitted message. A free call has nothing to settle. A paid call holds a
+// reservation and ends in exactly one state, such as captured, released or refunded;
+// see callState. Unless noted otherwise, the methods of a Call may be called from one
+// goroutine at a time.
 type Call struct {
 	gate     *Gate // nil on a free call
 	id       string
 	entry    string // the price book's entry for the item
 	on       pricing.ChargeOn
-	when     *pricing.Condition // the charge_if condition on the result; nil without one
+	when     *pricing.Condition // the charge_if condition on the result; nil without a condition
 	order    ledger.Order
 	terms    ledger.Terms
 	began    time.Time // time of the reservation
 	deadline time.Time // the reservation is not renewed after this time
 	task     *Task     // nil unless the message is about a task
 	scopes   []string  // the scopes that admitting the message required
-	resumed  bool      // this is the rest of a stream that broke off
+	resumed  bool      // this call serves the rest of a stream that broke off
 
-	state  atomic.Uint32  // a callState
-	charge *ledger.Charge // set while current().charged() is true
-	first  []byte         // stored response, if replayed
-	due    []mcp.Field    // _meta fields for the response of a started or replayed call
+	state   atomic.Uint32  // a callState
+	charge  *ledger.Charge // set while current().charged() is true
+	first   []byte         // the stored response of the first call, if this call is replayed
+	due     []mcp.Field    // _meta fields for the response of a call that is replayed, or was charged at its start
+	settled mcp.Outcome    // the outcome of the response; OutcomeUnknown before Settle
+
+	reserving, capturing time.Duration // time that the store took for each of the two steps; see Took
 
 	abandoned atomic.Bool // the call was counted as abandoned, or became a task and must never be counted
 	ticketOut atomic.Bool // the client has an event id with which it can resume the stream
+
+	parent trace.Parent // the span of the message, the parent of the spans of renewals; zero if no spans are recorded
 
 	mu    sync.Mutex // guards timer, which fires on its own goroutine
 	timer *time.Timer
@@ -47,24 +53,48 @@ func (c *Call) current() callState { return callState(c.state.Load()) }
 
 func (c *Call) move(e callEvent) { c.state.Store(uint32(next(c.current(), e))) }
 
-// Paid reports whether the call has a price. Any goroutine may ask.
+// Paid reports whether the call has a price. Any goroutine may call Paid.
 func (c *Call) Paid() bool { return c.current() != stateFree }
 
-// ID returns the charge id of a paid call, "" for a free one.
+// ID returns the charge id of a paid call, and "" for a free call.
 func (c *Call) ID() string { return c.id }
 
-// Task returns the task that the message is about, or nil.
+// Task returns the Task that settles a request about a task, or nil if the call is not
+// such a request.
 func (c *Call) Task() *Task { return c.task }
 
-// Tool returns the name of a paid call's tool.
+// Tool returns the name of a paid call's item as it is in charges: the name of a tool,
+// or prompt:NAME, resource:URI or method:NAME.
 func (c *Call) Tool() string { return c.order.Tool }
 
 // Price returns the price of the call.
 func (c *Call) Price() ledger.Amount { return c.order.Amount }
 
-// Replay returns the stored response of a call that repeats a paid one. The response
-// carries this request's id and the receipt of the first call. A replayed call must
-// not be forwarded. For all other calls the result replayed is false.
+// Entry returns the price book's entry for a paid call, as it is in the labels of
+// metrics, and "" for a free call.
+func (c *Call) Entry() string { return c.entry }
+
+// Charged returns the amount that this request has charged. It returns false if the
+// request has charged nothing. That includes a request with a charge that was refunded,
+// and a resumed request that completes a call which an earlier stream has charged. For
+// a call under a free quota the amount is zero.
+func (c *Call) Charged() (ledger.Amount, bool) {
+	if s := c.current(); s != stateCaptured && s != stateStarted {
+		return 0, false
+	}
+	return c.charge.Paid(), true
+}
+
+// Settled returns the outcome by which the call was settled, or mcp.OutcomeUnknown.
+func (c *Call) Settled() mcp.Outcome { return c.settled }
+
+// Took returns how long the store took to reserve the call's price and to capture it.
+// A time is zero for a step that this request has not taken.
+func (c *Call) Took() (reserving, capturing time.Duration) { return c.reserving, c.capturing }
+
+// Replay returns the stored response of a call that repeats a paid call. The response
+// carries this request's id and the receipt of the first call. A replayed call must not
+// be forwarded. For all other calls, replayed is false.
 func (c *Call) Replay(id mcp.ID) (response []byte, replayed bool, err error) {
 	if c.current() != stateReplayed {
 		return nil, false, nil
@@ -75,8 +105,8 @@ func (c *Call) Replay(id mcp.ID) (response []byte, replayed bool, err error) {
 	return response, true, err
 }
 
-// Keeps reports whether the response is stored with its charge, so that a
-// client that did not get it can repeat the call.
+// Keeps reports whether the response is stored with its charge, so that a client that
+// did not get the response can repeat the call.
 func (c *Call) Keeps() bool { return c.terms.Idempotency.Key != "" }
 
 // Captured reports whether the call was charged and has not been refunded.
@@ -107,11 +137,11 @@ func (c *Call) ChargesAbandoned() bool {
 	return c.on.Has(pricing.Abandoned) || c.on.Has(pricing.Started)
 }
 
-// Abandoned counts the call against its lineage because the client disconnected
-// before the response. A call that was charged at its start does not count. A call
-// that is charged even without its client counts only if the parameter cut is true:
-// the disconnection has then ended the call, so no response will come that could be
-// charged. Abandoned may be called at most one time, by any goroutine.
+// Abandoned counts the call against its lineage because the client disconnected before
+// the response. A call that was charged at its start does not count. A call that is
+// charged even without its client counts only if cut is true: the disconnection has
+// then ended the call, so there will be no response to charge. Abandoned may be called
+// at most once, by any goroutine.
 func (c *Call) Abandoned(cut bool) {
 	if !c.Paid() || c.on.Has(pricing.Started) || c.on.Has(pricing.Abandoned) && !cut {
 		return
@@ -155,11 +185,12 @@ func (c *Call) Start(ctx context.Context) *Refusal {
 // with the returned fields in its _meta. A refusal means that the response must be
 // withheld. The response is the whole message, or nil if it is too long to hold.
 func (c *Call) Settle(ctx context.Context, outcome mcp.Outcome, response []byte) ([]mcp.Field, *Refusal) {
+	c.settled = outcome
 	switch {
 	case !c.Charges(outcome):
 		c.Release(ctx)
 		return nil, nil
-	case c.Captured(): // if Start captured the call, the field due holds the receipt; otherwise an earlier Settle returned it
+	case c.Captured(): // if Start captured the call, c.due holds the receipt; otherwise an earlier Settle returned the receipt
 		fields := c.due
 		c.due = nil
 		if outcome == mcp.OutcomeError { // an error has no _meta to carry a receipt
@@ -198,14 +229,19 @@ func (c *Call) capture(ctx context.Context, response []byte) ([]mcp.Field, *Refu
 // if its own response cannot be delivered. take returns the payer's balance after
 // the charge.
 func (c *Call) take(ctx context.Context, response []byte) (ledger.Balance, error) {
+	ctx, span := c.span(ctx, trace.Capture)
+	defer span.End()
 	began := c.gate.deps.Now()
 	charge, balance, err := c.gate.deps.Ledger.Capture(ctx, c.id, response)
-	if errors.Is(err, ledger.ErrNotFound) { // the store or this process has restarted since the reservation
+	if errors.Is(err, ledger.ErrNotFound) { // the reservation is lost, because the store or this process has restarted since
 		charge, balance, err = c.gate.deps.Ledger.Charge(ctx, c.id, c.order, c.terms, response)
 	}
-	c.gate.deps.Metrics.Captured(c.gate.deps.Now().Sub(began))
+	took := c.gate.deps.Now().Sub(began)
+	c.capturing += took
+	c.gate.deps.Metrics.Captured(took)
 	switch {
 	case err != nil:
+		refuse(span, &Refusal{Code: ChargeFailed})
 		return balance, err
 	case charge.Paid() > 0 && charge.Refunded >= charge.Paid():
 		return balance, errRefunded
@@ -216,7 +252,11 @@ func (c *Call) take(ctx context.Context, response []byte) (ledger.Balance, error
 		return balance, nil
 	}
 	c.move(eventCaptured)
-	c.count(ResultCaptured)
+	if charge.Waived {
+		c.count(Ended{Result: ResultWaived})
+	} else {
+		c.count(Ended{Result: ResultCaptured, Amount: charge.Paid(), Fee: charge.Fee})
+	}
 	return balance, nil
 }
 
@@ -234,8 +274,8 @@ func (c *Call) Release(ctx context.Context) {
 	}
 }
 
-// Suspend leaves the reservation in place because the stream broke off and the
-// client may resume it. The reservation then lasts until it expires. A captured
+// Suspend ends the call for this stream, because the stream broke off and the client
+// may resume it. The reservation stays in place, but is no longer renewed. A captured
 // call stays captured.
 func (c *Call) Suspend() {
 	if c.current() != stateHeld {
@@ -243,14 +283,14 @@ func (c *Call) Suspend() {
 	}
 	c.move(eventSuspended)
 	c.stopRenewal()
-	c.count(ResultSuspended)
+	c.count(Ended{Result: ResultSuspended})
 	if !c.resumed {
-		c.noteAbandoned() // taken back when a resumed stream is charged
+		c.noteAbandoned() // Forgive takes this back when a resumed stream of the call is charged
 	}
 }
 
-// Close releases a call that has not been settled. Close must be called exactly one
-// time, and cannot fail.
+// Close releases a call that has not been settled. Close must be called exactly once,
+// and cannot fail.
 func (c *Call) Close(ctx context.Context) {
 	if c.current() == stateHeld {
 		c.Release(ctx)
@@ -261,40 +301,49 @@ func (c *Call) Close(ctx context.Context) {
 func (c *Call) giveBack(ctx context.Context) {
 	c.move(eventReleased)
 	c.stopRenewal()
-	c.logUnreleased(c.gate.deps.Ledger.Release(ctx, c.id))
-	c.count(ResultReleased)
+	c.logUnreleased(c.release(ctx))
+	c.count(Ended{Result: ResultReleased})
+}
+
+// release releases the reservation in the ledger. It does not change the state of the
+// call.
+func (c *Call) release(ctx context.Context) error {
+	ctx, span := c.span(ctx, trace.Release)
+	err := c.gate.deps.Ledger.Release(ctx, c.id)
+	EndSpan(span, storeRefusal(err))
+	return err
 }
 
 // captureFailed ends a call after a failed capture. If the client can resume the
-// stream, the reservation is not given back, because the capture may have happened,
-// now or on an earlier stream. If it has not happened, a later attempt can use the
-// reservation until it expires. The parameter stored says whether the failed capture
-// was given a response to store.
+// stream, the reservation is not given back, because the capture may have happened, now
+// or on an earlier stream. If the capture has not happened, a later attempt can use the
+// reservation until the reservation expires. If stored is true, the failed capture was
+// given a response to store.
 func (c *Call) captureFailed(ctx context.Context, cause error, stored bool) {
 	c.move(eventFailed)
 	if c.mayComeBack() && !errors.Is(cause, errRefunded) {
-		c.count(ResultFailed)
+		c.count(Ended{Result: ResultFailed})
 		return
 	}
 	c.stopRenewal()
-	switch err := c.gate.deps.Ledger.Release(ctx, c.id); {
+	switch err := c.release(ctx); {
 	case errors.Is(err, ledger.ErrSettled):
 		// The failed Capture left the outcome unknown. Release has now found that
 		// the call is settled: the money was taken, and the response is withheld.
 		if stored { // the client gets the response by repeating the call
-			c.count(ResultFailed)
+			c.count(Ended{Result: ResultFailed})
 			return
 		}
 		c.charge = &ledger.Charge{ID: c.id, Order: c.order}
-		c.refund(ctx) // refund counts the call
+		c.refund(ctx) // refund also counts the end of the call
 		return
-	case err != nil && inDoubt(cause) && !stored: // the call may have been captured, or may yet be
+	case err != nil && inDoubt(cause) && !stored: // the call may have been captured, or may still be captured later
 		c.log(slog.LevelWarn, "a call was not delivered, and it is not known yet whether it was charged", err)
 		c.gate.deps.Debts.Owe(c.debt())
 	default:
 		c.logUnreleased(err)
 	}
-	c.count(ResultFailed)
+	c.count(Ended{Result: ResultFailed})
 }
 
 // logUnreleased logs the failure of a release. It logs nothing for a resumed call,
@@ -313,10 +362,9 @@ func (c *Call) log(level slog.Level, message string, cause error) {
 		"account", o.Account, "key", o.Key, "cause", cause)
 }
 
-func (c *Call) count(r Result) {
-	amount := c.order.Amount
-	if c.charge != nil {
-		amount = c.charge.Paid()
-	}
-	c.gate.deps.Metrics.Charge(c.entry, r, amount, c.order.Test)
+// count counts the end of the call. The caller sets all fields of e except Entry and
+// Test, which count sets.
+func (c *Call) count(e Ended) {
+	e.Entry, e.Test = c.entry, c.order.Test
+	c.gate.deps.Metrics.Charge(e)
 }

@@ -10,26 +10,34 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// Caller is an authenticated client of a server: an account with its rights and
-// limits, whichever kind of credential it has shown. The zero Caller stands for an
-// unauthenticated client. A Caller does not change; Again returns a new one.
+// Caller is an authenticated client of a server: an account with its rights and limits,
+// whichever kind of credential it has shown. The zero Caller stands for an
+// unauthenticated client. A Caller does not change; Again returns a new Caller.
 type Caller struct {
 	Subject     string           // id of the credential in orders and logs, such as a key's id
 	Account     string           // the account that pays, and that owns sessions and tasks
 	Lineage     string           // shared by a credential and its rotated successors; rates and caps count by lineage
 	Environment keys.Environment // live or test
 	Connect     bool             // carries keys.ScopeConnect, which every charge requires
-	Scopes      []string         // scopes that it carries by name
-	Servers     []string         // servers it may call; empty means all
-	Limits      *keys.Limits     // nil for none
-	ExpiresAt   time.Time        // expired from this instant on; zero for never
+	Scopes      []string         // scopes that the caller carries by name
+	Servers     []string         // servers that the caller may call; empty means all
+	Limits      *keys.Limits     // rate and spending limits of the caller; nil for no limits
+	ExpiresAt   time.Time        // the caller is expired from this instant on; zero for never
 	Proof       *string          // see keys.Key.Proof
+	Client      string           // the program that has got the credential, as an issuer names it; "" if unknown
 
 	// Handle is the digest under which changes of the caller are announced. For a
 	// stored key it is the digest of the secret.
 	Handle keys.Digest
 	// Key is the stored key that was shown; nil with other credentials.
 	Key *keys.Key
+
+	// FreshUntil is the time until which the caller was found to be valid, if nothing
+	// announces that it has become invalid. Streams check the caller again at that time.
+	// It is zero for callers that need no such check.
+	FreshUntil time.Time
+	// Evidence belongs to the Authenticator, which finds it again in Rechecker.Again.
+	Evidence any
 
 	gate   *Gate
 	auth   Authenticator
@@ -38,13 +46,14 @@ type Caller struct {
 
 // Authenticator recognizes one kind of credential.
 type Authenticator interface {
-	// Authenticate returns the caller that a bearer token identifies. The client is
-	// the address that sent the token. ErrOtherCredential passes the token on to the
-	// next Authenticator. Any other error refuses the token: keys.ErrUnknown as
-	// invalid, ErrFlood as rate-limited, and all others because the lookup failed.
-	// With an error, the returned caller is usually zero. The caller is not zero if
-	// it is known but may not be used. The error is then keys.ErrExpired for an
-	// expired caller, and any other error for an invalid one.
+	// Authenticate returns the caller that a bearer token identifies. The client is the
+	// address that sent the token. ErrOtherCredential passes the token on to the next
+	// Authenticator. Any other error refuses the token: keys.ErrUnknown as invalid,
+	// ErrNoAccount as one without an account, ErrFlood as rate-limited, and all others
+	// because the lookup failed. With an
+	// error, the returned caller is usually zero. But a caller that is known and may
+	// not be used is returned together with the error: keys.ErrExpired for an expired
+	// caller, and any other error for an invalid caller.
 	Authenticate(ctx context.Context, client netip.Addr, token string) (Caller, error)
 }
 
@@ -59,9 +68,13 @@ type Rechecker interface {
 // Authenticator recognizes.
 var ErrOtherCredential = errors.New("not a credential of this kind")
 
+// ErrNoAccount reports that a credential is valid, but that there is no account from which
+// its holder could pay.
+var ErrNoAccount = errors.New("there is no account for this credential")
+
 // Watch reports changes of a caller until End is called.
 type Watch struct {
-	Changed <-chan struct{} // receives when the caller may have changed
+	Changed <-chan struct{} // receives a value when the caller may have changed
 	Closing <-chan struct{} // closed when all streams must end
 	End     func()
 }
@@ -102,11 +115,11 @@ func (c *Caller) AgainFor(ctx context.Context, t *Ticket) (Caller, *Refusal) {
 	return again, refusal
 }
 
-// Changed watches the caller for changes. Call Again after each one. The Watch does
+// Changed watches the caller for changes. Call Again after each change. The Watch does
 // not report that the caller has expired.
 func (c *Caller) Changed() Watch { return c.gate.deps.Watch(c.Handle) }
 
-// proof returns the platform's proof of a key, "" without one.
+// proof returns the platform's proof of a key, or "" if there is no proof.
 func (c *Caller) proof() string {
 	if c.Proof == nil {
 		return ""
@@ -114,8 +127,8 @@ func (c *Caller) proof() string {
 	return *c.Proof
 }
 
-// accept takes the result of the Authenticator auth, which is a caller or an error,
-// and applies the rules that are the same for all kinds of credentials.
+// accept takes a caller or an error that auth has returned, and applies the rules that
+// are the same for all kinds of credentials.
 func (g *Gate) accept(c Caller, err error, auth Authenticator, client netip.Addr) (Caller, *Refusal) {
 	if err == nil && c.Known() {
 		err = g.checkCaller(&c)
@@ -123,6 +136,8 @@ func (g *Gate) accept(c Caller, err error, auth Authenticator, client netip.Addr
 	switch {
 	case !c.Known() && (errors.Is(err, keys.ErrUnknown) || errors.Is(err, ErrOtherCredential)):
 		return Caller{}, &Refusal{Code: TokenInvalid, Cause: err}
+	case !c.Known() && errors.Is(err, ErrNoAccount):
+		return Caller{}, &Refusal{Code: AccountUnknown, Cause: err}
 	case !c.Known() && errors.Is(err, ErrFlood):
 		return Caller{}, &Refusal{Code: RateLimited, Cause: err}
 	case !c.Known(): // the lookup failed, or auth returned neither a caller nor an error
@@ -163,7 +178,7 @@ func (s *storedKeys) Authenticate(ctx context.Context, client netip.Addr, token 
 	return s.lookUp(ctx, client, digest)
 }
 
-// Again looks up the caller's key afresh.
+// Again looks up the caller's key again.
 func (s *storedKeys) Again(ctx context.Context, client netip.Addr, c *Caller) (Caller, error) {
 	return s.lookUp(ctx, client, c.Handle)
 }

@@ -26,7 +26,7 @@ func callerFor(k *keys.Key) *Caller {
 // like this one to Deps.Authenticators.
 type wristbands struct {
 	sold map[string]Caller
-	err  error // result of every check, if set
+	err  error // if not nil, the error of every check
 }
 
 func (w *wristbands) Authenticate(ctx context.Context, client netip.Addr, token string) (Caller, error) {
@@ -59,9 +59,9 @@ func newFair(t *testing.T) (*bench, *wristbands) {
 	return b, bands
 }
 
-// TestFurtherCredential checks a made-up kind of credential. Like a stored key, it
-// is admitted, charged, bound to its account and checked again. Stored keys still
-// work.
+// TestFurtherCredential checks a made-up kind of credential. Its callers are admitted,
+// charged to their own account and checked again, like those with a stored key. Stored
+// keys still work.
 func TestFurtherCredential(t *testing.T) {
 	b, bands := newFair(t)
 	watched := make(chan struct{}, 1)
@@ -116,6 +116,7 @@ func TestFurtherCredentialIsChecked(t *testing.T) {
 		"another server":    {"band:ada", func(c *Caller) { c.Servers = []string{"mail"} }, nil, TokenInvalid},
 		"this server":       {"band:ada", func(c *Caller) { c.Servers = []string{"weather"} }, nil, ""},
 		"a flood":           {"band:ada", nil, ErrFlood, RateLimited},
+		"without account":   {"band:ada", nil, ErrNoAccount, AccountUnknown},
 		"an outage":         {"band:ada", nil, errors.New("no answer"), StoreUnavailable},
 		"disabled, unnamed": {"band:ada", nil, keys.ErrDisabled, StoreUnavailable},
 		"nobody":            {"band:ada", func(c *Caller) { *c = Caller{} }, nil, StoreUnavailable},

@@ -16,9 +16,8 @@ var outcomes = []mcp.Outcome{
 	mcp.OutcomeResult, mcp.OutcomeToolError, mcp.OutcomeError, mcp.OutcomeInputRequired, mcp.OutcomeTask, mcp.OutcomeUnknown,
 }
 
-// TestChargeOn checks that each rule charges each outcome that it names, a single
-// time, and no other outcome. A charge comes with a receipt wherever the response
-// can carry one.
+// TestChargeOn checks that each rule charges each outcome that it names, once, and no
+// other outcome. A charge comes with a receipt wherever the response can carry one.
 func TestChargeOn(t *testing.T) {
 	charged := map[string]map[mcp.Outcome]bool{
 		"success":      {mcp.OutcomeResult: true},
@@ -89,8 +88,8 @@ func TestStartedIsNeverTakenBack(t *testing.T) {
 	if got := b.balance(t, false); got != (ledger.Balance{Posted: 49_000}) || !call.Captured() {
 		t.Errorf("balance %+v", got)
 	}
-	if fmt.Sprint(*b.meter) != "[captured]" {
-		t.Errorf("counted %v", *b.meter)
+	if fmt.Sprint(b.meter.results) != "[captured]" {
+		t.Errorf("counted %v", b.meter.results)
 	}
 	free, refusal := b.call(t, b.key(t, nil), toolCall("free"))
 	if refusal != nil || free.Start(ctx) != nil || free.Charges(mcp.OutcomeResult) {
@@ -111,7 +110,7 @@ func TestStartFails(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	if err := b.store.Release(ctx, call.ID()); err != nil { // as if the reservation had expired
+	if err := b.store.Release(ctx, call.ID()); err != nil { // the reservation is gone, as if it had expired
 		t.Fatal(err)
 	}
 	if refusal := call.Start(ctx); refusal == nil || refusal.Code != ChargeFailed || !strings.Contains(refusal.Reason, "not sent") {
@@ -128,7 +127,7 @@ func TestStartFails(t *testing.T) {
 // disconnects, there is no response to charge. A cut call therefore counts unless it
 // was charged at its start.
 func TestAbandonedIsCounted(t *testing.T) {
-	for tool, want := range map[string][2]bool{ // whether the call counts: if it goes on, and if it is cut
+	for tool, want := range map[string][2]bool{ // whether the call counts if it goes on, and whether it counts if it is cut
 		"cheap":      {true, true},
 		"tool_error": {true, true},
 		"abandoned":  {false, true},
@@ -152,9 +151,9 @@ func TestAbandonedIsCounted(t *testing.T) {
 	}
 }
 
-// TestFrequentAbandonersAreRefused checks a key that has abandoned too many calls.
-// The key's paid calls are refused for a stated time, and nothing is reserved for
-// them. Its free calls go on.
+// TestFrequentAbandonersAreRefused checks a key that has abandoned too many calls. The
+// key's paid calls are refused for a stated time, and nothing is reserved for them. Its
+// free calls are still accepted.
 func TestFrequentAbandonersAreRefused(t *testing.T) {
 	b := newBench(t)
 	b.left.wait = 1500 * time.Millisecond

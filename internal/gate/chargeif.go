@@ -13,13 +13,12 @@ import (
 // Reads reports whether Settle needs to read the response.
 func (c *Call) Reads() bool { return c.when != nil }
 
-// exempt reports whether the operator's charge_if condition exempts a result from
-// the charge. Such a condition recognizes results that report a failure only in
-// their text or in a field of their own. If the condition cannot judge a result, the
-// result is charged, as it would be without a condition, and exempt logs a line for
-// the operator. The parameter response is the whole message, or nil if the message
-// is too long to hold. The parameter embedded says whether the response embeds the
-// result of a task.
+// exempt reports whether the operator's charge_if condition exempts a result from the
+// charge. Such a condition recognizes results that report a failure only in their text
+// or in a field of their own. If the condition cannot judge a result, the result is
+// charged, as it would be without a condition, and exempt logs a line for the operator.
+// response is the whole message, or nil if the message is too long to hold. If embedded
+// is true, the response embeds the result of a task.
 func (c *Call) exempt(ctx context.Context, response []byte, embedded bool) bool {
 	if c.when == nil || c.on.Has(pricing.Started) {
 		return false

@@ -13,10 +13,10 @@ func resultOf(structured string) []byte {
 	return []byte(`{"jsonrpc":"2.0","id":1,"result":{"content":[],"structuredContent":` + structured + `}}`)
 }
 
-// TestChargeIf: promise 2, for results that report failure in a field of their own.
-// A result that the operator's condition rejects is released like a tool error. A
-// result that the condition cannot judge is charged, as it would be without a
-// condition. Such a result is also counted as unjudged.
+// TestChargeIf checks promise 2 of docs/promises.md, for results that report failure in
+// a field of their own. A result that the operator's condition rejects is released like
+// a tool error. A result that the condition cannot judge is charged, as it would be
+// without a condition. Such a result is also counted as unjudged.
 func TestChargeIf(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer  []byte
@@ -48,8 +48,8 @@ func TestChargeIf(t *testing.T) {
 			if call.Captured() {
 				want.Posted -= 1_000
 			}
-			if got := b.balance(t, false); got != want || fmt.Sprint(*b.meter) != c.counted || (len(fields) == 2) != call.Captured() {
-				t.Errorf("balance %+v, %d fields, counted %v; want %s", got, len(fields), *b.meter, c.counted)
+			if got := b.balance(t, false); got != want || fmt.Sprint(b.meter.results) != c.counted || (len(fields) == 2) != call.Captured() {
+				t.Errorf("balance %+v, %d fields, counted %v; want %s", got, len(fields), b.meter.results, c.counted)
 			}
 		})
 	}
@@ -97,7 +97,7 @@ func TestChargeIfOfResumedCalls(t *testing.T) {
 	ticket := call.Ticket(&mcp.Message{Method: "tools/call"})
 	call.TicketOut()
 	call.Suspend()
-	resumed, refusal := b.Resume(b.callerOf(t, secret), ticket)
+	resumed, refusal := b.Resume(t.Context(), b.callerOf(t, secret), ticket)
 	if refusal != nil {
 		t.Fatal(refusal)
 	}

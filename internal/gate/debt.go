@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/trace"
 )
 
 // Debts records refunds that fell due while the store was not responding. They are
@@ -21,10 +22,13 @@ type Debts interface {
 // charge was captured or may have been.
 type Debt struct {
 	Charge string    `json:"charge"`
-	Refund string    `json:"refund"` // the id of the refund on every attempt
+	Refund string    `json:"refund"` // the id of the refund, the same on every attempt
 	At     time.Time `json:"at"`
-	// By identifies the gateway that recorded the debt, if its store hides charges
-	// from other gateways; otherwise "". Owe sets the field By.
+	// Server and Test describe the charge, for metrics. Older records lack them.
+	Server string `json:"server,omitempty"`
+	Test   bool   `json:"test,omitempty"`
+	// By identifies the gateway that recorded the debt, if the gateway's store hides
+	// charges from other gateways. Otherwise By is "". Owe sets By.
 	By string `json:"by,omitempty"`
 }
 
@@ -39,10 +43,10 @@ func (d *Debt) Posting() (ledger.Transaction, ledger.Audit) {
 		ledger.Audit{At: d.At, Actor: "gateway", Action: "charge.refund", Target: d.Charge}
 }
 
-// debt returns the refund that is owed if the charge was captured, or still will
-// be.
+// debt returns the refund that is owed for this call, in case its charge was captured
+// or will be captured later.
 func (c *Call) debt() Debt {
-	return Debt{Charge: c.id, Refund: c.gate.deps.NewID("txn_"), At: c.gate.deps.Now()}
+	return Debt{Charge: c.id, Refund: c.gate.deps.NewID("txn_"), At: c.gate.deps.Now(), Server: c.order.Server, Test: c.order.Test}
 }
 
 var errRefunded = errors.New("the call was refunded")
@@ -53,7 +57,8 @@ var certain = []error{
 	ledger.ErrInFlight, ledger.ErrReused, ledger.ErrGone, ledger.ErrCapped, errRefunded,
 }
 
-// inDoubt reports whether a ledger error leaves the outcome unknown.
+// inDoubt reports whether an operation of the ledger that failed with this error may
+// have taken effect nonetheless.
 func inDoubt(err error) bool {
 	return err != nil && !slices.ContainsFunc(certain, func(e error) bool { return errors.Is(err, e) })
 }
@@ -65,17 +70,19 @@ func (c *Call) refund(ctx context.Context) {
 	c.charge = nil
 	c.move(eventRefunded)
 	if charge.Paid() == 0 { // the call was free under a quota
-		c.count(ResultRefunded)
+		c.count(Ended{Result: ResultRefunded})
 		return
 	}
 	debt := c.debt()
 	t, audit := debt.Posting()
-	_, _, err := c.gate.deps.Ledger.PostTransaction(ctx, t, audit)
+	ctx, span := c.span(ctx, trace.Refund)
+	posted, _, err := c.gate.deps.Ledger.PostTransaction(ctx, t, audit)
+	EndSpan(span, storeRefusal(err))
 	if err != nil && !errors.Is(err, ledger.ErrSettled) { // PostTransaction returns ErrSettled for a call that was free under a quota
 		c.log(slog.LevelError, "an undelivered call is not refunded yet", err)
 		c.gate.deps.Debts.Owe(debt)
-		c.count(ResultFailed)
+		c.count(Ended{Result: ResultFailed})
 		return
 	}
-	c.count(ResultRefunded)
+	c.count(Ended{Result: ResultRefunded, Amount: posted.Amount})
 }

@@ -39,9 +39,9 @@ func (o *outage) PostTransaction(ctx context.Context, t ledger.Transaction, a le
 	return o.Ledger.PostTransaction(ctx, t, a)
 }
 
-// TestUnmadeRefundsAreOwed: promise 2. A charge that was captured, or may have
-// been, is refunded or owed if its response was not delivered. No other charge is
-// refunded or owed.
+// TestUnmadeRefundsAreOwed checks promise 2 of docs/promises.md. If a response was not
+// delivered and its charge was captured or may have been, the charge is refunded, or
+// the refund is recorded as owed. No other charge is refunded or recorded.
 func TestUnmadeRefundsAreOwed(t *testing.T) {
 	down := fmt.Errorf("the disk: %w", ledger.ErrUnavailable)
 	for name, c := range map[string]struct {
@@ -74,7 +74,7 @@ func TestUnmadeRefundsAreOwed(t *testing.T) {
 			if (len(b.owed) > 0) != c.owed || len(b.owed) > 1 || c.owed && b.owed[0].Charge != call.ID() {
 				t.Fatalf("owed %v, want any: %v", b.owed, c.owed)
 			}
-			// Posting a debt repeatedly refunds it a single time.
+			// Posting a debt several times must refund it only once.
 			o.posts = nil
 			for range 2 * len(b.owed) {
 				posting, audit := b.owed[0].Posting()

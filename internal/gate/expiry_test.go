@@ -45,7 +45,8 @@ func TestKeyExpiresAtItsInstant(t *testing.T) {
 					if stream == nil {
 						stream = &caller
 					}
-					// A stream that is being served is treated the same.
+					// A stream that is already open must be refused exactly when a new
+					// request is.
 					if _, streaming := stream.AgainFor(t.Context(), ListenerTicket()); (streaming == nil) != (refusal == nil) {
 						t.Errorf("%s: a stream gets %v, a request %v", when, streaming, refusal)
 					}

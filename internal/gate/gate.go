@@ -22,12 +22,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
+	"github.com/fareboxhq/farebox/internal/trace"
 )
 
 // Keys finds keys by digest. The client is the address that sent the token. Lookup
-// returns keys.ErrUnknown for an unknown key, and ErrFlood if the client has sent
-// too many unknown tokens. Any other error means that the lookup failed; the caller
-// is then refused for now.
+// returns keys.ErrUnknown for an unknown key, and ErrFlood if the client has sent too
+// many unknown tokens. Any other error means that the lookup failed; the token is then
+// refused for now.
 type Keys interface {
 	Lookup(ctx context.Context, client netip.Addr, digest keys.Digest) (*keys.Key, error)
 }
@@ -38,9 +39,9 @@ var ErrFlood = errors.New("too many unknown tokens from this address")
 // Ledger reserves and settles charges. The gate makes the ids, and repeats an
 // attempt with the same id. The errors are those of package ledger.
 type Ledger interface {
-	// Reserve holds the order's amount for ledger.ReservationLife, if the terms
-	// allow it. If the call repeats an earlier one and the earlier response is
-	// stored, Reserve returns that response instead.
+	// Reserve holds the order's amount for ledger.ReservationLife, if the terms allow
+	// it. If the call repeats an earlier call with a stored response, Reserve returns
+	// that response instead.
 	Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error)
 	// Renew prolongs a reservation by another ledger.ReservationLife from now.
 	Renew(ctx context.Context, id string) error
@@ -58,15 +59,15 @@ type Ledger interface {
 	PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error)
 }
 
-// Abandonments limits callers that disconnect before the response, because the
-// server works for them but they are not charged. It counts by lineage, so that
+// Abandonments limits callers that disconnect before the response. The server works for
+// such callers, but they are not charged. Abandonments counts by lineage, so that
 // rotating a key does not reset the count. Its methods must be fast and safe for
 // concurrent use.
 type Abandonments interface {
 	// Note counts one abandoned call.
 	Note(lineage string)
-	// Forgive subtracts one abandoned call. It is called when the client of such a
-	// call has returned for the response.
+	// Forgive subtracts one from the lineage's count of abandoned calls. It is called
+	// when the client of such a call has returned for the response.
 	Forgive(lineage string)
 	// Wait returns how long the lineage's paid calls will still be refused, or zero
 	// if they are allowed.
@@ -76,17 +77,29 @@ type Abandonments interface {
 // Metrics counts a gate's reservations and charges. Its methods must be fast
 // and safe for concurrent use.
 type Metrics interface {
-	// Reserved records the duration of a reservation, even of one that failed.
+	// Reserved records how long it took to make a reservation, or to fail to make one.
 	Reserved(took time.Duration)
 	// Captured records the time that a capture took until it was durable or had
 	// failed.
 	Captured(took time.Duration)
-	// Charge counts the end of a paid call. The entry is the price book's entry for
-	// the item.
-	Charge(entry string, result Result, amount ledger.Amount, test bool)
+	// Charge counts the end of a paid call.
+	Charge(Ended)
+	// Signed counts a receipt.
+	Signed()
 	// Unjudged counts a result that was charged because its charge_if condition
 	// could not judge it.
 	Unjudged(entry string)
+}
+
+// Ended describes the end of a paid call for metrics.
+type Ended struct {
+	Entry  string // the price book's entry for the item
+	Result Result
+	// Amount is the captured amount if Result is ResultCaptured, and the refunded
+	// amount if Result is ResultRefunded. Otherwise it is 0.
+	Amount ledger.Amount
+	Fee    ledger.Amount // the operator's share of a captured amount
+	Test   bool          // the call was made with a test key
 }
 
 // Result is the way a paid call ended, as metrics report it.
@@ -95,6 +108,7 @@ type Result string
 // The results of paid calls.
 const (
 	ResultCaptured Result = "captured"
+	ResultWaived   Result = "waived" // captured at no charge, under a free quota
 	ResultReleased Result = "released"
 	ResultRefunded Result = "refunded"
 	ResultFailed   Result = "failed"   // the capture or the refund failed, and the response was withheld
@@ -108,14 +122,14 @@ type Policy struct {
 	Server        string
 	Provider      string // id of the account that is paid
 	Environments  []keys.Environment
-	Rights        *Rights        // required scopes; nil: keys.ScopeConnect for everything
+	Rights        *Rights        // the scopes that items require; nil requires keys.ScopeConnect for everything
 	Rate          keys.Rate      // request rate of one lineage of keys; zero for no limit
-	Notifications *Notifications // extension notifications to forward; nil: all
+	Notifications *Notifications // which notifications of extensions are forwarded; nil forwards all
 	Secrets       *keys.Format   // the form of tokens
 	Prices        *pricing.Book
 	Currency      string
-	Receipts      bool          // put receipts into responses
-	PriceNotes    bool          // put prices into the descriptions of tools
+	Receipts      bool          // receipts are put into responses
+	PriceNotes    bool          // prices are put into the descriptions of tools
 	MaxCall       time.Duration // the longest time for which a reservation is renewed
 	Caps          ledger.Caps   // caps on an account's spending at this server
 	FreeCalls     int64         // free calls per account and day
@@ -143,7 +157,7 @@ type Deps struct {
 	Metrics      Metrics
 	Logger       *slog.Logger
 	Now          func() time.Time
-	NewID        func(prefix string) string // a fresh id, such as "chg_" and a UUIDv7
+	NewID        func(prefix string) string // returns a new id, such as "chg_" and a UUIDv7
 }
 
 // Gate admits calls to one server.
@@ -164,8 +178,20 @@ func New(p Policy, d Deps) *Gate {
 	return g
 }
 
-// maxAuthorization bounds the Authorization header, in bytes.
-const maxAuthorization = 512
+// Bounds on the Authorization header, in bytes: for stored keys, and for credentials of
+// further kinds, such as signed tokens.
+const (
+	maxAuthorization = 512
+	maxFurther       = 16<<10 + 64
+)
+
+// maxCredential returns the bound on the Authorization header of this gate.
+func (g *Gate) maxCredential() int {
+	if len(g.deps.Authenticators) > 0 {
+		return maxFurther
+	}
+	return maxAuthorization
+}
 
 // Authenticate reads the bearer token from the values of the Authorization header,
 // the only accepted place for a token (RFC 6750, 2.1), and returns the token's
@@ -175,7 +201,7 @@ func (g *Gate) Authenticate(ctx context.Context, client netip.Addr, authorizatio
 	if len(authorization) == 0 {
 		return Caller{}, &Refusal{Code: TokenMissing}
 	}
-	if len(authorization) > 1 || len(authorization[0]) > maxAuthorization {
+	if len(authorization) > 1 || len(authorization[0]) > g.maxCredential() {
 		return Caller{}, &Refusal{Code: TokenInvalid, Cause: keys.ErrMalformed}
 	}
 	// Scheme and token are separated by one or more spaces (RFC 9110, 11.4). Other
@@ -192,7 +218,7 @@ func (g *Gate) Redeem(ctx context.Context, client netip.Addr, token string) (Cal
 	if token == "" {
 		return Caller{}, &Refusal{Code: TokenMissing}
 	}
-	if len(token) > maxAuthorization {
+	if len(token) > g.maxCredential() {
 		return Caller{}, &Refusal{Code: TokenInvalid, Cause: keys.ErrMalformed}
 	}
 	var err error
@@ -273,13 +299,17 @@ func (g *Gate) quote(ctx context.Context, item items.Item, m *mcp.Message) (pric
 }
 
 func (g *Gate) reserve(ctx context.Context, caller *Caller, item items.Item, m *mcp.Message, quote pricing.Quote, scopes []string) (*Call, *Refusal) {
-	c := &Call{gate: g, scopes: scopes, id: g.deps.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, when: quote.ChargeIf, order: g.order(caller, item.String(), quote.Amount), terms: g.terms(caller, m)}
+	c := &Call{gate: g, scopes: scopes, id: g.deps.NewID("chg_"), entry: quote.Entry, on: quote.ChargeOn, when: quote.ChargeIf, order: g.order(caller, item.String(), quote.Amount), terms: g.terms(caller, m), parent: trace.Keep(ctx)}
 	began := g.deps.Now()
-	reserved, err := g.deps.Ledger.Reserve(ctx, c.id, c.order, c.terms)
-	g.deps.Metrics.Reserved(g.deps.Now().Sub(began))
+	within, span := c.span(ctx, trace.Reserve)
+	reserved, err := g.deps.Ledger.Reserve(within, c.id, c.order, c.terms)
+	refusal := g.refusal(err, &c.order)
+	EndSpan(span, refusal)
+	c.reserving = g.deps.Now().Sub(began)
+	g.deps.Metrics.Reserved(c.reserving)
 	switch {
-	case err != nil:
-		return nil, g.refusal(err, &c.order)
+	case refusal != nil:
+		return nil, refusal
 	case reserved.First != nil:
 		return g.replay(c, reserved.First)
 	}
@@ -311,8 +341,12 @@ func (g *Gate) terms(caller *Caller, m *mcp.Message) ledger.Terms {
 // the first attempt is still running.
 const inFlightWait = 2 * time.Second
 
-// refusal returns the refusal for an error of a reservation or a capture.
+// refusal returns the refusal for an error of a reservation or a capture, or nil if err
+// is nil.
 func (g *Gate) refusal(err error, o *ledger.Order) *Refusal {
+	if err == nil {
+		return nil
+	}
 	r := &Refusal{Code: StoreUnavailable, Cause: err, Tool: o.Tool, Price: o.Amount, Currency: g.policy.Currency, Test: o.Test}
 	var insufficient *ledger.InsufficientError
 	var capped *ledger.CapError
@@ -331,12 +365,12 @@ func (g *Gate) refusal(err error, o *ledger.Order) *Refusal {
 	return r
 }
 
-// replay turns c into a replay of the stored response.
+// replay makes c a call that is answered with the stored response.
 func (g *Gate) replay(c *Call, stored *ledger.StoredResponse) (*Call, *Refusal) {
 	c.move(eventReplayed)
 	c.charge, c.id, c.order = &stored.Charge, stored.Charge.ID, stored.Charge.Order
 	c.first = stored.Body
 	c.due = append(c.fields(stored.Balance), mcp.Field{Name: "dev.farebox/replayed", Value: []byte("true")})
-	c.count(ResultReplayed)
+	c.count(Ended{Result: ResultReplayed})
 	return c, nil
 }

@@ -27,19 +27,24 @@ func (d direct) Lookup(ctx context.Context, _ netip.Addr, digest keys.Digest) (*
 	return d.KeyByDigest(ctx, digest)
 }
 
-// counts is a Metrics that records the results.
-type counts []Result
+// counts is a Metrics that records the results and amounts of ended calls.
+type counts struct {
+	results []Result
+	ended   []Ended
+}
 
 func (*counts) Reserved(time.Duration) {}
 func (*counts) Captured(time.Duration) {}
 
-func (c *counts) Unjudged(string) { *c = append(*c, "unjudged") }
-func (c *counts) Charge(_ string, r Result, _ ledger.Amount, _ bool) {
-	*c = append(*c, r)
+func (*counts) Signed() {}
+
+func (c *counts) Unjudged(string) { c.results = append(c.results, "unjudged") }
+func (c *counts) Charge(e Ended) {
+	c.results, c.ended = append(c.results, e.Result), append(c.ended, e)
 }
 
-// leavers is an Abandonments that records the lineages passed to Note and Forgive.
-// Its Wait returns the field wait.
+// leavers is an Abandonments that records the lineages passed to Note and Forgive. Wait
+// returns l.wait.
 type leavers struct {
 	forgiven []string
 	noted    []string
@@ -67,8 +72,8 @@ type bench struct {
 // now is the time at which the clock of a gate and its store starts in these tests.
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
-// ticking returns a clock that starts at the variable now and advances by a
-// microsecond per reading. So each step of a call is later than the step before.
+// ticking returns a clock that advances by a microsecond per reading, so that each
+// step of a call is later than the step before.
 func ticking() func() time.Time {
 	var reads atomic.Int64
 	return func() time.Time { return now.Add(time.Duration(reads.Add(1)) * time.Microsecond) }
@@ -79,7 +84,7 @@ func newBench(t *testing.T) *bench {
 	return skewedBench(t, 0)
 }
 
-// skewedBench returns a bench with a store clock that is ahead of the gate's.
+// skewedBench returns a bench with a store clock that is ahead of the gate's clock.
 func skewedBench(t *testing.T, ahead time.Duration) *bench {
 	t.Helper()
 	b := &bench{meter: new(counts), left: new(leavers)}
@@ -306,8 +311,8 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
-// TestStatelessEraHasNoClientResponses checks that a client's response is refused
-// in the stateless era.
+// TestStatelessEraHasNoClientResponses checks that a client's response is refused in
+// the stateless era (MCP 2026-07-28).
 func TestStatelessEraHasNoClientResponses(t *testing.T) {
 	b := newBench(t)
 	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"result":{}}`))
@@ -319,8 +324,8 @@ func TestStatelessEraHasNoClientResponses(t *testing.T) {
 	}
 }
 
-// TestStatelessEraIgnoresTaskParameter checks that params.task has no meaning in
-// the stateless era and does not prevent a call.
+// TestStatelessEraIgnoresTaskParameter checks that params.task has no meaning in the
+// stateless era (MCP 2026-07-28) and does not prevent a call.
 func TestStatelessEraIgnoresTaskParameter(t *testing.T) {
 	b := newBench(t)
 	m, err := mcp.Decode([]byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"cheap","task":{}}}`))
@@ -338,7 +343,7 @@ func TestStatelessEraIgnoresTaskParameter(t *testing.T) {
 	call.Close(context.Background())
 }
 
-// TestSettleResult checks that a result is captured a single time, with a receipt.
+// TestSettleResult checks that a result is captured once, with a receipt.
 func TestSettleResult(t *testing.T) {
 	b := newBench(t)
 	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
@@ -368,8 +373,8 @@ func TestSettleResult(t *testing.T) {
 	if err != nil || receipt.Charge != call.ID() || receipt.Payer != b.payer.ID || receipt.Tool != "cheap" || receipt.Server != "weather" {
 		t.Errorf("receipt %+v, %v", receipt, err)
 	}
-	if fmt.Sprint(*b.meter) != "[captured]" {
-		t.Errorf("counted %v", *b.meter)
+	if fmt.Sprint(b.meter.results) != "[captured]" {
+		t.Errorf("counted %v", b.meter.results)
 	}
 }
 
@@ -397,8 +402,7 @@ func TestSettleOtherOutcomes(t *testing.T) {
 	}
 }
 
-// TestReleaseAfterCaptureRefunds checks that releasing a captured call refunds it a
-// single time.
+// TestReleaseAfterCaptureRefunds checks that releasing a captured call refunds it once.
 func TestReleaseAfterCaptureRefunds(t *testing.T) {
 	b := newBench(t)
 	call, refusal := b.call(t, b.key(t, nil), toolCall("cheap"))
@@ -419,8 +423,8 @@ func TestReleaseAfterCaptureRefunds(t *testing.T) {
 	if err != nil || len(charges) != 1 || charges[0].Refunded != 10_000 {
 		t.Errorf("charges %+v, %v", charges, err)
 	}
-	if fmt.Sprint(*b.meter) != "[captured refunded]" {
-		t.Errorf("counted %v", *b.meter)
+	if fmt.Sprint(b.meter.results) != "[captured refunded]" {
+		t.Errorf("counted %v", b.meter.results)
 	}
 }
 
@@ -432,14 +436,14 @@ func TestCaptureFails(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	if err := b.store.Release(context.Background(), call.ID()); err != nil { // as if the reservation had expired
+	if err := b.store.Release(context.Background(), call.ID()); err != nil { // the reservation is gone, as if it had expired
 		t.Fatal(err)
 	}
 	if _, refusal := call.Settle(context.Background(), mcp.OutcomeResult, nil); refusal == nil || refusal.Code != ChargeFailed {
 		t.Errorf("got %v", refusal)
 	}
-	if fmt.Sprint(*b.meter) != "[failed]" || call.Captured() {
-		t.Errorf("counted %v", *b.meter)
+	if fmt.Sprint(b.meter.results) != "[failed]" || call.Captured() {
+		t.Errorf("counted %v", b.meter.results)
 	}
 }
 
@@ -454,8 +458,9 @@ func (l lateLedger) Capture(ctx context.Context, id string, answer []byte) (ledg
 	return ledger.Charge{}, ledger.Balance{}, ledger.ErrUnavailable
 }
 
-// TestCaptureInDoubtIsRefunded checks that a capture with an unknown outcome that
-// turns out to have happened is refunded, because its response was withheld.
+// TestCaptureInDoubtIsRefunded checks a capture with an unknown outcome, for which the
+// response was withheld. If it turns out that the capture took effect, the charge is
+// refunded.
 func TestCaptureInDoubtIsRefunded(t *testing.T) {
 	b := newBench(t)
 	b.deps.Ledger = lateLedger{b.store}
@@ -470,8 +475,8 @@ func TestCaptureInDoubtIsRefunded(t *testing.T) {
 	if got := b.balance(t, false); got != (ledger.Balance{Posted: 50_000}) || call.Captured() {
 		t.Errorf("balance %+v", got)
 	}
-	if fmt.Sprint(*b.meter) != "[refunded]" { // a call has one result
-		t.Errorf("counted %v", *b.meter)
+	if fmt.Sprint(b.meter.results) != "[refunded]" { // the call must be counted once, as refunded
+		t.Errorf("counted %v", b.meter.results)
 	}
 }
 

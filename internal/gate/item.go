@@ -5,6 +5,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/items"
 	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
 // ItemOf returns the item that a request asks for.
@@ -20,10 +21,27 @@ func ItemOf(m *mcp.Message) items.Item {
 	return items.Item{Kind: items.Method, Name: m.Method}
 }
 
+// Entry returns the price book's entry for the item that a message asks for, as it is
+// in the labels of metrics. For an item without an entry, it returns pricing.Other. For
+// a message that asks for no tool, prompt or resource, it returns the entry of the
+// message's method, or "" if the method has no entry.
+func (g *Gate) Entry(m *mcp.Message) string {
+	if m.Kind != mcp.KindRequest {
+		return ""
+	}
+	if entry := g.EntryOf(m); entry != "" || ItemOf(m).Kind == items.Method {
+		return entry
+	}
+	return pricing.Other
+}
+
+// Provider returns the id of the account that earns at the server.
+func (g *Gate) Provider() string { return g.policy.Provider }
+
 // appraise returns the item that a request or notification asks for, and whether the
-// item may have a price. It returns a refusal if no caller may ask for the item. The
-// parameter known says whether the protocol has the method; any other method may be
-// called only if the price book names it.
+// item may have a price. It returns a refusal if no caller may ask for the item. If
+// known is false, the protocol does not have the method, which may then be called only
+// if the price book names it.
 func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool, refusal *Refusal) {
 	if m.Kind == mcp.KindRequest {
 		item = ItemOf(m)
@@ -35,7 +53,7 @@ func (g *Gate) appraise(known bool, m *mcp.Message) (item items.Item, costs bool
 		return items.Item{Kind: items.Method, Name: m.Method}, false, g.checkNotification(m)
 	case known && item.Kind == items.Tool:
 		return item, true, g.checkName(item) // true even without a price, so that Quote can refuse a denied tool
-	case item.Kind == items.Prompt && len(item.Name) > items.MaxName: // checked before the name is matched against patterns
+	case item.Kind == items.Prompt && len(item.Name) > items.MaxName: // check the length here, before the name is matched against patterns
 		return item, true, g.checkName(item)
 	}
 	offer, named := g.policy.Prices.Offer(item)
@@ -84,7 +102,7 @@ func (g *Gate) checkConfusable(item items.Item) *Refusal {
 	return &Refusal{Code: ParamsInvalid, Tool: item.String(), Cause: err, Reason: fmt.Sprintf("unknown %s: %q", item.Kind, item.Name)}
 }
 
-// confusable returns an error if the server could mistake the name for that of an
+// confusable returns an error if the server could mistake the name for the name of an
 // item with another price or other scopes.
 func (g *Gate) confusable(item items.Item) error {
 	if pattern, yes := g.policy.Prices.Confusable(item); yes {

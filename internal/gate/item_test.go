@@ -45,7 +45,7 @@ func TestAdmitItems(t *testing.T) {
 	for _, c := range []struct {
 		method, params string
 		code           Code
-		tool           string // "" on a free call
+		tool           string // the item of the charge; "" for a free call
 		price          string
 	}{
 		{"prompts/get", `{"name":"essay","arguments":{"a":"b"}}`, "", "prompt:essay", "0.001"},
@@ -107,8 +107,8 @@ func TestAdmitItems(t *testing.T) {
 	}
 }
 
-// TestMethodRulesHoldInBothEras checks a method that a rule names. The method passes
-// in both eras, even if the protocol has it in neither.
+// TestMethodRulesHoldInBothEras checks a method that a rule names. The method passes in
+// both protocol eras (with and without sessions), even if neither has it.
 func TestMethodRulesHoldInBothEras(t *testing.T) {
 	b := newShop(t)
 	m, err := mcp.Decode([]byte(request("vendor/hello", "{}")))

@@ -9,15 +9,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// TestRefusalTellsAllScopes checks that a refusal for lack of scopes lists all
-// required scopes together. They include agent:connect if the item always has a
+// TestRefusalTellsAllScopes checks that a refusal for lack of scopes lists all required
+// scopes together. The required scopes include agent:connect if the item always has a
 // price, but not if its price may turn out to be zero.
 func TestRefusalTellsAllScopes(t *testing.T) {
 	b := newLibrary(t, "base")
 	for _, c := range []struct {
 		kind           keys.Kind
 		tool           string
-		scopes         []string // carried by the key
+		scopes         []string // the scopes that the key carries
 		needs, lacking []string
 	}{
 		{keys.Personal, "delete_paid", nil, []string{"write", "agent:connect"}, []string{"write", "agent:connect"}},

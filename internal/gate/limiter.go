@@ -11,38 +11,40 @@ import (
 // rotating a key does not reset the count. It must be fast and safe for concurrent
 // use.
 type Limiter interface {
-	// Take counts one request of the lineage in every bucket, or in no bucket if
-	// any of them is exhausted. Buckets without a rate are ignored.
+	// Take counts one request of the lineage in both buckets. If one bucket is
+	// exhausted, Take counts the request in neither. Buckets without a rate are
+	// ignored.
 	Take(lineage string, buckets [2]Bucket) Quota
 
-	// Move counts a request in new buckets, the parameter to, and not in the old
-	// buckets, the parameter from. The parameter taken says whether the request was
-	// already counted in the old buckets. If it was, Move removes the request from
-	// the old buckets, even if the new ones are exhausted. Move returns the quota of
-	// the old buckets, or the quota of the new buckets if the request has to wait.
+	// Move counts a request in new buckets instead of old ones. If taken is true, the
+	// request was already counted in the old buckets; Move then removes the request
+	// from the old buckets, even if the new buckets are exhausted. Move returns the
+	// quota of the old buckets, or the quota of the new buckets if the request has to
+	// wait.
 	Move(lineage string, from, to [2]Bucket, taken bool) Quota
 }
 
-// Bucket counts requests to one server, or to all servers if Server is "".
+// Bucket counts requests to one server, or to all servers if Server is "". Upkeep means
+// requests that only open and keep up a connection; see mcp.IsUpkeep.
 type Bucket struct {
 	Server string
 	Upkeep bool // counts upkeep requests only; if false, all other requests
 	Rate   keys.Rate
 }
 
-// Quota is the remainder of a rate after a request. If several rates apply, it is
-// the quota of the one nearest to its limit.
+// Quota is the remainder of a rate after a request. If several rates apply, it is the
+// quota of the rate that is nearest to its limit.
 type Quota struct {
 	Rate      keys.Rate     // zero without a rate
-	Limit     int64         // burst size after a pause; 0 without a rate
-	Remaining int64         // requests left now
+	Limit     int64         // requests that are allowed at once after a pause; 0 without a rate
+	Remaining int64         // requests that are allowed now
 	Reset     time.Duration // time until Remaining is back to Limit
-	Wait      time.Duration // time until a refused request may be repeated; 0 if it was counted
+	Wait      time.Duration // time until a refused request may be repeated; 0 if the request was counted
 }
 
-// Count counts a request of the caller against the caller's own rate and the
-// server's. Call Count a single time per request. A refusal is returned along with
-// the quota.
+// Count counts a request of the caller against the caller's own rate and the server's.
+// Call Count once per request. If the request exceeds a rate, Count returns the quota
+// along with the refusal.
 func (g *Gate) Count(caller *Caller) (Quota, *Refusal) {
 	buckets, refusal := g.buckets(caller)
 	if refusal != nil || buckets[0].Rate.IsZero() && buckets[1].Rate.IsZero() {
@@ -51,12 +53,11 @@ func (g *Gate) Count(caller *Caller) (Quota, *Refusal) {
 	return counted(g.deps.Limiter.Take(caller.Lineage, buckets))
 }
 
-// CountUpkeep counts a request that turned out to be upkeep (see mcp.IsUpkeep).
-// Upkeep is counted separately from other requests. So a client without calls left
-// can still connect, list the tools, and learn why its calls are refused. The
-// parameter taken says whether Count has counted the request. The returned quota is
-// the quota of the other requests, or the quota of upkeep if the upkeep rate is
-// exceeded.
+// CountUpkeep counts a request that turned out to be upkeep (see mcp.IsUpkeep). Upkeep
+// is counted separately from other requests. So a client that has used up its rate can
+// still connect, list the tools, and learn why its calls are refused. If taken is true,
+// Count has counted the request. The returned quota is the quota of the other requests,
+// or the quota of upkeep if the upkeep rate is exceeded.
 func (g *Gate) CountUpkeep(caller *Caller, taken bool) (Quota, *Refusal) {
 	buckets, refusal := g.buckets(caller)
 	if refusal != nil || buckets[0].Rate.IsZero() && buckets[1].Rate.IsZero() {

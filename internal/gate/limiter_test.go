@@ -18,9 +18,9 @@ func (l neverAsked) Take(_ string, buckets [2]Bucket) Quota {
 
 func (l neverAsked) Move(_ string, _, buckets [2]Bucket, _ bool) Quota { return l.Take("", buckets) }
 
-// TestOddRateOfKeyIsRefused checks that a key with an invalid rate is refused, and
-// that nothing is counted. Only a foreign write to the database can cause such a
-// rate.
+// TestOddRateOfKeyIsRefused checks that a key with an invalid rate is refused, and that
+// nothing is counted. Such a rate can only come from another program that writes to the
+// database.
 func TestOddRateOfKeyIsRefused(t *testing.T) {
 	b := newBench(t)
 	b.deps.Limiter = neverAsked{t}
@@ -45,10 +45,10 @@ func TestOddRateOfKeyIsRefused(t *testing.T) {
 	}
 }
 
-// TestUpkeepIsBounded checks that upkeep is limited wherever calls are. Its rate is
-// ten times the rate of calls. But it is never lower than one per second with a
-// burst of 60, so that clients can connect even under a very small rate of calls.
-// Computing the upkeep rate does not overflow.
+// TestUpkeepIsBounded checks that upkeep has a limit if calls have one. The upkeep rate
+// is ten times the rate of calls, but never lower than one per second with a burst of
+// 60. So clients can connect even under a very small rate of calls. Computing the
+// upkeep rate does not overflow.
 func TestUpkeepIsBounded(t *testing.T) {
 	for text, want := range map[string]string{
 		"1/24h": "60/1m", "1/1m": "60/1m", "5/1m burst 20": "60/1m burst 200", "6/1m": "60/1m", "60/1m burst 100": "600/1m burst 1000",

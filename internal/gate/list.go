@@ -15,15 +15,15 @@ import (
 
 // priceField is _meta["dev.farebox/price"] of a listed item.
 type priceField struct {
-	Amount   *ledger.Amount `json:"amount,omitempty"` // price of one call; absent if it depends on the arguments
-	Max      *ledger.Amount `json:"max,omitempty"`    // the highest price of one call, in place of Amount
+	Amount   *ledger.Amount `json:"amount,omitempty"` // price of one call; absent if the price depends on the arguments
+	Max      *ledger.Amount `json:"max,omitempty"`    // the highest price of one call, in place of Amount, if the price depends on the call
 	Currency string         `json:"currency"`
 }
 
 // List returns the rewriting of a list response for the caller. The rewriting drops
 // items that the caller may not use and tasks of other accounts. It adds prices to
-// every tool. In other lists it adds prices only to items that the price book
-// names. The fields ID and Era of the result are not set.
+// every tool. In other lists it adds prices only to items that the price book names.
+// The caller of List sets ID and Era.
 func (g *Gate) List(caller *Caller, list mcp.List) mcp.ListRewrite {
 	r := mcp.ListRewrite{List: list}
 	perCaller := !g.policy.Rights.allOf(caller)
@@ -52,8 +52,8 @@ func (g *Gate) TemplateOffer(item items.Item) (pricing.Offer, bool) {
 	return g.policy.Prices.OfferTemplate(item.Name)
 }
 
-// judge returns the function that decides whether a listed item stays in the
-// caller's list, and with which price.
+// judge returns a function that decides about a listed item: whether the item stays in
+// the caller's list, and which fields add the item's price to it.
 func (g *Gate) judge(caller *Caller, kind items.Kind, offerOf func(items.Item) (pricing.Offer, bool)) func(string) (bool, []mcp.Field) {
 	return func(name string) (keep bool, fields []mcp.Field) {
 		item := items.Item{Kind: kind, Name: name}
@@ -73,10 +73,10 @@ func (g *Gate) judge(caller *Caller, kind items.Kind, offerOf func(items.Item) (
 
 var errDenied = errors.New("no price names it, and unpriced denies such tools")
 
-// Hidden returns the reason for leaving an item out of every caller's list: the item
-// is denied, or nobody can call it by its name. It returns nil for an item that
-// stays. The parameter named says whether the price book names the item. If it does,
-// the parameter offer is the item's price.
+// Hidden returns the reason for leaving an item out of every caller's list: the item is
+// denied, or the item cannot be called by its name. It returns nil for an item that
+// stays. If named is true, the price book names the item, and offer is the item's
+// price.
 func (g *Gate) Hidden(item items.Item, offer pricing.Offer, named bool) error {
 	if item.Kind == items.Tool && !named {
 		return errDenied
@@ -87,8 +87,7 @@ func (g *Gate) Hidden(item items.Item, offer pricing.Offer, named bool) error {
 // Currency returns the currency of prices.
 func (g *Gate) Currency() string { return g.policy.Currency }
 
-// priceFields returns the offer as a field for _meta, or nil if the parameter ok is
-// false.
+// priceFields returns the offer as a field for _meta, or nil if ok is false.
 func (g *Gate) priceFields(offer pricing.Offer, ok bool) []mcp.Field {
 	if !ok {
 		return nil
@@ -116,7 +115,7 @@ func priceOf(o pricing.Offer, currency string) []byte {
 	}
 	value, err := json.Marshal(f)
 	if err != nil {
-		panic(err) // amounts and a currency always encode
+		panic(err) // cannot happen, because amounts and a currency always encode
 	}
 	return value
 }
@@ -142,8 +141,9 @@ type leftOutNames struct {
 	logged map[items.Item]struct{}
 }
 
-// first reports whether to log the item: it was not logged before, and fewer than
-// maxLeftOut items were. If so, first remembers the item as logged.
+// first reports whether to log the item. This is so if the item was not logged before,
+// and fewer than maxLeftOut items were logged. If so, first remembers the item as
+// logged.
 func (l *leftOutNames) first(item items.Item) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -157,10 +157,10 @@ func (l *leftOutNames) first(item items.Item) bool {
 	return true
 }
 
-// leftOut logs, a single time, an item that the gateway leaves out of the server's
-// lists. It quotes and truncates the name, which may be malicious.
+// leftOut logs, once, an item that the gateway leaves out of the server's lists. It
+// quotes and truncates the name, which may be malicious.
 func (g *Gate) leftOut(item items.Item, reason error) {
-	const maxLogged = 2 * items.MaxToolName // bytes
+	const maxLogged = 2 * items.MaxToolName // in bytes
 	item.Name = item.Name[:min(len(item.Name), maxLogged)]
 	if g.leftOutOf.first(item) {
 		g.deps.Logger.Warn("the server offers something that cannot be called by its name: it is left out of the list",

@@ -14,7 +14,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
-// oddNames maps names that MCP's schema allows to their names in charges.
+// oddNames has unusual names that MCP's schema allows. It maps each of them to the name
+// under which a charge has it.
 var oddNames = map[string]string{
 	"ns:tool": "ns:tool", "日本": "日本", "two words": "two words", "naïve": "naïve", "👩\u200d💻": "👩\u200d💻", `quo"ted`: `quo"ted`, "=1+1": "=1+1",
 	"prompt:essay": "tool:prompt:essay", "docs://a": "tool:docs://a", strings.Repeat("語", 256): strings.Repeat("語", 256),
@@ -29,7 +30,7 @@ func jsonText(t *testing.T, text string) string {
 	return string(quoted)
 }
 
-// newMarket returns a bench with the given rules and a price for each odd name.
+// newMarket returns a bench with the given rules and a price for each name in oddNames.
 func newMarket(t *testing.T, fallback pricing.Default, more ...pricing.Rule) *bench {
 	t.Helper()
 	b := newBench(t)
@@ -44,9 +45,9 @@ func newMarket(t *testing.T, fallback pricing.Default, more ...pricing.Rule) *be
 	return b
 }
 
-// TestOddNamesArePaid checks that a tool can be listed, priced and charged under
-// any name that MCP allows. Its receipt and charge cannot be taken for another
-// item's.
+// TestOddNamesArePaid checks that a tool can be listed, priced and charged under any
+// name that MCP allows. The receipt and the charge of such a tool cannot be taken for
+// those of another item.
 func TestOddNamesArePaid(t *testing.T) {
 	b := newMarket(t, pricing.Default{})
 	secret := b.key(t, nil)
@@ -121,8 +122,8 @@ func codeOf(r *Refusal) Code {
 }
 
 // TestLeftOutNamesAreLogged checks tools that are left out of the server's list
-// because of their names. Each of these tools is logged a single time, with the
-// reason. The rest of the list is unaffected.
+// because of their names. Each of these tools is logged once, with the reason. The
+// rest of the list is unaffected.
 func TestLeftOutNamesAreLogged(t *testing.T) {
 	b := newMarket(t, pricing.Default{Allow: true}, pricing.Rule{Pattern: "delete", Amount: 1_000})
 	var log bytes.Buffer

@@ -11,23 +11,23 @@ import (
 // NotificationRule decides whether the gateway forwards a client's notifications
 // that belong to a protocol extension.
 type NotificationRule struct {
-	// Pattern is the name of a notification. If it ends with '*', it matches all
+	// Pattern is the name of a notification. A pattern that ends with '*' matches all
 	// names that begin with the text before the '*'.
 	Pattern string
 	Deny    bool
 }
 
-// Notifications decides which notifications from clients are forwarded.
-// Notifications are free and run no tool, so those of protocol extensions pass
-// unless a rule denies them. A nil *Notifications denies no notification.
+// Notifications decides which notifications from clients are forwarded. Notifications
+// are free and run no tool, so notifications of protocol extensions pass unless a rule
+// denies them. A nil *Notifications denies no notification.
 type Notifications struct {
-	exact    map[string]bool // by name: whether it is denied
+	exact    map[string]bool // whether a notification with this exact name is denied
 	prefixes []NotificationRule
 }
 
-// NewNotifications compiles the rules. An exact name wins over a prefix, and the
-// first matching prefix over later ones. It is an error if a rule can never match,
-// or if it names one of the protocol's own notifications.
+// NewNotifications compiles the rules. An exact name wins over a prefix, and the first
+// matching prefix wins over later ones. It is an error if a rule can never match, or if
+// it names one of the protocol's own notifications.
 func NewNotifications(rules []NotificationRule) (*Notifications, error) {
 	n := &Notifications{exact: make(map[string]bool)}
 	for _, r := range rules {

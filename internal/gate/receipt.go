@@ -22,6 +22,7 @@ func (c *Call) fields(balance ledger.Balance) []mcp.Field {
 	if !c.gate.policy.Receipts {
 		return nil
 	}
+	c.gate.deps.Metrics.Signed()
 	receipt := ledger.NewReceipt(c.charge, c.gate.policy.Currency)
 	plain := chargeField{
 		ID: c.charge.ID, Amount: c.charge.Paid(), Currency: receipt.Currency,
@@ -35,8 +36,8 @@ func (c *Call) fields(balance ledger.Balance) []mcp.Field {
 	}
 }
 
-// append appends the field as json.Marshal encodes it. The gateway makes all of its
-// texts, and none needs an escape.
+// append appends the field as json.Marshal encodes it. No text in the field needs an
+// escape, because the gateway itself makes all of them.
 func (f *chargeField) append(to []byte) []byte {
 	for _, member := range [...]struct{ name, value string }{
 		{`{"id":"`, f.ID}, {`","amount":"`, f.Amount.String()}, {`","currency":"`, f.Currency},

@@ -8,7 +8,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestChargeField: the field is the text that json.Marshal makes of it.
+// TestChargeField checks that append encodes the field exactly as json.Marshal does.
 func TestChargeField(t *testing.T) {
 	for _, amount := range []ledger.Amount{0, 1, -1, 10_000, 1_234_567, math.MaxInt64, math.MinInt64} {
 		for _, free := range []bool{false, true} {

@@ -11,7 +11,7 @@ import (
 )
 
 // ScopeRule lists the scopes for the items that match the pattern. A caller needs
-// all of them. The syntax of patterns is that of items.Table.
+// all of these scopes. The syntax of patterns is that of items.Table.
 type ScopeRule struct {
 	Pattern string
 	Scopes  []string
@@ -22,17 +22,17 @@ type ScopeRule struct {
 type Rights struct {
 	scopes  *keys.Catalogue
 	rules   items.Table[[]string]
-	require []string // for items without a rule
-	plain   bool     // there are no rules, and the list require equals the list usual
+	require []string // the scopes that items without a rule require
+	plain   bool     // there are no rules, and items require only keys.ScopeConnect
 }
 
 // usual lists the scopes that items require unless the operator sets others.
 var usual = []string{keys.ScopeConnect}
 
-// NewRights compiles the rules. The catalogue declares the scopes that exist, and
-// which scopes each of them includes. Items without a rule need the scopes listed in
-// the parameter require, or keys.ScopeConnect if it is empty. An undeclared scope is
-// an error that lists the declared ones.
+// NewRights compiles the rules. The catalogue declares the scopes that exist, and which
+// scopes each of them includes. Items without a rule need the scopes in require, or
+// keys.ScopeConnect if require is empty. An undeclared scope is an error that lists the
+// declared ones.
 func NewRights(scopes *keys.Catalogue, rules []ScopeRule, require []string) (*Rights, error) {
 	r := &Rights{scopes: scopes, require: slices.Clone(require)}
 	if err := scopes.Check(require, true); err != nil {
@@ -101,7 +101,7 @@ func (r *Rights) of(item items.Item) []string {
 // names reports whether a rule has the item's exact name as its pattern.
 func (r *Rights) names(item items.Item) bool { return r != nil && r.rules.HasExactly(item) }
 
-// confusable reports whether a server could mistake the item's name for that of an
+// confusable reports whether a server could mistake the item's name for the name of an
 // item with other scopes; see items.Table.Confusable.
 func (r *Rights) confusable(item items.Item) (pattern string, yes bool) {
 	if r == nil {
@@ -212,9 +212,9 @@ func (g *Gate) lacking(caller *Caller, needs []string) []string {
 var expression = regexp.MustCompile(`\{[^{}]+\}`)
 
 // ambiguous reports whether spelling a resource's URI differently could put it under
-// other scopes; see pricing.Book.Ambiguous. The parameter mayBeTemplate says whether
-// the parameter uri may be a URI template, as in a completion. A template must be in
-// normal form only outside its expressions.
+// other scopes; see pricing.Book.Ambiguous. If mayBeTemplate is true, uri may be a URI
+// template, as in a completion. A template must be in normal form only outside its
+// expressions.
 func (r *Rights) ambiguous(uri string, mayBeTemplate bool) bool {
 	if r == nil || r.rules.Len(items.Resource) == 0 || r.names(items.Item{Kind: items.Resource, Name: uri}) {
 		return false
@@ -238,7 +238,7 @@ func asks(item items.Item, known bool, m *mcp.Message) (asked []items.Item, err 
 	case !known:
 		asked = append(asked, item)
 	}
-	switch m.Method { // in either era, because an operator may allow a method in an era that does not have it
+	switch m.Method { // methods of both protocol eras are listed, because an operator may allow a method in an era that does not have it
 	case "resources/subscribe", "resources/unsubscribe":
 		asked = append(asked, items.Item{Kind: items.Resource, Name: m.URI})
 	case "completion/complete":
@@ -260,7 +260,7 @@ func asks(item items.Item, known bool, m *mcp.Message) (asked []items.Item, err 
 }
 
 // mayRead reports whether the caller carries the scopes for a resource. It returns
-// false if the scopes are ambiguous.
+// false if spelling the URI differently could require other scopes.
 func (g *Gate) mayRead(caller *Caller, uri string) bool {
 	r := g.policy.Rights
 	return r.allOf(caller) || !r.ambiguous(uri, false) && r.allow(caller, r.of(items.Item{Kind: items.Resource, Name: uri}))
@@ -278,7 +278,8 @@ func (g *Gate) mayUse(caller *Caller, item items.Item) bool {
 	return !priced || offer.Free() || offer.Varies || caller.HasScope(keys.ScopeConnect)
 }
 
-// withConnect adds keys.ScopeConnect, which every charge requires.
+// withConnect returns the scopes together with keys.ScopeConnect, which every charge
+// requires.
 func withConnect(scopes []string) []string {
 	if slices.Contains(scopes, keys.ScopeConnect) {
 		return scopes

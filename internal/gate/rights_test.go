@@ -40,15 +40,16 @@ func newLibrary(t *testing.T, require ...string) *bench {
 	return b
 }
 
-// TestPermit checks that a key may use an item if its scopes, with those they
-// include, cover the item's requirement. This holds for tools, prompts, resources
-// and methods, and for requests that refer to them. Items without a rule need the
-// server's scopes.
+// TestPermit checks that a key may use an item if the key's scopes, together with the
+// scopes that they include, cover the item's requirement. This holds for tools,
+// prompts, resources and methods, and for requests that refer to them. Items without a
+// rule need the server's scopes.
 func TestPermit(t *testing.T) {
 	const none = ""
+	b := newLibrary(t, "base")
 	for _, c := range []struct {
 		method, params string
-		needs          string // required scopes; "params" for a refusal of the params
+		needs          string // the required scopes, or "params" if the request is refused because of its params
 	}{
 		{"tools/call", `{"name":"delete_x"}`, "write"}, {"tools/call", `{"name":"delete_own"}`, "read"}, {"tools/call", `{"name":"read_x"}`, "read"},
 		{"tools/call", `{"name":"both"}`, "read write"}, {"tools/call", `{"name":"other"}`, "base"}, {"tools/call", `{"name":"delete_paid"}`, "write agent:connect"},
@@ -69,9 +70,8 @@ func TestPermit(t *testing.T) {
 		{"subscriptions/listen", `{"notifications":{"toolsListChanged":true}}`, none}, {"subscriptions/listen", `{"notifications":{"resourceSubscriptions":["docs://open","docs://a"]}}`, "agent:connect read"},
 		{"subscriptions/listen", `{"notifications":{"ResourceSubscriptions":["docs://a"]}}`, "params"},
 	} {
-		b := newLibrary(t, "base")
 		for _, scopes := range []string{none, "read", "write", "all", "base", "agent:connect", "read agent:connect", "write agent:connect", "all base agent:connect", "undeclared"} {
-			for _, kind := range []keys.Kind{keys.Personal, keys.Agent} {
+			for _, kind := range []keys.Kind{keys.Personal, keys.Agent, keys.Access} {
 				key := &keys.Key{ID: "key_1", Lineage: "key_1", Account: b.payer.ID, Kind: kind, Environment: keys.Live, Scopes: strings.Fields(scopes)}
 				m, err := mcp.Decode([]byte(request(c.method, c.params)))
 				if err != nil {
@@ -117,9 +117,10 @@ func subset(some, of []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(of, s) })
 }
 
-// TestPermitAcrossEras checks a method that the operator allows in an era that does
-// not have it. A request with this method requires the same scopes as in the other
-// era, and also the scopes that the operator requires for the method itself.
+// TestPermitAcrossEras checks a method that only one protocol era has (with or without
+// sessions). The operator allows the method in the other era. A request with this
+// method requires the same scopes in both eras, and also the scopes that the operator
+// requires for the method itself.
 func TestPermitAcrossEras(t *testing.T) {
 	b := newLibrary(t, "base")
 	var err error
@@ -178,7 +179,7 @@ func TestListsByScope(t *testing.T) {
 	for _, c := range []struct {
 		list mcp.List
 		all  []string
-		want map[string]string // by scopes of the key
+		want map[string]string // maps the scopes of the key to the names in the list
 	}{
 		{mcp.ListTools, []string{"delete_x", "delete_own", "read_x", "both", "other", "delete_paid", "varies", "no\nname"}, map[string]string{
 			"": "", "read": "delete_own read_x", "write": "delete_x", "all": "delete_x delete_own read_x both", "base": "other varies",
@@ -243,7 +244,7 @@ func TestResumeNeedsTheScopes(t *testing.T) {
 			if !opened {
 				t.Fatal("the ticket does not open")
 			}
-			resumed, refusal := b.Resume(callerFor(key), ticket)
+			resumed, refusal := b.Resume(t.Context(), callerFor(key), ticket)
 			if (refusal == nil) != ok || refusal != nil && refusal.Code != ScopeInsufficient {
 				t.Errorf("%s with %q: %v", tool, scopes, refusal)
 			}

@@ -43,7 +43,7 @@ const (
 	sealedEvent   = "event/1"
 )
 
-// tag authenticates the content together with the parts. The first part is the
+// tag authenticates the content together with the given texts. The first text is the
 // purpose.
 func (s *Sealer) tag(key int, content []byte, parts ...string) []byte {
 	h := hmac.New(sha256.New, s.keys[key].Key[:])
@@ -65,13 +65,13 @@ func (s *Sealer) opens(tag, content []byte, parts ...string) bool {
 	return false
 }
 
-// Tag authenticates the content together with the parts, for all holders of the
-// same keys. The first part is the purpose: a tag made for one purpose never passes
-// for another.
+// Tag authenticates the content together with the given texts, for all holders of the
+// same keys. The first text is the purpose: a tag made for one purpose never passes for
+// another.
 func (s *Sealer) Tag(content []byte, parts ...string) []byte { return s.tag(0, content, parts...) }
 
-// Opens reports whether Tag made the tag for this content and these parts with a
-// key that is valid now.
+// Opens reports whether Tag made the tag for this content and these texts with a key
+// that is valid now.
 func (s *Sealer) Opens(tag, content []byte, parts ...string) bool {
 	return s.opens(tag, content, parts...)
 }
@@ -94,9 +94,9 @@ func (g *Gate) OpenSession(caller *Caller, sealed string) (string, bool) {
 	return id, err == nil && g.deps.Sealer.opens(tag, []byte(id), sealedSession, g.policy.Server, caller.Account)
 }
 
-// SealEvent seals an event id of the server, together with the ticket, for the
-// caller's lineage in the session. The parameter session is the server's id for the
-// session, or "" without a session.
+// SealEvent seals an event id of the server, together with the ticket, for the caller's
+// lineage in the session. session is the server's id for the session, or "" without a
+// session.
 func (g *Gate) SealEvent(caller *Caller, session string, t *Ticket, event []byte) []byte {
 	var w ticketWriter
 	w.text(string(event))
@@ -132,12 +132,12 @@ func (g *Gate) OpenEvent(caller *Caller, session, sealed string) (event string, 
 		r.call(t)
 	}
 	if t.Request, ok = readID(request); !ok || r.bad || len(r.b) > 0 {
-		return "", nil, false // sealed by another version of this program
+		return "", nil, false // the id was sealed by another version of this program
 	}
 	return event, t, true
 }
 
-// readID reads an id as AppendJSON wrote it.
+// readID reads an id in the form that mcp.ID.AppendJSON writes.
 func readID(text string) (mcp.ID, bool) {
 	if text == "null" {
 		return mcp.ID{}, true

@@ -10,11 +10,11 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// TestClocksDoNotDecideWhoCaptured checks that the store decides whether a resumed
-// call made the capture itself or found that an earlier stream had made it. No
-// matter how the clocks of store and gateway differ, a delivered response stays
-// charged and counts a single time. A call refunds only a capture that it made
-// itself and could not deliver. The same holds for tasks.
+// TestClocksDoNotDecideWhoCaptured checks that the store decides whether a resumed call
+// made the capture itself or found that an earlier stream had made it. No matter how
+// the clocks of store and gateway differ, a delivered response stays charged and counts
+// once. A call refunds only a capture that it made itself and could not deliver. The
+// same holds for tasks.
 func TestClocksDoNotDecideWhoCaptured(t *testing.T) {
 	for _, ahead := range []time.Duration{-time.Minute, 0, time.Minute} {
 		t.Run(ahead.String(), func(t *testing.T) {
@@ -34,7 +34,7 @@ func TestClocksDoNotDecideWhoCaptured(t *testing.T) {
 			}
 			resumed := func(ticket *Ticket) *Call {
 				t.Helper()
-				call, refusal := b.Resume(key, ticket)
+				call, refusal := b.Resume(t.Context(), key, ticket)
 				if refusal == nil {
 					_, refusal = call.Settle(ctx, mcp.OutcomeResult, nil)
 				}
@@ -44,9 +44,9 @@ func TestClocksDoNotDecideWhoCaptured(t *testing.T) {
 				return call
 			}
 			ticket := suspended()
-			resumed(ticket).Close(ctx) // delivered
+			resumed(ticket).Close(ctx) // this stream delivered the response
 			again := resumed(ticket)
-			again.Release(ctx) // not delivered this time, which changes nothing
+			again.Release(ctx) // this stream did not deliver the response, but must not refund the charge of the first stream
 			again.Close(ctx)
 			if got := b.balance(t, false); got != (ledger.Balance{Posted: 40_000}) {
 				t.Errorf("after a result that was delivered: %+v", got)
@@ -57,7 +57,7 @@ func TestClocksDoNotDecideWhoCaptured(t *testing.T) {
 			if got := b.balance(t, false); got != (ledger.Balance{Posted: 40_000}) {
 				t.Errorf("after a result that was not delivered: %+v", got)
 			}
-			if got := fmt.Sprint(*b.meter); got != "[suspended captured suspended captured refunded]" {
+			if got := fmt.Sprint(b.meter.results); got != "[suspended captured suspended captured refunded]" {
 				t.Errorf("counted %s", got)
 			}
 

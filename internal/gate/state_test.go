@@ -63,7 +63,7 @@ type silent struct{ Ledger }
 func TestEndedCallsDoNothing(t *testing.T) {
 	for _, s := range []callState{stateFree, stateStarted, stateStanding, stateSuspended, stateReleased, stateRefunded, stateFailed, stateReplayed} {
 		b := newBench(t)
-		b.deps.Ledger = silent{} // any use of the ledger is a nil dereference
+		b.deps.Ledger = silent{} // any use of the ledger panics, because the embedded Ledger is nil
 		c := &Call{gate: b.Gate, charge: new(ledger.Charge)}
 		c.state.Store(uint32(s))
 		c.Release(t.Context())
@@ -75,8 +75,8 @@ func TestEndedCallsDoNothing(t *testing.T) {
 		if _, refusal := c.Settle(t.Context(), mcp.OutcomeToolError, nil); refusal != nil {
 			t.Errorf("%v: an outcome that is not charged: %v", s, refusal)
 		}
-		if got := c.current(); got != s || len(*b.meter) > 0 || len(b.left.noted) > 0 || len(b.owed) > 0 {
-			t.Errorf("%v became %v, counted %v, noted %v, owed %v", s, got, *b.meter, b.left.noted, b.owed)
+		if got := c.current(); got != s || len(b.meter.results) > 0 || len(b.left.noted) > 0 || len(b.owed) > 0 {
+			t.Errorf("%v became %v, counted %v, noted %v, owed %v", s, got, b.meter.results, b.left.noted, b.owed)
 		}
 	}
 }

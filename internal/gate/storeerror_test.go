@@ -102,8 +102,9 @@ func TestForgottenReservationIsCharged(t *testing.T) {
 	}
 }
 
-// TestEveryStoreErrorDenies: promise 8. Every error of a store, at every step, bare
-// or wrapped, refuses the call without a charge (CVE-2026-12773).
+// TestEveryStoreErrorDenies checks promise 8 of docs/promises.md. Every error of a
+// store, at every step, bare or wrapped, refuses the call without a charge
+// (CVE-2026-12773).
 func TestEveryStoreErrorDenies(t *testing.T) {
 	for _, bare := range storeErrors {
 		b := newBench(t)

@@ -6,15 +6,16 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
 )
 
 // Task is one request about a task of the caller's account. The request asks for the
-// task's status or result, or cancels the task. A response that carries the result
-// is paid for before it is forwarded, under the charge id of the call that became
-// the task. The result is paid for a single time, no matter how often the client
-// asks for it. The methods of a Task may be called from one goroutine at a time.
+// task's status or result, or cancels the task. A response that carries the result is
+// paid for before it is forwarded, under the charge id of the call that became the
+// task. The result is paid for once, no matter how often the client asks for it. The
+// methods of a Task may be called from one goroutine at a time.
 type Task struct {
 	gate   *Gate
 	id     string
@@ -27,9 +28,8 @@ type Task struct {
 	due    []mcp.Field
 }
 
-// task returns the Task for the caller's request m. The parameter kept is the task
-// that m is about; if kept is nil, task returns nil. task renews the reservation of
-// a paid task.
+// task returns the Task for the caller's request m. kept is the task that m is about;
+// if kept is nil, task returns nil. If the task is paid, task renews the reservation.
 func (g *Gate) task(ctx context.Context, caller *Caller, m *mcp.Message, kept *remembered) *Task {
 	if kept == nil {
 		return nil
@@ -50,15 +50,15 @@ func (t *Task) Ticket(m *mcp.Message) *Ticket {
 	return t.call.Ticket(m)
 }
 
-// ResumeTask returns a request about a task, restored from the ticket of the stream
-// that it resumes.
+// ResumeTask returns the Task for a request that resumes a stream about a task. The
+// ticket is the stream's.
 func (g *Gate) ResumeTask(ctx context.Context, caller *Caller, ticket *Ticket) (*Task, *Refusal) {
 	if refusal := g.permitTicket(caller, ticket); refusal != nil {
 		return nil, refusal
 	}
 	t := &Task{gate: g, method: ticket.Method, scopes: ticket.scopes, blind: ticket.Method != mcp.MethodTaskResult}
 	if ticket.Paid() {
-		until := time.Unix(ticket.began, 0).Add(g.policy.MaxCall) // not extended by resuming
+		until := time.Unix(ticket.began, 0).Add(g.policy.MaxCall) // resuming does not extend this deadline
 		t.revive(ctx, caller, &remembered{ticket: *ticket, deadline: until})
 	}
 	return t, nil
@@ -67,18 +67,18 @@ func (g *Gate) ResumeTask(ctx context.Context, caller *Caller, ticket *Ticket) (
 // revive restores the task's call and renews its reservation.
 func (t *Task) revive(ctx context.Context, caller *Caller, kept *remembered) {
 	g, ticket := t.gate, &kept.ticket
-	t.call = g.callOf(caller, ticket)
+	t.call = g.callOf(ctx, caller, ticket)
 	t.call.deadline = kept.deadline
 	t.call.began = kept.deadline.Add(-g.policy.MaxCall) // the call's tickets carry began, from which ResumeTask computes the deadline again
 	if g.deps.Now().Before(kept.deadline) {
-		t.open = g.deps.Ledger.Renew(ctx, ticket.Charge) == nil
+		t.open = t.call.prolong(ctx) == nil
 	}
 	if t.open {
-		t.call.startRenewal() // the response may take as long as the task does
+		t.call.startRenewal() // renew the reservation, because the response may take as long as the task
 	}
 }
 
-// Tool returns the name of the tool of a paid task, "" for a free one.
+// Tool returns the name of the tool of a paid task, and "" for a free task.
 func (t *Task) Tool() string {
 	if t.call == nil {
 		return ""
@@ -86,7 +86,7 @@ func (t *Task) Tool() string {
 	return t.call.Tool()
 }
 
-// ChargeID returns the charge id of a paid task, "" for a free one.
+// ChargeID returns the charge id of a paid task, and "" for a free task.
 func (t *Task) ChargeID() string {
 	if t.call == nil {
 		return ""
@@ -94,26 +94,56 @@ func (t *Task) ChargeID() string {
 	return t.call.ID()
 }
 
-// Paid is always false: the price is on the task, not on the request.
+// Entry returns the price book's entry for a paid task, and "" for a free task.
+func (t *Task) Entry() string {
+	if t.call == nil {
+		return ""
+	}
+	return t.call.Entry()
+}
+
+// Charged returns the amount that this request has charged for the task. It returns
+// false if the request has charged nothing.
+func (t *Task) Charged() (ledger.Amount, bool) {
+	if !t.fresh {
+		return 0, false
+	}
+	return t.call.Charged()
+}
+
+// Took returns how long the store took to capture the price of the task. reserving is
+// always zero, because the price was reserved by an earlier request, the one that
+// became the task.
+func (t *Task) Took() (reserving, capturing time.Duration) {
+	if t.call == nil {
+		return 0, 0
+	}
+	return t.call.Took()
+}
+
+// Paid always returns false, because the price belongs to the task and not to this
+// request.
 func (t *Task) Paid() bool { return false }
 
 // Captured reports whether this request has paid for the task.
 func (t *Task) Captured() bool { return t.fresh }
 
-// Abandoned does nothing: the task goes on, and the client can ask for it again.
+// Abandoned does nothing, because the task goes on and the client can ask for its
+// result later.
 func (t *Task) Abandoned(bool) {}
 
-// Keeps is always true: the server keeps the result.
+// Keeps always returns true, because the server keeps the result, so that the client
+// can ask for it again.
 func (t *Task) Keeps() bool { return true }
 
-// Reads is always true: Settle needs to read the response.
+// Reads always returns true, because Settle needs to read the response.
 func (t *Task) Reads() bool { return true }
 
 // Charges reports whether a result with this outcome is charged.
 func (t *Task) Charges(outcome mcp.Outcome) bool { return t.call != nil && t.call.Charges(outcome) }
 
-// ChargesAbandoned is always false: a client that has disconnected can ask for
-// the result later.
+// ChargesAbandoned always returns false, because a client that has disconnected can ask
+// for the result later.
 func (t *Task) ChargesAbandoned() bool { return false }
 
 // Suspend stops renewing the reservation, and otherwise leaves the task as it is.
@@ -130,9 +160,9 @@ func (t *Task) Release(context.Context) { t.Suspend() }
 
 // Settle pays for the result in the response, if the response has a result and the
 // price's rule charges this result. A task that has ended without a charge gives its
-// reservation back. A refusal means that the response must be withheld. The
-// parameter response is the whole message. For tasks/result only, it may be nil: the
-// message is then too long to hold.
+// reservation back. A refusal means that the response must be withheld. response is the
+// whole message. For tasks/result only, response may be nil: the message is then too
+// long to hold.
 func (t *Task) Settle(ctx context.Context, outcome mcp.Outcome, response []byte) ([]mcp.Field, *Refusal) {
 	defer t.Suspend()
 	if outcome == mcp.OutcomeError || outcome == mcp.OutcomeInputRequired {
@@ -161,9 +191,9 @@ func (t *Task) Settle(ctx context.Context, outcome mcp.Outcome, response []byte)
 	return nil, nil
 }
 
-// AddMeta adds the receipt to the result that is embedded in the response, and
-// removes fields that only the gateway may set. The parameter event says whether the
-// response is a whole server-sent event.
+// AddMeta adds the receipt to the result that is embedded in the response, and removes
+// fields that only the gateway may set. If event is true, the response is a whole
+// server-sent event.
 func (t *Task) AddMeta(response []byte, event bool) ([]byte, error) {
 	if event {
 		return mcp.AddTaskMetaToEvent(response, t.due)
@@ -178,14 +208,14 @@ func (t *Task) end(ctx context.Context) {
 	}
 	t.open = false
 	t.call.stopRenewal()
-	if err := t.gate.deps.Ledger.Release(ctx, t.call.id); err == nil {
-		t.call.count(ResultReleased)
+	if err := t.call.release(ctx); err == nil {
+		t.call.count(Ended{Result: ResultReleased})
 	}
 }
 
-// pay captures the charge of the task's call, unless that was done before, and
-// returns the fields of the charge. The parameter embedded says whether the result
-// is embedded in the response; otherwise the result is the response's own result.
+// pay captures the charge of the task's call, unless that was done before, and returns
+// the fields of the charge. If embedded is true, the result is embedded in the
+// response; otherwise the result is the response's own result.
 func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, response []byte, embedded bool) ([]mcp.Field, *Refusal) {
 	c := t.call
 	switch {
@@ -196,11 +226,11 @@ func (t *Task) pay(ctx context.Context, outcome mcp.Outcome, response []byte, em
 		return nil, nil
 	}
 	c.stopRenewal()
-	// The response is not stored, because it does not answer a repetition of the
-	// call itself.
+	// Store no response with the charge. This response answers a request about the
+	// task, so it could not answer a repetition of the call.
 	balance, err := c.take(ctx, nil)
 	if err != nil {
-		c.count(ResultFailed)
+		c.count(Ended{Result: ResultFailed})
 		return nil, t.withheld(err)
 	}
 	t.fresh = c.current() != stateStanding

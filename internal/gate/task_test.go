@@ -101,8 +101,8 @@ func TestTaskSettles(t *testing.T) {
 					t.Errorf("balance %+v, want %+v", got, c.want)
 				}
 			}
-			if want := map[ledger.Balance]string{reserved: "[suspended]", paid: "[suspended captured]", unpaid: "[suspended released]"}[c.want]; fmt.Sprint(*b.meter) != want {
-				t.Errorf("counted %v, want %s", *b.meter, want)
+			if want := map[ledger.Balance]string{reserved: "[suspended]", paid: "[suspended captured]", unpaid: "[suspended released]"}[c.want]; fmt.Sprint(b.meter.results) != want {
+				t.Errorf("counted %v, want %s", b.meter.results, want)
 			}
 		})
 	}
@@ -288,9 +288,9 @@ func TestResumingKeepsTheDeadlineOfATask(t *testing.T) {
 	task.Suspend()
 }
 
-// TestExpiredTask checks that a task with an expired reservation is charged if
-// balance and caps allow it at that time. Otherwise the result is withheld until
-// they do.
+// TestExpiredTask checks that a task with an expired reservation is charged if balance
+// and caps allow it at that time. Otherwise the result is withheld until balance and
+// caps allow the charge.
 func TestExpiredTask(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	secret := b.key(t, nil)
@@ -339,15 +339,15 @@ func TestExpiredTask(t *testing.T) {
 	}
 }
 
-// forgetful is a Ledger that has lost its reservations, as after a restart. It
-// charges under another id than the reservation's.
+// forgetful is a Ledger that has lost its reservations, as after a restart. It makes
+// charges under an id other than that of the reservation.
 type forgetful struct {
 	Ledger
 	charge string
 }
 
-// only returns the id of the one open reservation. It also chooses the id under which
-// Charge will charge.
+// The method "only" returns the id of the single open reservation. It also sets the id
+// under which Charge makes the next charge.
 func (f *forgetful) only(t *testing.T, b *bench) string {
 	t.Helper()
 	binding, ours, refusal := b.bound(context.Background(), boundTask, owner{b.payer.ID, string(keys.Live)}, "t")
@@ -432,9 +432,9 @@ func TestTaskPayload(t *testing.T) {
 	}
 }
 
-// TestResumedTask checks that a result in a resumed stream about a task is paid for
-// as it would have been in the original stream. If the ticket does not include the
-// price, no result passes.
+// TestResumedTask checks that a result in a resumed stream about a task is paid for as
+// it would have been in the original stream. If the ticket does not include the price,
+// no result is delivered.
 func TestResumedTask(t *testing.T) {
 	b, ctx := newBench(t), context.Background()
 	b.deps.Sealer = NewSealer(b.deps.Now, SealKey{Key: [SealKeySize]byte{1}})

@@ -135,13 +135,13 @@ func TestReplay(t *testing.T) {
 	if want := string(fields[1].Value); `"`+meta.Receipt+`"` != want {
 		t.Errorf("receipt %q, want the first one, %s", meta.Receipt, want)
 	}
-	again.Release(context.Background()) // the charge belongs to the first call
+	again.Release(context.Background()) // must not refund the charge, which belongs to the first call
 	again.Close(context.Background())
 	if got := b.balance(t, false); got != (ledger.Balance{Posted: 40_000}) || !again.Captured() {
 		t.Errorf("balance %+v", got)
 	}
-	if fmt.Sprint(*b.meter) != "[captured replayed]" {
-		t.Errorf("counted %v", *b.meter)
+	if fmt.Sprint(b.meter.results) != "[captured replayed]" {
+		t.Errorf("counted %v", b.meter.results)
 	}
 }
 
@@ -154,8 +154,8 @@ func decoded(t *testing.T, message string) *mcp.Message {
 	return &m
 }
 
-// TestReplayRefused checks that each reason for not answering a repeated call has
-// its code. The call neither runs nor reserves anything.
+// TestReplayRefused checks that each reason for not answering a repeated call has a
+// code of its own. The call neither runs nor reserves anything.
 func TestReplayRefused(t *testing.T) {
 	b := newBench(t)
 	secret := b.key(t, nil)
@@ -168,7 +168,7 @@ func TestReplayRefused(t *testing.T) {
 		t.Errorf("no time to try again: %+v", r)
 	}
 	b.refusedWith(t, secret, sentAgain(1, "success", "k", `{"n":2}`), IdempotencyKeyReused)
-	if _, refusal := first.Settle(context.Background(), mcp.OutcomeResult, nil); refusal != nil { // nil: the response is too long to hold
+	if _, refusal := first.Settle(context.Background(), mcp.OutcomeResult, nil); refusal != nil { // nil stands for a response that is too long to hold
 		t.Fatal(refusal)
 	}
 	b.refusedWith(t, secret, message, ResultGone)
@@ -176,9 +176,9 @@ func TestReplayRefused(t *testing.T) {
 		b.refusedWith(t, secret, other, IdempotencyKeyReused)
 	}
 	b.settled(t, secret, sentAgain(1, "success", "other", `{"n":1}`), mcp.OutcomeResult, nil)
-	b.settled(t, b.key(t, nil), message, mcp.OutcomeResult, nil) // another lineage
+	b.settled(t, b.key(t, nil), message, mcp.OutcomeResult, nil) // a key of another lineage may use the same idempotency key
 	b.policy.Server = "mail"
-	b.settled(t, secret, message, mcp.OutcomeResult, nil) // another server
+	b.settled(t, secret, message, mcp.OutcomeResult, nil) // at another server, the same idempotency key may be used
 }
 
 // TestNoChargeFreesTheKey checks two cases in which a call frees its idempotency
@@ -206,16 +206,16 @@ func TestNoChargeFreesTheKey(t *testing.T) {
 	}
 }
 
-// TestFreeQuota checks that a call under a free quota is captured for nothing, with
-// a receipt that is marked as free. Releasing such a call refunds no money. A call
-// that is not captured leaves the quota as it is. The next day has a new quota.
+// TestFreeQuota checks that a call under a free quota is captured at no charge, with a
+// receipt that is marked as free. Releasing such a call refunds no money. A call that
+// is not captured leaves the quota as it is. The next day has a new quota.
 func TestFreeQuota(t *testing.T) {
 	b := newBench(t)
 	b.policy.FreeCalls = 2
 	secret := b.key(t, nil)
 	b.settled(t, secret, toolCall("dear"), mcp.OutcomeToolError, nil) // not captured, so it does not use up the quota
 	for i := range 4 {
-		tool, price := "dear", ledger.Amount(0) // beyond the balance, but free
+		tool, price := "dear", ledger.Amount(0) // the balance cannot pay this price, but the call is free under the quota
 		switch i {
 		case 2:
 			tool, price = "cheap", 10_000
@@ -241,14 +241,14 @@ func TestFreeQuota(t *testing.T) {
 			t.Errorf("call %d: receipt %+v, field %+v, %v", i, receipt, charge, err)
 		}
 		if free {
-			call.Release(context.Background()) // as if the response had been cut off
+			call.Release(context.Background()) // ends the call as if its response had been cut off
 			if call.Captured() {
 				t.Errorf("call %d is still charged", i)
 			}
 		}
 	}
-	if want := "[released captured refunded captured refunded captured captured refunded]"; fmt.Sprint(*b.meter) != want {
-		t.Errorf("counted %v, want %s", *b.meter, want)
+	if want := "[released waived refunded waived refunded captured waived refunded]"; fmt.Sprint(b.meter.results) != want {
+		t.Errorf("counted %v, want %s", b.meter.results, want)
 	}
 }
 

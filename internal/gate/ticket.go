@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"context"
 	"encoding/binary"
 	"slices"
 	"time"
@@ -8,11 +9,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/pricing"
+	"github.com/fareboxhq/farebox/internal/trace"
 )
 
 // Ticket describes the request that a stream answers. A client that returns with the
 // id of one of the stream's events gets the rest of the stream, and the call is paid
-// for only a single time. The ticket travels, sealed, in each event id.
+// for only once. The ticket travels, sealed, in each event id.
 type Ticket struct {
 	// Request and Method are the id and the method from the request that the stream
 	// answers. Request is the zero ID for a stream that a client has opened by GET.
@@ -28,7 +30,7 @@ type Ticket struct {
 	idempotency ledger.Idempotency
 	entry       string
 
-	origin *origin // never sealed; nil on a resumed stream
+	origin *origin // not part of the sealed form, so nil on a resumed stream
 }
 
 // ListenerTicket returns the ticket of a stream that a client has opened by GET.
@@ -38,16 +40,16 @@ func ListenerTicket() *Ticket { return new(Ticket) }
 // Paid reports whether the stream belongs to a paid call.
 func (t *Ticket) Paid() bool { return t.Charge != "" }
 
-// origin is the request for which a ticket was made, while that request is being
-// served.
+// origin is the request for which a ticket was made. A ticket has an origin only as
+// long as this request is being served.
 type origin struct {
 	call    *Call
 	message *mcp.Message
 }
 
-// fingerprint identifies the client's request while the server may ask for input to
-// it. It is zero if the method does not let the server ask for input, and on a
-// resumed stream.
+// fingerprint identifies the client's request, for which the server may ask for further
+// input. The fingerprint is zero if the server cannot ask for input under the request's
+// method. It is also zero on a resumed stream.
 func (o *origin) fingerprint() (f [32]byte) {
 	if o == nil || !mcp.MayAsk(o.message.Method) {
 		return f
@@ -72,31 +74,31 @@ func (c *Call) Ticket(m *mcp.Message) *Ticket {
 	return t
 }
 
-// Resume returns the call of a ticket that a client of the same account has sent
-// back. A paid call is captured a single time, under its first charge id, no matter
-// how often the call is resumed. If the call's reservation is gone by then, balance
-// and caps are checked again. A caller that has lost a scope of the call is refused.
-func (g *Gate) Resume(caller *Caller, t *Ticket) (*Call, *Refusal) {
+// Resume returns the call of a ticket that a client of the same account has sent back.
+// A paid call is captured once, under its first charge id, no matter how often the call
+// is resumed. If the call's reservation is gone by then, balance and caps are checked
+// again. A caller that has lost a scope of the call is refused.
+func (g *Gate) Resume(ctx context.Context, caller *Caller, t *Ticket) (*Call, *Refusal) {
 	if refusal := g.permitTicket(caller, t); refusal != nil {
 		return nil, refusal
 	}
 	if !t.Paid() {
 		return &Call{scopes: t.scopes}, nil
 	}
-	c := g.callOf(caller, t)
+	c := g.callOf(ctx, caller, t)
 	c.began = time.Unix(t.began, 0)
-	c.deadline = c.began.Add(g.policy.MaxCall) // not extended by resuming
+	c.deadline = c.began.Add(g.policy.MaxCall) // resuming does not extend this deadline
 	c.renew()
 	c.startRenewal()
 	return c, nil
 }
 
 // callOf returns the call of a paid ticket.
-func (g *Gate) callOf(caller *Caller, t *Ticket) *Call {
+func (g *Gate) callOf(ctx context.Context, caller *Caller, t *Ticket) *Call {
 	order := t.order
 	order.Account, order.Provider, order.Server = caller.Account, g.policy.Provider, g.policy.Server
 	c := &Call{
-		gate: g, scopes: t.scopes, id: t.Charge, entry: t.entry, on: t.on, when: g.policy.Prices.Condition(t.entry), order: order, resumed: true,
+		gate: g, scopes: t.scopes, id: t.Charge, entry: t.entry, on: t.on, when: g.policy.Prices.Condition(t.entry), order: order, resumed: true, parent: trace.Keep(ctx),
 		terms: ledger.Terms{Key: ledger.CapsOf(caller.Limits.Spending()), Server: g.policy.Caps, FreeCalls: g.policy.FreeCalls, Idempotency: t.idempotency, Proof: caller.proof()},
 	}
 	c.move(eventReserved)
@@ -183,7 +185,7 @@ func (r *ticketReader) scopes() (list []string) {
 	switch n := r.number(); {
 	case n == 1:
 		return usual
-	case n > uint64(len(r.b)): // each scope takes at least one byte
+	case n > uint64(len(r.b)): // too many scopes for the remaining bytes, because each scope takes at least one byte
 		r.bad = true
 	default:
 		for ; n > 1; n-- {

@@ -1,4 +1,5 @@
-// Package hop knows the header fields that are for one hop only (RFC 9110, 7.6.1).
+// Package hop finds the header fields that are for a single connection (RFC 9110,
+// 7.6.1).
 package hop
 
 import (
@@ -7,8 +8,8 @@ import (
 	"strings"
 )
 
-// Names returns the canonical names that the Connection fields of a header list. A
-// proxy must not pass the fields of these names on.
+// Names returns the names that are listed in the Connection fields of a header, in
+// canonical form. A proxy must not forward header fields with these names.
 func Names(h http.Header) (names []string) {
 	for _, value := range h["Connection"] {
 		for name := range strings.SplitSeq(value, ",") {

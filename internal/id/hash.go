@@ -9,7 +9,7 @@ import (
 // that different lists never have the same encoding. The encoding must not change,
 // because stores keep these hashes.
 func Hash(parts ...string) [sha256.Size]byte {
-	var space [512]byte // on the stack; long enough for most lists
+	var space [512]byte // a buffer on the stack that is large enough for most lists
 	return sha256.Sum256(AppendParts(space[:0], parts...))
 }
 

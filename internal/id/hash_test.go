@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestHashIsFixed: the encoding never changes, so that stored hashes stay valid. This
-// includes lists that do not fit into the buffer on the stack.
+// TestHashIsFixed checks that the encoding has not changed, so that stored hashes stay
+// valid. It also uses lists that do not fit into the buffer on the stack.
 func TestHashIsFixed(t *testing.T) {
 	for _, c := range []struct {
 		parts []string
@@ -23,8 +23,8 @@ func TestHashIsFixed(t *testing.T) {
 	}
 }
 
-// TestHashSeparatesParts: lists that differ only in where their parts end have
-// different hashes.
+// TestHashSeparatesParts checks that two lists have different hashes even if their
+// concatenated parts are equal.
 func TestHashSeparatesParts(t *testing.T) {
 	seen := map[[32]byte][]string{}
 	for _, parts := range [][]string{{}, {""}, {"", ""}, {"ab"}, {"a", "b"}, {"", "ab"}, {"ab", ""}, {"\x00\x00\x00\x01a"}} {
@@ -36,8 +36,8 @@ func TestHashSeparatesParts(t *testing.T) {
 	}
 }
 
-// TestHashDoesNotAllocate: Hash, which every call needs, does not allocate for lists of
-// usual length.
+// TestHashDoesNotAllocate checks that Hash allocates no memory for lists of usual
+// length, because each call of an agent uses Hash.
 func TestHashDoesNotAllocate(t *testing.T) {
 	account, handle := strings.Repeat("a", 41), strings.Repeat("h", 100)
 	if n := testing.AllocsPerRun(100, func() { Hash("task", "weather", account, "live", handle) }); n != 0 {

@@ -10,7 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestNew: an id is the prefix and a UUIDv7 with the time of the process clock.
+// TestNew checks that an id consists of the prefix and a UUIDv7 with the time of the
+// process clock.
 func TestNew(t *testing.T) {
 	before := clock.Now().UnixMilli()
 	text := New("chg_")
@@ -26,8 +27,8 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// TestOrder: ids differ, and sort in the order in which they were made, with a
-// resolution of 1/4096 of a millisecond.
+// TestOrder checks that ids differ and sort in the order in which they were made. Two
+// ids made within 1/4096 of a millisecond may sort either way.
 func TestOrder(t *testing.T) {
 	seen := map[string]bool{}
 	last := ""

@@ -1,8 +1,8 @@
 // Package identity defines the principals that make requests, and their rights. An
 // Authenticator finds a request's principal by the request's credential.
 //
-// Package ops names the right that each operation needs, and checks in one place that
-// the principal has it.
+// Package ops declares the right that each operation needs, and checks that the
+// principal has this right.
 package identity
 
 import (
@@ -23,21 +23,23 @@ type Right uint16
 const (
 	View           Right = 1 << iota // read accounts, keys, charges, the journal and the audit log
 	ManageKeys                       // create, change and delete keys
-	ManageAccounts                   // create accounts and change their limits
+	ManageAccounts                   // create accounts, and change the limits of accounts
 	MoveCredits                      // credit and adjust accounts, refund any charge
-	Operate                          // back up and archive the store, check the config's servers
-	Spend                            // be charged, and see its own balance
+	Operate                          // back up and archive the store, and check the servers in the config
+	Spend                            // be charged for calls, and see the balance of the key's account
 	Charge                           // charge agents in one step
 	Settle                           // reserve, renew, capture and release
 	RefundOwn                        // refund charges that the principal itself has captured
-	Relay                            // look keys up, follow their changes, keep bindings
+	Relay                            // look up keys, follow changes of keys, keep bindings
+	ManagePeople                     // invite, change and remove people, and end their sessions; no kind of key has this right
+	ManageAlerts                     // choose which alerts accounts get
 
 	// Operator has all rights of the server's operator.
-	Operator = View | ManageKeys | ManageAccounts | MoveCredits | Operate
+	Operator = View | ManageKeys | ManageAccounts | MoveCredits | Operate | ManagePeople | ManageAlerts
 )
 
 var rightNames = [...]string{
-	"view", "manage keys", "manage accounts", "move credits", "operate", "spend", "charge", "settle", "refund own charges", "relay",
+	"view", "manage keys", "manage accounts", "move credits", "operate", "spend", "charge", "settle", "refund own charges", "relay", "manage people", "manage alerts",
 }
 
 // String returns the names of the rights.
@@ -49,17 +51,18 @@ func (r Right) String() string {
 	return strings.Join(names, ", ")
 }
 
-// Has reports whether r includes all rights of needed. It is false if needed is empty,
-// so that an operation without a right is refused to every principal.
+// Has reports whether r includes all rights of needed. Has returns false if needed is
+// empty. So every principal is refused an operation for which no right was declared.
 func (r Right) Has(needed Right) bool { return needed != 0 && r&needed == needed }
 
-// byKind has the rights of stored keys by kind. The rights of personal keys follow from
-// their scopes.
+// byKind has the rights of stored keys by their kind. Personal keys are missing,
+// because their rights follow from their scopes.
 var byKind = map[keys.Kind]Right{
 	keys.Agent:    Spend,
 	keys.Provider: Charge | Settle,
 	keys.Gateway:  Settle | RefundOwn | Relay,
-	keys.Admin:    View | ManageKeys | ManageAccounts | MoveCredits,
+	keys.Admin:    View | ManageKeys | ManageAccounts | MoveCredits | ManageAlerts,
+	keys.Access:   Spend,
 }
 
 // RightsOf returns the rights of a stored key.
@@ -82,18 +85,18 @@ func KindsWith(needed Right) (kinds []keys.Kind) {
 	return kinds
 }
 
-// Principal is the author of a request.
+// Principal is the party that makes a request: an operator or the holder of a key.
 type Principal struct {
-	Subject     string           // its name in the audit log: the id of a key, or a name such as "offline"
-	Account     string           // id of its account; "" for an operator
-	Key         *keys.Key        // the stored key that authenticated it; nil without one
-	Rights      Right            //
-	Environment keys.Environment // environment of its key; "" for an operator
+	Subject     string           // the principal's name in the audit log: the id of a key, or a name such as "offline"
+	Account     string           // id of the principal's account; "" for an operator
+	Key         *keys.Key        // the stored key with which the request was authenticated; nil if it was authenticated otherwise
+	Rights      Right            // the rights of the principal
+	Environment keys.Environment // environment of the principal's key; "" for an operator
 	Client      netip.Addr       // the address of the client; zero if unknown
 	Remote      string           // the listener's name for the client, if Client is zero; may be empty
 }
 
-// From returns the address of the principal's client, for the audit log.
+// From returns the address of the principal's client, as the audit log has it.
 func (p *Principal) From() string {
 	if p.Client.IsValid() {
 		return p.Client.String()
@@ -101,8 +104,8 @@ func (p *Principal) From() string {
 	return p.Remote
 }
 
-// Authenticator finds the principal of a request. The parameter client is the
-// address that the request came from, or zero if it is unknown.
+// Authenticator finds the principal of a request. It is given the request and the
+// client's address, which is zero if it is unknown.
 //
 // The errors ErrMissing, ErrInvalid and ErrExpired, which may be wrapped, say that the
 // credential is refused. Any other error means that it could not be checked.

@@ -15,11 +15,10 @@ type Transport struct {
 	Handler http.Handler
 }
 
-// RoundTrip runs the handler in a new goroutine and returns as soon as the handler
-// has written a status. If the request's context ends before that, RoundTrip returns
-// the context's cause and does not wait for the handler. The request's body is
-// closed when the handler has returned. Closing the response's body waits until
-// then.
+// RoundTrip runs the handler in a new goroutine and returns as soon as the handler has
+// written a status. If the request's context ends before that, RoundTrip returns the
+// context's cause and does not wait for the handler. The request's body is closed when
+// the handler has returned. Close of the response's body waits for the handler, too.
 func (t Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body == nil {
 		r.Body = http.NoBody
@@ -44,7 +43,7 @@ func (t Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// head is the beginning of a response.
+// head is the status and the header of a response.
 type head struct {
 	status int
 	header http.Header
@@ -55,7 +54,7 @@ type pipeWriter struct {
 	header http.Header
 	body   *io.PipeWriter
 	once   sync.Once
-	head   chan head // receives the head a single time
+	head   chan head // receives one value, when the handler has written the status
 }
 
 func (w *pipeWriter) Header() http.Header { return w.header }

@@ -10,9 +10,10 @@ import (
 	"testing/synctest"
 )
 
-// TestTransportStreams: a response can be read while its handler still writes it. Its
-// header does not change after the handler has written the status. Closing the body
-// makes further writes fail and waits for the handler to return.
+// TestTransportStreams checks that the client can read a response while the handler
+// still writes it. The response's header does not change after the handler has written
+// the status. Closing the response's body makes further writes fail, and waits for the
+// handler to return.
 func TestTransportStreams(t *testing.T) {
 	next, returned := make(chan struct{}), make(chan error, 1)
 	client := &http.Client{Transport: Transport{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -54,8 +55,8 @@ func TestTransportStreams(t *testing.T) {
 	}
 }
 
-// TestTransportWithoutAnswer: if the handler writes nothing, the response is 200 with an
-// empty body.
+// TestTransportWithoutAnswer checks that a handler that writes nothing gives a response
+// with the status 200 and an empty body.
 func TestTransportWithoutAnswer(t *testing.T) {
 	client := &http.Client{Transport: Transport{http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}}
 	resp, err := client.Get("http://inside/")
@@ -68,7 +69,7 @@ func TestTransportWithoutAnswer(t *testing.T) {
 	}
 }
 
-// body is a request's body that notes its end.
+// body is a request body that closes a channel when it is itself closed.
 type body struct {
 	io.Reader
 	closed chan struct{}
@@ -79,8 +80,8 @@ func (b *body) Close() error {
 	return nil
 }
 
-// TestTransportClosesBody: the request's body is closed as soon as the handler has
-// returned.
+// TestTransportClosesBody checks that the request's body is closed as soon as the
+// handler has returned.
 func TestTransportClosesBody(t *testing.T) {
 	sent := &body{strings.NewReader("all of it"), make(chan struct{})}
 	client := &http.Client{Transport: Transport{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -103,8 +104,9 @@ func TestTransportClosesBody(t *testing.T) {
 	}
 }
 
-// TestTransportEndsWithContext: if the request's context ends before the handler has
-// written a status, the request fails at once, and so do the handler's later writes.
+// TestTransportEndsWithContext checks a request with a context that ends before the
+// handler has written a status. The request must fail at once, and later writes of the
+// handler must fail, too.
 func TestTransportEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -7,7 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
 
-// settleContext outlives the client, so that a settlement always completes.
+// settleContext returns a context that does not end when the client leaves, so that a
+// settlement always completes.
 func (i *Interceptor) settleContext() context.Context { return context.WithoutCancel(i.o.Client) }
 
 // gone reports whether the client has left.
@@ -61,8 +62,9 @@ func (i *Interceptor) paid() bool {
 	return i.o.Call.Charges(mcp.OutcomeResult) || i.o.Call.Charges(mcp.OutcomeToolError)
 }
 
-// chargeableOutcome returns the outcome to assume for a response that is too long to
-// hold.
+// chargeableOutcome returns an outcome for which the call is charged. If a response is
+// too long to keep in memory, the call is charged as if the response had this outcome,
+// because its real outcome is not known yet.
 func (i *Interceptor) chargeableOutcome() mcp.Outcome {
 	if i.o.Call.Charges(mcp.OutcomeResult) {
 		return mcp.OutcomeResult
@@ -71,16 +73,17 @@ func (i *Interceptor) chargeableOutcome() mcp.Outcome {
 }
 
 // mayBePaidElsewhere reports whether the current long event may carry a result that
-// another call pays for. A guarded notification, such as one about a task, may
-// carry one. On a free call, which captures nothing, any event with data that has
-// not been recognised yet may carry one, too.
+// another call pays for. A guarded notification, such as one about a task, may carry
+// such a result. On the stream of a free call, which captures nothing, any event may
+// carry such a result if the event has data and has not been recognised yet.
 func (i *Interceptor) mayBePaidElsewhere() bool {
 	e := i.events
 	return e.Guarded() || !i.paid() && !e.Passing() && !e.HasResult() && e.HasData()
 }
 
-// bind records the owner of the handle in the response, if there is one. It reports
-// whether the response may be sent. If it may not, bind has already refused the call.
+// bind records the owner of the handle in the response, if the response has a handle.
+// It reports whether the response may be sent. If it may not, bind has already refused
+// the call.
 func (i *Interceptor) bind(outcome mcp.Outcome, message []byte) bool {
 	if i.o.Bind == nil || outcome != mcp.OutcomeTask && outcome != mcp.OutcomeInputRequired {
 		return true
@@ -93,8 +96,9 @@ func (i *Interceptor) bind(outcome mcp.Outcome, message []byte) bool {
 }
 
 // addMeta merges the fields into the _meta of the response, or of the response within
-// an event, and then applies Options.Rewrite. It removes the _meta fields that only
-// the gateway may set. If it returns false, it has already refused the call.
+// an event, and then applies Options.Rewrite. It removes the _meta fields that only the
+// gateway may set. It returns false if the response may not be sent; addMeta has then
+// already refused the call.
 func (i *Interceptor) addMeta(response []byte, event bool, outcome mcp.Outcome, fields []mcp.Field) ([]byte, bool) {
 	var err error
 	if len(fields) > 0 || outcome != mcp.OutcomeError {
@@ -135,8 +139,8 @@ func (i *Interceptor) fail(r *gate.Refusal) {
 	i.sendRefusal(r)
 }
 
-// abandon ends a call after its client has left, and sends nothing to the client.
-// Unless the call charges abandoned responses, it ends as an unanswered call.
+// abandon ends a call after its client has left, and sends nothing to the client. A
+// call that does not charge abandoned responses ends as if it had got no response.
 func (i *Interceptor) abandon() {
 	if !i.o.Call.ChargesAbandoned() {
 		i.endUnanswered()
@@ -154,7 +158,8 @@ func (i *Interceptor) endUnanswered() {
 	}
 }
 
-// leave ends the response to a client that has left.
+// leave ends a response that is not complete: nothing more is sent, and the connection
+// is cut.
 func (i *Interceptor) leave() {
 	i.step(finish)
 	i.broken = true

@@ -115,7 +115,7 @@ func TestChargeOnLongAnswers(t *testing.T) {
 		{`},"id":7}`, mcp.OutcomeResult},
 		{`,"isError":true},"id":7}`, mcp.OutcomeToolError},
 		{`},"id":8}`, mcp.OutcomeUnknown},
-		{``, mcp.OutcomeUnknown}, // broken off
+		{``, mcp.OutcomeUnknown}, // the response breaks off
 	}
 	for _, rule := range rules {
 		for _, end := range ends {
@@ -190,7 +190,7 @@ func TestChargeOnWithoutAnswer(t *testing.T) {
 }
 
 // TestAbandonedAnswerAfterAFailedFlush checks that a response is settled as abandoned
-// if flushing the events before it fails.
+// if the events before it cannot be flushed to the client.
 func TestAbandonedAnswerAfterAFailedFlush(t *testing.T) {
 	for _, rule := range rules {
 		r := ruled(t, rule, nil)

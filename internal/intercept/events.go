@@ -121,9 +121,9 @@ func (i *Interceptor) settleEvent(outcome mcp.Outcome) error {
 	return i.sendHeld(event)
 }
 
-// endLongEvent judges, at its end, an event that was too long to hold; the parameter
-// was is the state in which the event arrived. The charge stands only for a response
-// with a charged outcome.
+// endLongEvent decides at the end of an event that was too long to hold. Its first
+// argument is the state in which the event arrived. The charge stands only for a
+// response with a charged outcome.
 func (i *Interceptor) endLongEvent(was state, v mcp.Verdict) {
 	charged := v.Class == mcp.ClassAnswer && i.o.Call.Charges(v.Outcome)
 	switch judgeLongEvent(was, v, charged).action {
@@ -144,7 +144,7 @@ func (i *Interceptor) endLongEvent(was state, v mcp.Verdict) {
 func (i *Interceptor) endEvents(failure *gate.Refusal) {
 	if failure == nil && i.events.Pending() {
 		v := i.events.Verdict()
-		if len(bytes.TrimRight(i.hold, "\r\n")) > 0 { // without the blank line, the next event would become a part of this one
+		if len(bytes.TrimRight(i.hold, "\r\n")) > 0 { // without the blank line, the next event would become a part of this event
 			i.hold = append(i.hold, '\n', '\n')
 		}
 		if i.endEvent(v) != nil {
@@ -181,10 +181,10 @@ func (i *Interceptor) endEvents(failure *gate.Refusal) {
 	}
 }
 
-// breakOff ends the stream before its response, because the upstream ended it there.
-// The client is expected to come back for the rest with the id of the last event it
-// received (MCP 2025-11-25, streamable HTTP, resumability). If the parameter broken is
-// true, the upstream failed, and the response cannot be ended properly.
+// breakOff ends the stream before its response, because the upstream ended the stream
+// there. The client is expected to come back for the rest with the id of the last event
+// it received (MCP 2025-11-25, streamable HTTP, resumability). If broken is true, the
+// upstream failed, and the response cannot be ended properly.
 func (i *Interceptor) breakOff(broken bool) {
 	if i.stage == precaptured { // the capture was for an event that was not the response
 		i.o.Call.Release(i.settleContext())
@@ -192,6 +192,6 @@ func (i *Interceptor) breakOff(broken bool) {
 		i.o.Call.Suspend()
 	}
 	i.step(finish)
-	i.responded = true
+	i.responded, i.suspended = true, true
 	i.broken = broken || i.gone() || i.flush() != nil
 }

@@ -59,8 +59,8 @@ func TestHeadAndProgressAreFlushed(t *testing.T) {
 	r.end(nil)
 }
 
-// TestEventsWithoutResultAreFree checks that responses other than results pass on a
-// stream without a charge.
+// TestEventsWithoutResultAreFree checks that, on a stream, responses other than results
+// pass without a charge.
 func TestEventsWithoutResultAreFree(t *testing.T) {
 	for _, body := range []string{toolError, rpcError, asking} {
 		r := newRig(t, nil)
@@ -176,7 +176,7 @@ func TestLongEventRefunds(t *testing.T) {
 		complete bool
 	}{
 		"tool error":        {`{"jsonrpc":"2.0","result":{"content":["` + bulk + `"],"isError":true},"id":7}`, true},
-		"foreign":           {`{"jsonrpc":"2.0","result":{"content":["` + bulk + `"]},"id":8}`, false}, // cut before its last byte
+		"foreign":           {`{"jsonrpc":"2.0","result":{"content":["` + bulk + `"]},"id":8}`, false}, // the stream is cut before the event's last byte
 		"long notification": {`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + bulk + `"}}`, true},
 	} {
 		r := newRig(t, func(o *Options) { o.Hold = 1000 })
@@ -194,8 +194,9 @@ func TestLongEventRefunds(t *testing.T) {
 	r.free()
 }
 
-// TestLongEventIsNeverWhole (promise 1): the client never gets the last byte of a
-// long event that cannot be matched, wherever the event exceeds the limit Hold.
+// TestLongEventIsNeverWhole checks promise 1 of docs/promises.md: the client never gets
+// the last byte of a long event that cannot be matched, wherever the event exceeds the
+// limit Hold.
 func TestLongEventIsNeverWhole(t *testing.T) {
 	for name, data := range map[string]string{
 		"foreign":   `{"jsonrpc":"2.0","result":{"content":["` + long(2000) + `"]},"id":8}`,
@@ -218,7 +219,7 @@ func TestLongEventIsNeverWhole(t *testing.T) {
 
 // TestLongNotificationThenAnswer checks that neither a long notification nor a long
 // comment is charged. If one of them causes a capture, that capture is used for the
-// response that follows, so the call is charged a single time.
+// response that follows, so the call is charged once.
 func TestLongNotificationThenAnswer(t *testing.T) {
 	for _, note := range []string{
 		event(`{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"` + long(2000) + `"}}`),
@@ -227,7 +228,7 @@ func TestLongNotificationThenAnswer(t *testing.T) {
 		for body, captured := range map[string]bool{result: true, toolError: false} {
 			r := newRig(t, func(o *Options) { o.Hold = 1000 })
 			want := note + note + event(body)
-			if captured && note[0] != ':' { // the notification was recognised and caused no capture, so the response is captured as usual and has a receipt
+			if captured && note[0] != ':' { // the note is a notification, which causes no capture: the response is captured as usual and has a receipt
 				want = note + note + event(stamped)
 			}
 			if !r.upstream(200, asEvents, note, note, event(body)) || r.out() != want {
@@ -240,8 +241,9 @@ func TestLongNotificationThenAnswer(t *testing.T) {
 	}
 }
 
-// TestDetachedCallGoesOn checks a detached call after its client has left. The
-// upstream is read to its end without an error, and the call is free.
+// TestDetachedCallGoesOn checks a call with Options.Detached after its client has left.
+// The upstream's response is read to its end without an error, and the call is not
+// charged.
 func TestDetachedCallGoesOn(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Detached = true })
 	r.Header().Set("Content-Type", "text/event-stream")
@@ -259,8 +261,8 @@ func TestDetachedCallGoesOn(t *testing.T) {
 	r.free()
 }
 
-// TestAttachedCallEnds checks that the upstream of an attached call gets an error at
-// the first write after the client has left.
+// TestAttachedCallEnds checks that the upstream of a call without Options.Detached gets
+// an error at the first write after the client has left.
 func TestAttachedCallEnds(t *testing.T) {
 	r := newRig(t, nil)
 	r.Header().Set("Content-Type", "text/event-stream")
@@ -273,11 +275,11 @@ func TestAttachedCallEnds(t *testing.T) {
 	r.free()
 }
 
-// TestEventsThatAreNoResponse (promise 2): an event that is not an MCP message, is
-// malformed, or has a type other than message does not prevent the response. It
-// passes unchanged if no client could take it for a response, and is left out
-// otherwise. The response after it passes and is charged. A stream opened by GET is
-// filtered by the same rules.
+// TestEventsThatAreNoResponse checks promise 2 of docs/promises.md: an event that is
+// not an MCP message, is malformed, or has a type other than message does not prevent
+// the response. Such an event passes unchanged if no client could take it for a
+// response, and is left out otherwise. The response after the event passes and is
+// charged. A stream opened by GET is filtered by the same rules.
 func TestEventsThatAreNoResponse(t *testing.T) {
 	for name, c := range map[string]struct {
 		events string
@@ -375,10 +377,10 @@ func TestOtherTypeIsNoAnswer(t *testing.T) {
 	r.free()
 }
 
-// TestNoRoomBehindTheAnswer (promise 1): a response that was sent stays charged, even
-// if the budget has no room for the rest of its stream. Otherwise a caller could
-// exhaust the budget and have every response refunded. No refusal follows the
-// response, because a request has only one.
+// TestNoRoomBehindTheAnswer checks promise 1 of docs/promises.md: a response that was
+// sent stays charged, even if the budget has no room for the rest of its stream.
+// Otherwise a caller could exhaust the budget and have every response refunded. No
+// refusal follows the response, because a request has only one.
 func TestNoRoomBehindTheAnswer(t *testing.T) {
 	for _, resumable := range []bool{false, true} {
 		r := newRig(t, func(o *Options) {
@@ -410,9 +412,9 @@ func TestNoRoomBehindTheAnswer(t *testing.T) {
 	}
 }
 
-// TestRefusalAfterEarlyCapture (promise 2): a refusal charges nothing. This holds
-// even if the client could resume the stream, and even if the call was captured for
-// an event that turned out not to be the response.
+// TestRefusalAfterEarlyCapture checks promise 2 of docs/promises.md: a refusal charges
+// nothing. This holds even if the client could resume the stream, and even if the call
+// was captured for an event that turned out not to be the response.
 func TestRefusalAfterEarlyCapture(t *testing.T) {
 	r := newRig(t, func(o *Options) {
 		o.Hold = 100

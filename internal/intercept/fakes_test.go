@@ -19,9 +19,9 @@ import (
 // how many of them were flushed.
 type wire struct {
 	*httptest.ResponseRecorder
-	flushed int   // flushed bytes of the body
-	fail    error // error to return from writes
-	bounded bool  // a write deadline was set at least one time
+	flushed int   // the number of bytes of the body that were flushed
+	fail    error // if not nil, the error that writes return
+	bounded bool  // a write deadline was set at least once
 	armed   bool  // a write deadline is set now
 }
 
@@ -35,7 +35,7 @@ func (w *wire) Write(p []byte) (int, error) {
 }
 
 // WriteHeader records only the final head. A ResponseRecorder would record the first
-// one.
+// head.
 func (w *wire) WriteHeader(status int) {
 	if status >= 200 {
 		w.ResponseRecorder.WriteHeader(status)
@@ -63,10 +63,10 @@ type books struct {
 	captured  bool
 	released  int
 	suspended int
-	before    string        // the body on the wire at the capture
-	flushed   int           // the number of bytes in the field before that had been flushed
-	refusal   *gate.Refusal // if set, Settle returns it instead of capturing
-	during    func()        // if set, runs during the capture
+	before    string        // the part of the body that had been sent before the capture
+	flushed   int           // how many bytes of that part had been flushed
+	refusal   *gate.Refusal // if not nil, Settle returns this refusal instead of capturing
+	during    func()        // if not nil, runs during the capture
 
 	charges   map[mcp.Outcome]bool // the outcomes to charge; if nil, only OutcomeResult
 	abandoned bool                 // charge although the client has left
@@ -74,7 +74,7 @@ type books struct {
 	keeps     bool                 // Settle stores the response for a client that comes back
 	kept      []string             // the responses passed to Settle
 	given     [][]byte             // the slices passed to Settle, not copied
-	started   bool                 // the call was charged when it started, irrevocably
+	started   bool                 // the call was charged when it started, and is never refunded
 }
 
 func (b *books) Charges(o mcp.Outcome) bool {
@@ -117,7 +117,7 @@ func (b *books) Release(context.Context) {
 
 func (b *books) Suspend() { b.suspended++ }
 
-// plain writes refusals in a form that no other output has.
+// plain is a Refuser that writes refusals in a form that no other output has.
 type plain struct{}
 
 func (plain) Refuse(w http.ResponseWriter, r *gate.Refusal) {
@@ -128,7 +128,7 @@ func (plain) Refuse(w http.ResponseWriter, r *gate.Refusal) {
 
 func (plain) Event(r *gate.Refusal) []byte { return fmt.Appendf(nil, "data: refused %s\n\n", r.Code) }
 
-// rig is an Interceptor with fakes around it.
+// rig is an Interceptor with a fake client, a fake call and a fake budget.
 type rig struct {
 	*Interceptor
 	t      *testing.T
@@ -169,10 +169,10 @@ func (r *rig) upstream(status int, header map[string]string, pieces ...string) (
 	r.WriteHeader(status)
 	for _, piece := range pieces {
 		if n, err := r.Write([]byte(piece)); err != nil || n != len(piece) {
-			break // as a proxy does
+			break // a proxy, too, stops at the first write that fails
 		}
 		r.Flush()
-		if r.wire.armed { // in HTTP/2 a deadline would reset a quiet stream
+		if r.wire.armed { // when a deadline passes, HTTP/2 resets even a stream on which nothing is being written
 			r.t.Error("a deadline is set while nothing is written")
 		}
 	}

@@ -17,15 +17,15 @@ import (
 // that a server encoded although the request did not allow it. It removes header
 // fields that may disclose the server's address. Everything else passes unchanged.
 //
-// One goroutine at a time may use it, except that flushes and 1xx heads may come from
-// another.
+// One goroutine at a time may use an Intake, except that flushes and 1xx heads may come
+// from another.
 type Intake struct {
 	w       http.ResponseWriter
 	status  int
 	moved   *Moved
 	swallow int // bytes of a redirect's body that have been dropped
 	decoder *coding.Decoder
-	lost    bool // writing the decoded body has failed, so an error of the decoder says nothing about the coding
+	lost    bool // writing the decoded body has failed, so an error of the decoder does not mean that the body was invalid
 }
 
 // Moved is a redirect.
@@ -52,6 +52,9 @@ func NewIntake(w http.ResponseWriter) *Intake { return &Intake{w: w} }
 
 // Header returns the header of the response.
 func (i *Intake) Header() http.Header { return i.w.Header() }
+
+// Status returns the status of the final head, 0 before it has come.
+func (i *Intake) Status() int { return i.status }
 
 // Unwrap returns the underlying writer, for deadlines.
 func (i *Intake) Unwrap() http.ResponseWriter { return i.w }
@@ -148,14 +151,14 @@ func (i *Intake) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{i}, r)
 }
 
-// FlushError flushes the bytes that have been sent. Before the head is sent, the
-// underlying writers flush nothing.
+// FlushError flushes the bytes that have been sent. It may be called before the head is
+// sent, because the underlying writers then do nothing.
 func (i *Intake) FlushError() error { return http.NewResponseController(i.w).Flush() }
 
 // Flush is FlushError for callers that only know http.Flusher.
 func (i *Intake) Flush() { _ = i.FlushError() }
 
-// End ends the response. It returns the redirect if the response was one, or an
+// End ends the response. It returns the redirect if the response was a redirect, or an
 // error if the body could not be decoded.
 func (i *Intake) End() (*Moved, error) {
 	if i.decoder == nil {

@@ -23,7 +23,7 @@ func through(t *testing.T, w http.ResponseWriter, status int, header http.Header
 	in.WriteHeader(status)
 	for _, piece := range pieces {
 		if _, err := io.Copy(in, strings.NewReader(piece)); err != nil {
-			break // as a proxy does
+			break // a proxy, too, stops at the first write that fails
 		}
 		in.Flush()
 	}

@@ -4,8 +4,8 @@
 // whole. On an event stream it passes the head and the notifications immediately and
 // holds only the event that contains the response. Every result or error from the
 // upstream counts as the response to the call. The Interceptor withholds a response
-// that has another id than the request, cannot be parsed strictly, is encoded, or
-// has an unexpected content type. The call is not charged then.
+// that has another id than the request, cannot be parsed strictly, has a content
+// coding, or has an unexpected content type. The call is not charged then.
 //
 // A Relay is the writer for messages that get no response. A Listener is the writer
 // for a stream that a client opens by GET.
@@ -84,7 +84,7 @@ type Options struct {
 	// If Seal is nil, ids pass unchanged. After a sealed id has been sent, a stream
 	// that breaks off suspends the call instead of ending it.
 	Seal func(id []byte) []byte
-	// Resumed means that the stream is the rest of one that broke off.
+	// Resumed means that the stream is the rest of an earlier stream that broke off.
 	Resumed bool
 	// Bind records the owner of the handle in a response before the response may pass.
 	// The handle stands for a task (OutcomeTask) or for a request for input
@@ -92,26 +92,26 @@ type Options struct {
 	// Bind is nil, tasks are withheld and requests for input pass.
 	Bind func(outcome mcp.Outcome, message []byte) *gate.Refusal
 	// Notifies reports whether a guarded notification may pass to this caller; see
-	// mcp.Verdict. If it is nil, no guarded notification passes.
+	// mcp.Verdict. If Notifies is nil, no guarded notification passes.
 	Notifies func(message []byte) bool
-	// LeftOut receives the reason when an event is left out of a stream that
-	// continues. May be nil.
+	// LeftOut receives the reason when an event is left out of a stream that continues.
+	// LeftOut may be nil.
 	LeftOut func(reason string)
 	// Rewrite changes the response: the message itself, or the event that contains it.
-	// If Rewrite returns an error, the response is withheld. May be nil.
+	// If Rewrite returns an error, the response is withheld. Rewrite may be nil.
 	Rewrite func(response []byte, event bool) ([]byte, error)
 	// Head changes every final head just before it is sent, whether it comes from the
-	// gateway or from the upstream. May be nil.
+	// gateway or from the upstream. Head may be nil.
 	Head func(http.Header)
 	// Keepalive is how long an event stream may be quiet before a comment is sent
 	// on it; 0 disables comments.
 	Keepalive    time.Duration
-	Hold         int           // DefaultHold if 0
-	WriteTimeout time.Duration // DefaultWriteTimeout if 0
+	Hold         int           // 0 means DefaultHold
+	WriteTimeout time.Duration // 0 means DefaultWriteTimeout
 }
 
-// Interceptor is the response writer of one call. One goroutine at a time may use
-// it, except that flushes and 1xx heads may come from another.
+// Interceptor is the response writer of one call. One goroutine at a time may use an
+// Interceptor, except that flushes and 1xx heads may come from another.
 type Interceptor struct {
 	w    http.ResponseWriter
 	rc   *http.ResponseController
@@ -127,16 +127,17 @@ type Interceptor struct {
 	sentHead  bool // a final head has been sent
 	left      bool // a write to the client has failed
 	broken    bool // the response cannot be ended properly
-	responded bool // the client was sent a response or a refusal, or a part of one
+	responded bool // the client was sent at least a part of a response or of a refusal
 	sealed    bool // an event id with which the client can resume was sent
+	suspended bool // the stream ended before its response, and the client can resume it
 
 	hold   []byte
 	taken  int // bytes taken from the budget
 	body   *mcp.Scanner
 	events *mcp.EventScanner
 	ids    *mcp.EventIDs // rewrites the event ids; nil unless they are sealed
-	out    []byte        // scratch space for the output of ids
-	pulse  pulse         // times comments on an event stream
+	out    []byte        // scratch space: a piece of the stream with its event ids rewritten
+	pulse  pulse         // schedules the keepalive comments of an event stream
 }
 
 // New returns an Interceptor that writes to w.
@@ -194,8 +195,8 @@ func (i *Interceptor) WriteHeader(status int) {
 	default: // the upstream's own error, as text
 		i.endUnanswered()
 		i.step(headError)
-		// A proxy ends the request of a client that has left with its own status,
-		// such as 499. That status may arrive before anything else shows that the
+		// If the client has left, a proxy ends the request with a status of the proxy's
+		// own, such as 499. That status may arrive before anything else shows that the
 		// client has left.
 		i.responded = !i.gone()
 		i.writeHead(status)
@@ -209,9 +210,9 @@ const (
 	typeEvents = mcp.TypeEvents
 )
 
-// kindOfBody returns the media type by which to read the body, typeJSON or
-// typeEvents, or the reason to refuse it. A body with an error status may also have
-// any other media type; kindOfBody then returns "" for both results.
+// kindOfBody returns the media type by which to read the body: typeJSON or typeEvents.
+// If the body must be refused, kindOfBody returns the reason instead. It returns "" for
+// both results if the status is an error and the media type is any other one.
 func (i *Interceptor) kindOfBody(status int) (kind, reason string) {
 	h := i.w.Header()
 	if len(h.Values("Content-Type")) > 1 {
@@ -328,6 +329,14 @@ func (i *Interceptor) Resumable() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.resumable()
+}
+
+// Suspended reports whether the stream ended before its response, so that the client
+// has to come back for the rest. Any goroutine may call Suspended.
+func (i *Interceptor) Suspended() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.suspended
 }
 
 func (i *Interceptor) resumable() bool { return i.o.Resumed || i.sealed }

@@ -215,9 +215,9 @@ func TestLongJSON(t *testing.T) {
 	}
 }
 
-// TestLongJSONRefunds checks that a long response is refunded if it turns out not to
-// be a result of the request. If it is not a message, or breaks off, the connection
-// is cut as well.
+// TestLongJSONRefunds checks that a long response is refunded if it turns out not to be
+// a result of the request. If the response is not a message, or breaks off, the
+// connection is cut as well.
 func TestLongJSONRefunds(t *testing.T) {
 	head := `{"jsonrpc":"2.0","result":{"content":["` + long(2000) + `"]`
 	for name, c := range map[string]struct {
@@ -338,8 +338,8 @@ func TestWriteFailsAfterCapture(t *testing.T) {
 	}
 }
 
-// TestTwoTypesAreWithheld: a body with two content types or encodings is withheld,
-// because the client might not read it in the same way as the gateway.
+// TestTwoTypesAreWithheld checks that a body with two content types or encodings is
+// withheld, because the client might not read it in the same way as the gateway.
 func TestTwoTypesAreWithheld(t *testing.T) {
 	for name, values := range map[string][]string{
 		"Content-Type":     {"text/event-stream", "application/json"},

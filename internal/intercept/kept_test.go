@@ -18,10 +18,11 @@ func keeping(t *testing.T, change func(*Options)) *rig {
 	return r
 }
 
-// TestKeptAnswerWaitsForItsClient: a client that leaves during the capture is
-// charged if the response is stored, because the client can then come back for it.
-// If the response is not stored, the client is not charged. A client that left
-// before the capture is never charged. No client that has left is sent anything.
+// TestKeptAnswerWaitsForItsClient checks when a client that has left is charged. A
+// client that leaves during the capture is charged if the response is stored, because
+// the client can then come back for it. If the response is not stored, the client is
+// not charged. A client that left before the capture is never charged. No client that
+// has left is sent anything.
 func TestKeptAnswerWaitsForItsClient(t *testing.T) {
 	for _, kind := range []string{typeJSON, typeEvents} {
 		for _, keeps := range []bool{true, false} {
@@ -134,9 +135,9 @@ func TestKeptNeverChanges(t *testing.T) {
 	}
 }
 
-// TestAnswerWithoutReceipt (promise 1): a response that cannot carry a receipt is
-// charged and stored, and passes without one. Such a response has a _meta that is
-// not an object, or has _meta twice.
+// TestAnswerWithoutReceipt checks promise 1 of docs/promises.md: a response that cannot
+// carry a receipt is charged and stored, and passes without a receipt. Such a response
+// has a _meta that is not an object, or has _meta twice.
 func TestAnswerWithoutReceipt(t *testing.T) {
 	for _, meta := range []string{`5`, `[]`, `{},"_meta":{"a":1}`} {
 		for _, kind := range []string{typeJSON, typeEvents} {
@@ -156,9 +157,10 @@ func TestAnswerWithoutReceipt(t *testing.T) {
 	}
 }
 
-// TestReadAnswerIsAtHand checks a call with a price that depends on the response.
-// The call gets the whole message, in JSON and in events, even if the response is
-// neither stored nor bound. For other calls no message is extracted from an event.
+// TestReadAnswerIsAtHand checks a call that must read its response to be settled
+// (Call.Reads). Settle gets the whole message, in JSON and in events, even if the
+// response is neither stored nor bound. For other calls, no message is extracted from
+// an event.
 func TestReadAnswerIsAtHand(t *testing.T) {
 	for _, kind := range []string{typeJSON, typeEvents} {
 		for _, reads := range []bool{true, false} {

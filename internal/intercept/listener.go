@@ -16,9 +16,9 @@ var errListener = errors.New("farebox: a stream opened by GET brought a message 
 
 // Listener is the response writer of a stream that a client has opened by GET, in the
 // session-based protocol versions. It passes notifications and server requests. It
-// drops results and errors: they could only be responses to calls made by POST, which
-// are paid there. A GET that resumes the stream of a POST goes through an Interceptor
-// instead.
+// drops results and errors: they could only be responses to calls made by POST, and
+// such responses must be paid for. A GET that resumes the stream of a POST goes through
+// an Interceptor instead.
 type Listener struct {
 	Relay
 	rc     *http.ResponseController
@@ -35,17 +35,16 @@ type Listener struct {
 
 	notifies func(message []byte) bool
 	leftOut  func(reason string)
-	began    bool // an event with data has arrived
+	began    bool // the stream has had an event with data
 	skips    bool // the current event is left out
 }
 
-// NewListener returns a Listener that writes to w. See NewRelay for the function
-// head. The function seal replaces each event id by an id with which the client can
-// resume the stream. The function event formats a refusal as an event. The function
-// notifies reports whether a guarded notification may pass to this caller; see
-// mcp.Verdict. The function leftOut receives the reason when an event is left out,
-// and may be nil. The bytes that the Listener holds count towards the budget until
-// Close is called.
+// NewListener returns a Listener that writes to w. head is as in NewRelay. seal(id)
+// returns the id that replaces an event id, with which the client can resume the
+// stream. event(r) formats a refusal as an event. notifies(message) reports whether a
+// guarded notification may pass to this caller; see mcp.Verdict. leftOut(reason) is
+// called when an event is left out; leftOut may be nil. The bytes that the Listener
+// holds count towards the budget until Close is called.
 func NewListener(w http.ResponseWriter, head func(http.Header), seal func(id []byte) []byte, b Budget,
 	event func(*gate.Refusal) []byte, notifies func(message []byte) bool, leftOut func(reason string),
 ) *Listener {
@@ -70,7 +69,7 @@ func (l *Listener) beat() {
 		return
 	}
 	if l.send(heartbeat) != nil || l.flush() != nil {
-		l.cut = true // net/http ends the request with the connection
+		l.cut = true // nothing more can be sent; net/http ends the request when the connection ends
 	}
 }
 

@@ -9,12 +9,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/gate"
 )
 
-// Budget bounds the bytes held for one exchange; share.Allocation is one. Only one
-// goroutine at a time uses it.
+// Budget bounds the bytes held for one exchange; share.Allocation implements Budget.
+// Only one goroutine at a time uses a Budget.
 type Budget interface {
-	// Take takes n bytes, or returns an error if fewer are available.
+	// Take takes n bytes from the budget, or returns an error if fewer are available.
 	Take(n int64) error
-	// Give returns n bytes that were taken.
+	// Give returns n bytes to the budget.
 	Give(n int64)
 }
 
@@ -22,8 +22,8 @@ type Budget interface {
 // soon as the body is changed by a receipt, a cut or a refusal.
 var staleFields = []string{"Etag", "Digest", "Content-Digest", "Repr-Digest", "Content-Md5", "Trailer"}
 
-// savedHeader is a copy of a header. It shares the values of the header, to which
-// later values can be added without effect on the copy.
+// savedHeader is a copy of a header. It shares the slices of values with the header,
+// but values that are added to the header later do not appear in the copy.
 type savedHeader []savedField
 
 type savedField struct {
@@ -39,7 +39,7 @@ func saveHeader(h http.Header) savedHeader {
 	return saved
 }
 
-// setHeader replaces the header of the response by the header saved.
+// setHeader replaces the header of the response by the saved header.
 func (i *Interceptor) setHeader(saved savedHeader) {
 	h := i.w.Header()
 	clear(h)
@@ -115,9 +115,9 @@ func (i *Interceptor) sendRefusal(r *gate.Refusal) {
 
 func (i *Interceptor) deadline() (lift func()) { return bound(i.rc, i.o.WriteTimeout) }
 
-// send writes to the client. After the client of a detached call has left, send
-// returns nil without writing, because an error would make the proxy abort the
-// upstream request.
+// send writes to the client. After the client of a call with Options.Detached has left,
+// send returns nil without writing. An error would make the proxy abort the upstream
+// request.
 func (i *Interceptor) send(p []byte) error {
 	defer i.deadline()()
 	return i.sendNow(p)
@@ -161,7 +161,7 @@ func (i *Interceptor) writeFailed(err error) error {
 }
 
 // beat sends a comment on a quiet stream, unless an event has been sent in part,
-// because the comment would land inside it.
+// because the comment would land inside the event.
 func (i *Interceptor) beat() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -178,7 +178,8 @@ func (i *Interceptor) beat() {
 	}
 }
 
-// seal replaces an event id.
+// seal returns the sealed form of an event id, and records that the client can now
+// resume the stream.
 func (i *Interceptor) seal(id []byte) []byte {
 	i.sealed = true
 	return i.o.Seal(id)
@@ -249,9 +250,9 @@ func (i *Interceptor) overflow(p []byte) error {
 	return i.sendLong(p)
 }
 
-// overflowUnseen handles a long response after its client has left. If the call is
-// detached and charges abandoned responses, the response is read to its end and
-// settled by its outcome. Otherwise the call ends here.
+// overflowUnseen handles a long response after its client has left. If the call goes on
+// without its client (Options.Detached) and charges abandoned responses, the response
+// is read to its end and settled by its outcome. Otherwise the call ends here.
 func (i *Interceptor) overflowUnseen() {
 	i.dropHold()
 	if i.o.Detached && i.o.Call.ChargesAbandoned() {

@@ -8,9 +8,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// pulse times the comments on a quiet event stream. They keep proxies from closing
-// the stream as idle. A pulse is a runtime timer and needs no goroutine. If a stream
-// ends before the time in the field every has passed, its timer never fires. The
+// pulse schedules the comments that are sent on a quiet event stream, so that proxies
+// do not close the stream as idle. A pulse uses a timer of the Go runtime, so it needs
+// no goroutine. If a stream ends before p.every has passed, its timer never fires. The
 // owner of a pulse guards it with the same lock as its writes.
 type pulse struct {
 	every time.Duration
@@ -24,8 +24,8 @@ type pulse struct {
 // some clients take a blank line for an event if an earlier event had an id.
 var heartbeat = []byte(": keepalive\n")
 
-// begin starts the timer. The timer calls the function beat, in its own goroutine,
-// when the stream may have been quiet for too long.
+// begin starts the timer. The timer calls beat(), in a goroutine of its own, when the
+// stream may have been quiet for too long.
 func (p *pulse) begin(every time.Duration, beat func()) {
 	if every <= 0 {
 		return
@@ -34,7 +34,8 @@ func (p *pulse) begin(every time.Duration, beat func()) {
 	p.timer = time.AfterFunc(every, beat)
 }
 
-// end stops the timer. A call of beat that has already started then finds no timer.
+// end stops the timer. A call of beat() that has already started then sees that p.timer
+// is nil.
 func (p *pulse) end() {
 	if p.timer != nil {
 		p.timer.Stop()
@@ -60,9 +61,8 @@ func (p *pulse) sends(piece []byte) []byte {
 
 var byteOrderMark = []byte("\uFEFF")
 
-// due reports whether a comment should be sent now. The parameter may says whether a
-// comment is allowed now; if it is false, due returns false. In either case, due
-// restarts the timer.
+// due reports whether a comment should be sent now. due(false) means that no comment is
+// allowed now; it returns false. Each call of due restarts the timer.
 func (p *pulse) due(may bool) bool {
 	if p.timer == nil {
 		return false
@@ -77,10 +77,9 @@ func (p *pulse) due(may bool) bool {
 	return due
 }
 
-// bound sets a deadline for writes. The caller must call the returned function lift
-// after the writes, because in HTTP/2 an expired deadline resets the stream even if
-// no write is in progress. Writes to a writer that does not support deadlines remain
-// unbounded.
+// bound sets a deadline for writes. The caller must call the returned function after
+// the writes, because in HTTP/2 an expired deadline resets the stream even if no write
+// is in progress. Writes to a writer that does not support deadlines remain unbounded.
 func bound(rc *http.ResponseController, timeout time.Duration) (lift func()) {
 	_ = rc.SetWriteDeadline(clock.Deadline(timeout))
 	return func() { _ = rc.SetWriteDeadline(time.Time{}) }

@@ -38,9 +38,9 @@ func pause(d time.Duration) {
 	synctest.Wait()
 }
 
-// TestQuietStreamIsKeptAlive checks that a quiet stream gets a comment 25 seconds
-// after the last write, both before and after the response, but not after its end.
-// The comment is flushed, and has a write deadline like every other write.
+// TestQuietStreamIsKeptAlive checks that a quiet stream gets a comment 25 seconds after
+// the last write. Comments come before and after the response, but not after the end of
+// the stream. A comment is flushed, and has a write deadline like every other write.
 func TestQuietStreamIsKeptAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := keptAlive(t, nil)
@@ -56,7 +56,7 @@ func TestQuietStreamIsKeptAlive(t *testing.T) {
 		}
 		pause(20 * time.Second)
 		_, _ = io.WriteString(r, event(progress))
-		pause(24 * time.Second) // 44 s after the comment
+		pause(24 * time.Second) // now 44 s after the comment, but only 24 s after the event
 		if r.sent() != beat+event(progress) {
 			t.Fatalf("it does not count from the event: %q", r.sent())
 		}
@@ -102,8 +102,8 @@ func TestNoCommentElsewhere(t *testing.T) {
 	})
 }
 
-// TestNoCommentWithinAnEvent checks that no comment is sent while a long event has
-// been sent in part, because it would land inside the event.
+// TestNoCommentWithinAnEvent checks that no comment is sent while a long event has been
+// sent in part, because the comment would land inside the event.
 func TestNoCommentWithinAnEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := keptAlive(t, func(o *Options) { o.Hold = 100 })
@@ -149,8 +149,9 @@ func TestByteOrderMarkBehindAComment(t *testing.T) {
 	}
 }
 
-// TestCommentFindsClientGone: a client to which a comment cannot be written has left.
-// An attached call ends, a detached call continues, and nothing further is sent.
+// TestCommentFindsClientGone checks that a client counts as having left if a comment
+// cannot be written to it. A call with Options.Detached continues, and any other call
+// ends. Nothing further is sent.
 func TestCommentFindsClientGone(t *testing.T) {
 	for _, detached := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

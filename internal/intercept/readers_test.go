@@ -14,17 +14,17 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A reader models one way in which a client may parse the text it was sent. It
-// reports whether it accepts the text as a result of the request with the id 7, and
-// not as a tool error, a task or a request for input.
+// A reader models one way in which a client may parse the text it was sent. takes(text)
+// reports whether such a client accepts the text as a result of the request with the id
+// 7. A tool error, a task or a request for input is not such a result.
 type reader struct {
 	name  string
 	takes func(text []byte) bool
 }
 
-// readers returns parsers that differ in everything that JSON leaves to the parser:
-// which of two equal members counts, whether case matters, which text may surround a
-// document, and which texts count as a number.
+// readers returns clients' parsers that differ in everything that JSON leaves to a
+// parser: which of two equal members counts, whether case matters, which text may
+// surround a document, and which texts count as a number.
 func readers(t testing.TB) []reader {
 	all := []reader{{"encoding/json", goTakes}, {"jsontext", strictTakes}, {"bytes", bytesTake}}
 	if js := startNode(t); js != nil {
@@ -33,8 +33,8 @@ func readers(t testing.TB) []reader {
 	return all
 }
 
-// goTakes reads like mcp-go: the last of several equal members counts, and case is
-// ignored.
+// goTakes reports whether a parser like that of mcp-go takes the text as a result: the
+// last of several equal members counts, and case is ignored.
 func goTakes(text []byte) bool {
 	var m struct {
 		ID     any
@@ -50,8 +50,8 @@ func goTakes(text []byte) bool {
 	return !m.Result.IsError && (m.Result.ResultType == nil || *m.Result.ResultType == "complete") && !bytes.HasPrefix(m.Result.Task, []byte("{"))
 }
 
-// strictTakes reads one document and ignores the text after it. The first of several
-// equal members counts.
+// strictTakes reports whether a strict parser takes the text as a result. It reads one
+// document and ignores the text after it. The first of several equal members counts.
 func strictTakes(text []byte) bool {
 	d := jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	top := firstMembers(d)
@@ -92,11 +92,13 @@ func firstMembers(d *jsontext.Decoder) map[string]jsontext.Value {
 	}
 }
 
-// bytesTake is as lax as a handwritten parser may be. It ignores a byte order mark
-// and white space before the object, and any text after it. It accepts any bytes in
-// strings and superfluous commas. It ignores case and invisible characters in keys.
-// Every number and every string that means seven matches the id, and one result
-// among several suffices.
+// bytesTake reports whether some handwritten parser could take the text as a result of
+// the request with the id 7. It is as lax as such parsers may be. It ignores a byte
+// order mark and white space before the object, any text after the object, and
+// superfluous commas. Strings may contain any bytes. In keys, it ignores case and
+// invisible characters. An id matches if it is a number that equals 7, or a string with
+// such a number. If the object has several ids or results, one id that matches and one
+// successful result are enough.
 func bytesTake(text []byte) bool {
 	at := bytes.IndexByte(text, '{')
 	if at < 0 || len(bytes.Trim(text[:at], " \t\r\n\ufeff")) > 0 {
@@ -123,8 +125,10 @@ func seven(text string) bool {
 	return json.Unmarshal([]byte(text), &f) == nil && f == 7
 }
 
-// laxResult reports whether a value could be read as a result. It must be an object.
-// If one of its members speaks against a result, another member must speak for one.
+// laxResult reports whether a lax parser could read a value as a successful result. It
+// is true for an object in which none of the members isError, resultType and task
+// exists, and for an object in which at least one of them says that the result is
+// successful.
 func laxResult(value string) bool {
 	if !strings.HasPrefix(value, "{") {
 		return false
@@ -153,9 +157,9 @@ type lax struct {
 	at   int
 }
 
-// object reads the current object and calls member for each of its members. The
-// value of the member lies between the index from, which the function member
-// receives, and the index p.at. object reports whether the object has an end.
+// object reads the current object and calls member(key, from) for each of its members.
+// During the call, the value of the member lies between index from and index p.at.
+// object reports whether the object has an end.
 func (p *lax) object(member func(key string, from int)) bool {
 	p.at++
 	for p.at < len(p.text) {

@@ -9,8 +9,8 @@ import (
 
 func base64Of(text []byte) string { return base64.StdEncoding.EncodeToString(text) }
 
-// answerSeeds returns responses, and texts that could be mistaken for one, in every
-// shape on which readers disagree.
+// answerSeeds returns responses, and texts that could be mistaken for a response, in
+// every form that the parsers of readers() judge differently.
 func answerSeeds() []string {
 	seeds := []string{
 		result, toolError, rpcError, asking, progress, foreign, "[" + result + "]", result + result, ")]}'\n" + result, "\ufeff" + result, "\ufeff\ufeff" + result,
@@ -37,10 +37,10 @@ func answerSeeds() []string {
 }
 
 // dataOf returns the data of the events in a stream, for each of four ways in which
-// clients split it. The first way follows the standard and takes only events of the
-// type message. The second follows the standard, but takes events of all types. The
-// third splits at LF alone and takes events of all types (mcp-go). The fourth splits
-// at every line break in Unicode and takes only events of the type message.
+// clients split the stream. The first way follows the standard and takes only events of
+// the type message. The second follows the standard, but takes events of all types. The
+// third splits at LF alone and takes events of all types (mcp-go). The fourth splits at
+// every line break in Unicode and takes only events of the type message.
 func dataOf(stream []byte) (all [][]byte) {
 	text := strings.TrimPrefix(string(stream), "\ufeff")
 	standard := strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
@@ -72,8 +72,8 @@ func dataOf(stream []byte) (all [][]byte) {
 	return all
 }
 
-// checkUnpaid checks promise 1: if a call was not charged, no reader finds its result
-// in a text that the client was sent.
+// checkUnpaid checks promise 1 of docs/promises.md: if a call was not charged, no
+// client's parser finds the call's result in a text that the client was sent.
 func checkUnpaid(t *testing.T, all []reader, r *rig, sent [][]byte, came []byte) {
 	t.Helper()
 	if r.books.captured {
@@ -88,8 +88,8 @@ func checkUnpaid(t *testing.T, all []reader, r *rig, sent [][]byte, came []byte)
 	}
 }
 
-// FuzzAnswerAgainstReaders searches for a JSON response in which one of the readers
-// finds a result although the call was not charged.
+// FuzzAnswerAgainstReaders searches for a JSON response in which one of the parsers of
+// readers() finds a result although the call was not charged.
 func FuzzAnswerAgainstReaders(f *testing.F) {
 	all := readers(f)
 	for _, seed := range answerSeeds() {

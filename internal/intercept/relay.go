@@ -22,16 +22,16 @@ type Relay struct {
 	status   int
 	sentHead bool
 	withheld bool
-	mute     bool // drop the body
-	message  bool // hold the body, because it may be a JSON-RPC error
+	mute     bool // the body is dropped
+	message  bool // the body is held, because it may be a JSON-RPC error
 	hold     []byte
 }
 
 // maxError bounds a JSON-RPC error that passes, in bytes.
 const maxError = 64 << 10
 
-// NewRelay returns a Relay that writes to w. The function head changes the head of
-// the response just before that head is sent, and may be nil. The caller must call
+// NewRelay returns a Relay that writes to w. If head is not nil, the Relay calls
+// head(h) to change the response's header h just before h is sent. The caller must call
 // Finish at the end.
 func NewRelay(w http.ResponseWriter, head func(http.Header)) *Relay {
 	return &Relay{w: w, head: head}

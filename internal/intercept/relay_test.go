@@ -31,7 +31,7 @@ func TestRelay(t *testing.T) {
 		"a long error":            {500, "application/json", strings.Repeat(" ", maxError) + refused, ""},
 	} {
 		for at := range len(c.body) + 1 {
-			if at > 200 { // splits near the beginning suffice
+			if at > 200 { // a long body is only split near its beginning, to save time
 				break
 			}
 			w := newWire()
@@ -129,7 +129,7 @@ func TestListenerWithholds(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	w := newWire() // errors pass: a server without such streams answers 405
+	w := newWire() // an error must pass: a server without streams for GET answers 405
 	l := NewListener(w, nil, nil, NewBudget(1<<30), plain{}.Event, ours, nil)
 	l.WriteHeader(http.StatusMethodNotAllowed)
 	_, _ = io.WriteString(l, "no streams here")

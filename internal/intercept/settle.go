@@ -17,13 +17,13 @@ type action uint8
 
 const (
 	withhold action = iota // refuse the call, without a charge
-	cut                    // end the stream within an event that was sent in part: its last byte is never sent
+	cut                    // end the stream within an event that was sent in part, so that the event's last byte is never sent
 	abandon                // the client has left: send nothing
 	leave                  // the client has left but can come back: send nothing, keep the charge
-	suspend                // leave the call open: its response comes later
+	suspend                // leave the call open, because its result will come later, in the response to another request
 	settle                 // settle the call by this response
-	accept                 // the response has been captured and sent: the charge stands
-	release                // the response has been captured and sent, but is not charged
+	accept                 // the call was captured early and its response has been sent: the charge stands
+	release                // the response has been sent, but it is not charged: undo the early capture
 	refund                 // the response was sent in part: release the call, unless the client broke the response off
 	pass                   // send the response or event, without effect on the call
 	omit                   // drop the event
@@ -36,7 +36,7 @@ func judgeBody(v mcp.Verdict, status int, hasResult bool) verdict {
 	switch {
 	case status >= 400 && !hasResult:
 		return verdict{action: pass}
-	case v.Class != mcp.ClassAnswer || status >= 400: // an error status with a result in its body
+	case v.Class != mcp.ClassAnswer || status >= 400: // the body is not the response, or it has a result in spite of an error status
 		return verdict{reason: unmatched(v)}
 	}
 	return verdict{action: settle}
@@ -59,15 +59,15 @@ func judgeOutcome(f outcomeFacts) verdict {
 		return verdict{reason: "its result is of a type that cannot be priced"}
 	case f.abandoned:
 		return verdict{action: abandon}
-	case isTask && f.binds && !f.charged: // the result of the task is paid when the client asks for it
+	case isTask && f.binds && !f.charged: // the result of the task is paid for later, when the client asks for it
 		return verdict{action: suspend}
 	}
 	return verdict{action: settle}
 }
 
-// judgeEvent decides about a whole event that is held. The parameter allowed matters
-// only for a guarded notification. The parameter fate matters only for an event of
-// the class ClassMalformed or ClassForeign.
+// judgeEvent decides about a whole event that is held. allowed is for guarded
+// notifications: it reports whether the event may pass. fate is for events that are
+// ClassMalformed or ClassForeign.
 func judgeEvent(v mcp.Verdict, allowed bool, fate mcp.Fate, s stage) verdict {
 	switch {
 	case v.Class == mcp.ClassEmpty, v.Class == mcp.ClassPassing:
@@ -75,7 +75,7 @@ func judgeEvent(v mcp.Verdict, allowed bool, fate mcp.Fate, s stage) verdict {
 			return verdict{action: omit}
 		}
 		return verdict{action: pass}
-	case v.Class == mcp.ClassAnswer && s == answered: // a request has one response
+	case v.Class == mcp.ClassAnswer && s == answered: // a second response, although a request has only one
 		return verdict{action: omit}
 	case v.Class == mcp.ClassAnswer:
 		return verdict{action: settle}
@@ -107,7 +107,7 @@ func judgeLong(f longFacts) verdict {
 		return verdict{reason: "its error is too long"}
 	case f.otherType: // a client might find a response in the part that is still to come
 		return verdict{action: leaveOut}
-	case f.stage == answered: // a request has one response, and this may be another
+	case f.stage == answered: // a request has only one response, and this event may be a second one
 		return verdict{action: end}
 	case f.rewrites:
 		return verdict{reason: "its answer is too long to be rewritten"}
@@ -119,8 +119,9 @@ func judgeLong(f longFacts) verdict {
 	return verdict{action: settle}
 }
 
-// judgeSkipped decides, at its end, about a long event that was left out because of
-// its type. If it turns out to be a message after all, it may have been the response.
+// judgeSkipped decides at the end of a long event that was left out because of its
+// type. If the event turns out to be a message after all, the event may have been the
+// response.
 func judgeSkipped(otherType bool, s stage) verdict {
 	if !otherType && s != answered {
 		return verdict{reason: tooLongToRead}
@@ -128,9 +129,9 @@ func judgeSkipped(otherType bool, s stage) verdict {
 	return verdict{action: leaveOut, reason: tooLongToRead}
 }
 
-// judgeLongEvent decides, at its end, about an event that was too long to hold; the
-// parameter s is the state in which the event arrived. The parameter charged says
-// whether the call charges the event's outcome.
+// judgeLongEvent decides at the end of an event that was too long to hold. s is the
+// state in which the event arrived. If charged is true, the call charges the event's
+// outcome.
 //
 // The call may have been captured for an event that was not the response: a long
 // comment, or a notification that was recognised late. The charge then stands for
@@ -138,7 +139,7 @@ func judgeSkipped(otherType bool, s stage) verdict {
 func judgeLongEvent(s state, v mcp.Verdict, charged bool) verdict {
 	switch v.Class {
 	case mcp.ClassPassing:
-		if v.Guarded { // recognised too late to ask whether it may pass
+		if v.Guarded { // the event was recognised too late to ask whether it may pass
 			return verdict{action: cut}
 		}
 		return verdict{action: pass}
@@ -160,10 +161,10 @@ func judgeLongEvent(s state, v mcp.Verdict, charged bool) verdict {
 type endFacts struct {
 	state     state // the state in which the stream ended
 	stage     stage
-	failure   *gate.Refusal // the upstream's failure; nil if it ended the stream itself
+	failure   *gate.Refusal // the upstream's failure; nil if the upstream ended the stream itself
 	gone      bool          // the client has left
 	resumable bool          // the client can come back for the rest
-	charged   bool          // the long event in progress is a charged response, complete except for its end
+	charged   bool          // the long event in progress is a charged response, complete except for its blank line
 }
 
 // judgeEnd decides about a stream that has ended.

@@ -20,7 +20,7 @@ const (
 	stateCount
 )
 
-// input is an event that changes the state of the response.
+// input is a cause for a change of the state.
 type input uint8
 
 const (
@@ -48,7 +48,7 @@ var transitions = [stateCount][inputCount]state{
 	skipEvent:   {eventEnd: holdEvent},
 }
 
-// next returns the state to which the input in leads from the state s.
+// next returns the state to which the given input leads from the state s.
 func (s state) next(in input) state { return transitions[s][in] }
 
 // inEvents reports whether the response is an event stream that has not ended.

@@ -38,9 +38,9 @@ func TestStateTransitions(t *testing.T) {
 	}
 }
 
-// TestStateStreamsOnlyAfterCapture checks that a response streams only after the
-// input longPaid, which follows a capture. The end of a response is final in every
-// state.
+// TestStateStreamsOnlyAfterCapture checks that a response streams only after the input
+// longPaid, which follows a capture. From every state, the input finish leads to the
+// state done.
 func TestStateStreamsOnlyAfterCapture(t *testing.T) {
 	for s := range stateCount {
 		if s.next(finish) != done {

@@ -12,8 +12,8 @@ import (
 
 const accepted = `{"jsonrpc":"2.0","id":7,"result":{"resultType":"task","taskId":"t","status":"working"}}`
 
-// binder records the handles that it binds, and the bytes that had been sent before
-// each.
+// binder records the handles that it binds, and the bytes that had been sent when it
+// bound the last of them.
 type binder struct {
 	wire    *wire
 	bound   []string

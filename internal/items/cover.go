@@ -6,14 +6,14 @@ import (
 	"unicode/utf8"
 )
 
-// maxCover bounds the work of the function covers, in steps of its simulation.
+// maxCover bounds the number of steps of the simulation in covers.
 const maxCover = 20_000
 
 // step is one element of a pattern: a star, or an element that matches one character.
 type step struct {
 	star  bool
 	any   bool   // '?'
-	class string // a class without its opening bracket
+	class string // a class without its opening bracket; "" if the step is not a class
 	char  rune   // a literal
 }
 
@@ -28,7 +28,7 @@ func (s step) has(r rune) bool {
 	return s.char == r
 }
 
-// steps returns the steps of the rule's pattern.
+// steps returns the elements of the rule's pattern.
 func (g *glob[T]) steps(kind Kind) (all []step) {
 	if kind == Resource {
 		for i, piece := range g.uri {
@@ -62,10 +62,10 @@ func appendLiteral(all []step, text string) []step {
 }
 
 // exampleOf returns a name that the pattern matches. The name has rare characters for
-// the wildcards, so that few other patterns match it. It returns false if the pattern
-// matches no name, because a class in it is empty.
+// the wildcards, so that few other patterns match it. If the pattern has an empty
+// class, it matches no name, and exampleOf returns false.
 func exampleOf(pattern []step) (name string, ok bool) {
-	const inStar, inAny = '\uE000', '\uE001' // for private use
+	const inStar, inAny = '\uE000', '\uE001' // characters for private use, which names rarely contain
 	var text strings.Builder
 	for _, s := range pattern {
 		switch {
@@ -99,7 +99,7 @@ func covers(outer, inner []step) bool {
 	}
 	type state struct {
 		at  int
-		set string // positions in the outer pattern, as closure encodes them
+		set string // positions in the outer pattern, as encoded by closure
 	}
 	begin := state{0, closure(outer, []int{0})}
 	seen, todo := map[state]bool{begin: true}, []state{begin}
@@ -143,9 +143,9 @@ func covers(outer, inner []step) bool {
 	return true
 }
 
-// satisfiable reports whether the pattern matches some name. Only a class that
-// contains no character, such as [b-a], can prevent that. The parameter characters
-// must stand for all characters; see representatives.
+// satisfiable reports whether the pattern matches any name. It does unless one of its
+// classes contains no character, as [b-a] does. The characters must stand for all
+// characters; see representatives.
 func satisfiable(pattern []step, characters []rune) bool {
 	for _, s := range pattern {
 		if !s.star && !slices.ContainsFunc(characters, s.has) {
@@ -155,8 +155,8 @@ func satisfiable(pattern []step, characters []rune) bool {
 	return true
 }
 
-// advance returns the set of positions in the pattern that the character r can reach
-// from the positions in set.
+// advance returns the set of positions that a match of the pattern can be at after the
+// character r, given the set of its possible positions before r.
 func advance(pattern []step, set string, r rune) string {
 	var next []int
 	for _, i := range set {
@@ -171,8 +171,9 @@ func advance(pattern []step, set string, r rune) string {
 	return closure(pattern, next)
 }
 
-// closure returns the set of the given positions, and of the positions after any star
-// among them, because a star may match nothing. Each position is encoded as a character.
+// closure returns the set of the given positions. A star may match the empty text, so
+// if a position is at a star, the set also has the position after the star. Each
+// position is encoded as a character.
 func closure(pattern []step, positions []int) string {
 	for i := 0; i < len(positions); i++ {
 		if at := positions[i]; at < len(pattern) && pattern[at].star && !slices.Contains(positions, at+1) {
@@ -187,8 +188,8 @@ func closure(pattern []step, positions []int) string {
 	return set.String()
 }
 
-// representatives returns characters that stand for all characters: the patterns
-// treat every character in the same way as at least one of the returned characters.
+// representatives returns characters that stand for all characters. For each character,
+// the result contains one that the patterns treat in the same way.
 func representatives(patterns ...[]step) []rune {
 	all := []rune{0}
 	add := func(low, high rune) { all = append(all, low, high+1) }
@@ -207,8 +208,8 @@ func representatives(patterns ...[]step) []rune {
 	return slices.DeleteFunc(slices.Compact(all), func(r rune) bool { return !utf8.ValidRune(r) })
 }
 
-// eachRange calls f for each range of a class, which is given without its opening
-// bracket.
+// eachRange calls f(low, high) for each range of characters in a class. The class is
+// given without its opening bracket.
 func eachRange(class string, f func(low, high rune)) {
 	rest := strings.TrimPrefix(class, "^")
 	for first := true; first || rest[0] != ']'; first = false {

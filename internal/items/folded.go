@@ -68,7 +68,7 @@ func literals(pieces []piece) string {
 	return all.String()
 }
 
-// fold returns the pieces with their literals folded.
+// fold returns the pieces, with each literal in its folded form; see Fold.
 func fold(pieces []piece) []piece {
 	folded := make([]piece, len(pieces))
 	for i, p := range pieces {
@@ -80,12 +80,12 @@ func fold(pieces []piece) []piece {
 	return folded
 }
 
-// foldedMatch reports whether folded pieces match a folded name. If they do, the
-// pattern may match some name with that folded form. A class matches a character if
-// the class contains the character in upper or lower case. Time is bounded by the
+// foldedMatch reports whether folded pieces match a folded name. If they do, there may
+// be a name with this folded form that the pattern matches. A class matches a character
+// if the class contains the character in upper or lower case. Time is bounded by the
 // product of the length of the pattern and the length of the name.
 func foldedMatch(pieces []piece, name string) bool {
-	var here, there [128]bool // most names are short
+	var here, there [128]bool // these two buffers need no allocation, and are long enough for most names
 	at, next := here[:], there[:]
 	if len(name) >= len(at) {
 		at, next = make([]bool, len(name)+1), make([]bool, len(name)+1)
@@ -104,8 +104,8 @@ func foldedMatch(pieces []piece, name string) bool {
 	return at[len(name)]
 }
 
-// step sets ends[j] for each position j in the name at which the piece can end if it
-// begins at position i.
+// For each position j in the name, step sets ends[j] if a match of the piece that
+// begins at position i can end at j.
 func (p *piece) step(name string, i int, ends []bool) {
 	switch {
 	case p.kind == 'a':

@@ -7,10 +7,10 @@ import (
 
 // matchGlob reports whether the pattern matches the name. The pattern must be valid by
 // the syntax of path.Match, but '/' is not special: "*" matches every name. After a
-// mismatch, it backtracks only to the last '*' of the pattern. That is enough, and it
-// bounds the time.
+// mismatch, matchGlob backtracks only to the last '*' that it has reached. That is
+// sufficient, and it bounds the time.
 func matchGlob(pattern, name string) bool {
-	star, from := -1, 0 // where to continue after the last '*': in the pattern and in the name
+	star, from := -1, 0 // the place after the last '*' in the pattern, and the place in the name to try next
 	rest, text := pattern, name
 	for {
 		switch {
@@ -36,8 +36,8 @@ func matchGlob(pattern, name string) bool {
 	}
 }
 
-// matchRune reports whether the first element of a pattern matches the rune, and returns
-// the rest of the pattern. The first element must not be a star.
+// matchRune reports whether the first element of a pattern matches the rune. It also
+// returns the rest of the pattern. The first element must not be a star.
 func matchRune(pattern string, r rune) (rest string, ok bool) {
 	switch pattern[0] {
 	case '?':

@@ -12,13 +12,15 @@ import (
 type Kind uint8
 
 const (
-	// Tool items are called by tools/call.
+	// Tool is the kind of items that are called by the method tools/call.
 	Tool Kind = iota
-	// Prompt items are fetched by prompts/get.
+	// Prompt is the kind of items that are fetched by the method prompts/get.
 	Prompt
-	// Resource items are read by resources/read. Their name is the URI.
+	// Resource is the kind of items that are read by the method resources/read. The
+	// name of such an item is its URI.
 	Resource
-	// Method items are all other requests. Their name is the method.
+	// Method is the kind of all other requests. The name of such an item is the
+	// request's method.
 	Method
 
 	kinds = iota
@@ -40,7 +42,7 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
-// Item identifies an item of a server, the target of a request.
+// Item identifies the item of a server that a request is for.
 type Item struct {
 	Kind Kind
 	Name string // without a prefix
@@ -57,10 +59,10 @@ func (i Item) String() string {
 	return prefixes[i.Kind] + i.Name
 }
 
-// Parse is the inverse of Item.String. The name may also be a pattern. An empty name
-// is an error. So is a text that has no prefix but looks like a URI, or begins with a
-// text that looks like a mistyped prefix. A tool with such a name is written
-// tool:NAME.
+// Parse parses a text that Item.String returns. The name in the text may also be a
+// pattern. An empty name is an error. A text without a prefix is an error, too, if it
+// looks like a URI or seems to begin with a mistyped prefix. A tool with such a name is
+// written tool:NAME.
 func Parse(text string) (Item, error) {
 	item := Item{Name: text}
 	kind, ok := prefixOf(text)
@@ -76,8 +78,8 @@ func Parse(text string) (Item, error) {
 	return item, nil
 }
 
-// prefixOf returns the kind for the prefix of the text, or false if the text has no
-// prefix.
+// prefixOf returns the kind of item for which the text has the prefix. It returns false
+// if the text has no prefix.
 func prefixOf(text string) (Kind, bool) {
 	for kind := Tool; kind < kinds; kind++ {
 		if strings.HasPrefix(text, prefixes[kind]) {

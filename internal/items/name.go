@@ -54,8 +54,8 @@ func unreadable(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Cs)
 }
 
-// Fold returns a form of the name without the differences that a server's lookup may
-// ignore: case, Unicode composition and compatibility forms (NFKC), white space and
+// Fold returns the name without distinctions that a server may ignore when it looks up
+// a name: case, Unicode composition and compatibility forms (NFKC), white space and
 // invisible characters. Two names that a server may confuse fold to the same text.
 func Fold(name string) string {
 	if isFolded(name) {
@@ -64,8 +64,8 @@ func Fold(name string) string {
 	if isASCII(name) {
 		return strings.Map(foldRune, name)
 	}
-	// Each step may bring back differences that another step has removed. After two
-	// rounds, the result is stable.
+	// Each step may bring back differences that another step has removed. A third round
+	// would have no effect.
 	for range 2 {
 		name = strings.Map(foldRune, norm.NFKC.String(name))
 		name = cases.Fold().String(name)
@@ -73,8 +73,8 @@ func Fold(name string) string {
 	return norm.NFKC.String(name)
 }
 
-// isFolded reports whether the name is known to be unchanged by Fold. It is a quick test
-// and may be false for an unusual name that Fold does not change.
+// isFolded is a quick test. It returns true only if Fold does not change the name, but
+// may return false for an unusual name that Fold does not change either.
 func isFolded(name string) bool {
 	for i := range len(name) {
 		if c := name[i]; c <= ' ' || c >= 0x7F || 'A' <= c && c <= 'Z' {
@@ -99,10 +99,10 @@ func foldRune(r rune) rune {
 		return r + 'a' - 'A'
 	case ' ' < r && r < 0x7F:
 		return r
-	case r == 'İ', r == 'ı': // the case of i depends on the locale
+	case r == 'İ', r == 'ı': // in some languages, upper case of i is İ, and lower case of I is ı
 		return 'i'
 	case unicode.IsSpace(r), unicode.In(r, unicode.Cc, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point):
 		return -1
 	}
-	return unicode.ToLower(unicode.ToUpper(r)) // a lookup may use either case
+	return unicode.ToLower(unicode.ToUpper(r)) // a server may convert names to either case
 }

@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestItemsHaveNamesOfTheirOwn checks that no two items have the same String, and
-// that Parse turns each String back into its item, even for a tool with a confusing
+// TestItemsHaveNamesOfTheirOwn checks that different items have different strings, and
+// that Parse turns each string back into its item, even for a tool with a confusing
 // name.
 func TestItemsHaveNamesOfTheirOwn(t *testing.T) {
 	words := []string{
@@ -91,9 +91,9 @@ func TestFold(t *testing.T) {
 	})
 }
 
-// TestConfusable checks that a name is confusable if a lax lookup could take it for
-// a name with another rule. The other rule may have a name or a pattern. The test
-// also checks that a name is not confusable if all its spellings find the same rule.
+// TestConfusable checks that a name is confusable if another spelling of the name finds
+// another rule, for example one in another case. The other rule may have a name or a
+// pattern. A name is not confusable if all its spellings find the same rule.
 func TestConfusable(t *testing.T) {
 	table := func(patterns ...string) *Table[int] {
 		var table Table[int]
@@ -111,7 +111,7 @@ func TestConfusable(t *testing.T) {
 	for _, c := range []struct {
 		table *Table[int]
 		item  string
-		with  string // pattern of the other rule; "" if the item is not confusable
+		with  string // pattern of the other rule; "" if the item must not be confusable
 	}{
 		{table("delete"), "Delete", "delete"}, {table("delete"), "delete", ""}, {table("delete"), "delete ", "delete"}, {table("delete"), "other", ""},
 		{table("Delete"), "delete", "Delete"}, {table("Delete", "delete"), "delete", ""}, {table("Delete", "delete"), "DELETE", "delete"},
@@ -120,8 +120,9 @@ func TestConfusable(t *testing.T) {
 		{table("search_*"), "search_X", ""}, {table("search_*"), "Search_x", "search_*"}, {table("Search_*"), "search_x", "Search_*"},
 		{table("get_?", "*"), "GET_a", "get_?"}, {table("get_?", "*"), "get_A", ""}, {table("get_?", "*"), "get_ab", ""}, {table("[a-c]x", "*"), "Bx", "[a-c]x"}, {table("[A-C]x", "*"), "bx", "[A-C]x"},
 		{table("[^a]x", "*"), "ax", "[^a]x"}, {table("[0-9]x", "*"), "ax", ""}, {table(`a\*b`, "*"), "A*b", `a\*b`}, {table(`[\]]x`, "*"), "]X", `[\]]x`}, {table("a/*"), "A/b", "a/*"}, {table("a/*"), "A/b/c", "a/*"}, {table("a?b", "*"), "A/b", "a?b"},
-		// Names with a combining accent. If the accent follows the letter with which
-		// the pattern's literal ends, NFC composes the two to one letter.
+		// Names with a combining accent. NFC composes the letter before the accent and
+		// the accent to one letter, even if the letter is the last one of the pattern's
+		// literal.
 		{table("e*", "*"), "e\u0301lan", "e*"}, {table("e*"), "e\u0301lan", "e*"}, {table("e*", "*"), "élan", ""}, {table("e*", "*"), "elan\u0301", ""},
 		{table("가*", "*"), "가\u11a8", "가*"}, {table("*\u0301x", "*"), "e\u0301x", "*\u0301x"}, {table("a?b", "*"), "a b", "a?b"},
 		{table("*"), "anything At all", ""}, {table("prompt:p*"), "prompt:P", "p*"}, {table("prompt:p"), "P", ""}, {table("resource:docs://a"), "resource:DOCS://a", ""},
@@ -137,8 +138,8 @@ func TestConfusable(t *testing.T) {
 }
 
 // TestFoldedPatternsMatchMore checks that a folded pattern matches the folded form of
-// every name that the pattern matches. Otherwise Confusable could miss a name that has
-// another rule in another case.
+// every name that the pattern matches. Otherwise Confusable could miss that a name has
+// another rule if it is written in another case.
 func TestFoldedPatternsMatchMore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.StringOfN(rapid.SampledFrom([]rune("aAbBkKxs/_")), 1, 6, -1).Draw(t, "name")
@@ -155,12 +156,12 @@ func TestFoldedPatternsMatchMore(t *testing.T) {
 	})
 }
 
-// TestRulesThatNeverMatch checks that Add refuses a rule that no name can reach,
-// because of the rule's own pattern or because of earlier rules.
+// TestRulesThatNeverMatch checks that Add refuses a rule that matches no name, and a
+// rule for names that all match earlier rules.
 func TestRulesThatNeverMatch(t *testing.T) {
 	for _, c := range []struct {
 		first, second string
-		want          string // part of the error; "" for none
+		want          string // text that the error must contain; "" if there must be no error
 	}{
 		{"*", "search_*", "takes all"}, {"search_*", "*", ""}, {"a*", "ab?c", "takes all"}, {"a*", "abc", ""}, {"*", "a/*", "takes all"}, {"*a*", "[ab]*", ""}, {"*/*", "a/*", "takes all"}, {"a?", "ab*", ""},
 		{"a*", "a[b]", "takes all"}, {"a*b", "a*", ""}, {"resource:docs://*", "resource:docs://{a}/x", "takes all"}, {"resource:docs://{x}", "resource:docs://*", "takes all"}, {"resource:docs://*x*", "resource:docs://{x}", ""},

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Table maps items to values by rules. A rule has a name or a pattern for several items.
-// The zero Table is empty. A Table is safe for concurrent reads after all rules have
-// been added. Finding an exact name does not allocate.
+// Table maps items to values by rules. A rule has a name or a pattern for several
+// items. The zero Table is empty. A Table is safe for concurrent reads after all rules
+// have been added. Find allocates no memory for a name that has an exact rule.
 type Table[T any] struct {
 	shelves [kinds]shelf[T]
 }
@@ -18,9 +18,9 @@ type Table[T any] struct {
 // shelf holds the rules for one kind of item.
 type shelf[T any] struct {
 	exact map[string]T
-	globs []glob[T] // in the order of the rules
+	globs []glob[T] // in the order in which they were added
 
-	folds   map[string]string // exact names by their folded form
+	folds   map[string]string // maps the folded form of each exact name to that name
 	folding bool              // some name or pattern may differ from its folded form
 }
 
@@ -29,7 +29,7 @@ type glob[T any] struct {
 	pattern string
 	uri     []string // for resources: the literals between the wildcards
 	folded  []piece  // for tools and prompts: the folded pattern
-	path    []step   // the steps of the pattern
+	path    []step   // the elements of the pattern
 	value   T
 }
 
@@ -70,9 +70,9 @@ func (t *Table[T]) Add(item Item, value T) error {
 	return nil
 }
 
-// compile parses the item's name or pattern. The result many reports whether the
-// name is a pattern for several items. The result fixed is all the literal text in
-// the name or pattern, which every matching name contains.
+// compile parses the item's name or pattern. If many is true, the text is a pattern,
+// which several names can match. The string fixed is all the literal text in the name
+// or pattern, which every matching name contains.
 func (g *glob[T]) compile(item Item) (many bool, fixed string, err error) {
 	switch item.Kind {
 	case Method:
@@ -92,13 +92,14 @@ func (g *glob[T]) compile(item Item) (many bool, fixed string, err error) {
 	return true, literals(pieces), nil
 }
 
-// shadow looks for an earlier rule that matches all items of the new rule. It
+// shadow looks for an earlier rule that matches all items that the new rule matches. It
 // returns the pattern of that rule, or "" if it finds no such rule.
 func (s *shelf[T]) shadow(new *glob[T], kind Kind) string {
 	example, ok := exampleOf(new.path)
 	for i := range s.globs {
 		before := &s.globs[i]
-		// Most rules do not match the example, and then they do not cover the new rule.
+		// An earlier pattern that does not match the new pattern's example cannot cover
+		// the new one. This quick test excludes most patterns.
 		if ok && !before.matches(Item{kind, example}) {
 			continue
 		}
@@ -118,11 +119,11 @@ func (s *shelf[T]) hasGlob(pattern string) bool {
 	return false
 }
 
-// Confusable reports whether a server with a lax lookup could confuse the name of a
-// tool or prompt with another name, for which another rule applies. It returns the
-// pattern of the other rule. A name is confusable if no rule has exactly this name,
-// and some name with the same folded form (see Fold) finds another rule than this
-// name does.
+// Confusable reports whether a server that ignores differences such as case could
+// confuse the name of a tool or prompt with another name, for which another rule
+// applies. It returns the pattern of the other rule. A name is confusable if no rule
+// has exactly this name, and Find finds another rule for some name with the same folded
+// form; see Fold.
 func (t *Table[T]) Confusable(item Item) (pattern string, confusable bool) {
 	s := &t.shelves[item.Kind]
 	if item.Kind != Tool && item.Kind != Prompt || !s.folding && isFolded(item.Name) {
@@ -141,16 +142,20 @@ func (t *Table[T]) Confusable(item Item) (pattern string, confusable bool) {
 		switch {
 		case written && loose:
 			return "", false
-		case written || loose: // "e*" matches an e with a combining accent only as written, for example
+		// Exactly one of the two is true: the pattern matches the name, or the folded
+		// pattern matches the folded name. For example, "e*" matches the letter e
+		// followed by a combining accent. Folding composes the two to one letter, so
+		// the folded pattern does not match.
+		case written || loose:
 			return g.pattern, true
 		}
 	}
 	return "", false
 }
 
-// Find returns the value of the rule for the item. That is the rule with exactly the
-// item's name, wherever it stands among the rules. If there is no such rule, it is the
-// first one with a pattern that matches.
+// Find returns the value of the rule that applies to the item. A rule with exactly the
+// item's name comes before all patterns. If there is no such rule, Find uses the first
+// rule with a pattern that matches.
 func (t *Table[T]) Find(item Item) (value T, ok bool) {
 	s := &t.shelves[item.Kind]
 	if value, ok = s.exact[item.Name]; ok {
@@ -164,9 +169,10 @@ func (t *Table[T]) Find(item Item) (value T, ok bool) {
 	return value, false
 }
 
-// FindTemplate returns the value of the rule for all resources of a URI template
-// (RFC 6570). It returns false if no rule has exactly the template as its pattern,
-// because then different resources of the template may have different rules.
+// FindTemplate returns the value of the rule that applies to all resources of a URI
+// template (RFC 6570). It finds only a rule that has exactly the template as its
+// pattern. Without such a rule it returns false, because different resources of the
+// template may have different rules.
 func (t *Table[T]) FindTemplate(template string) (value T, ok bool) {
 	s := &t.shelves[Resource]
 	if value, ok = s.exact[template]; ok {
@@ -180,7 +186,8 @@ func (t *Table[T]) FindTemplate(template string) (value T, ok bool) {
 	return value, false
 }
 
-// HasExactly reports whether a rule has exactly the item's name, and not a pattern.
+// HasExactly reports whether the table has a rule with exactly the item's name. Rules
+// with patterns do not count.
 func (t *Table[T]) HasExactly(item Item) bool {
 	_, ok := t.shelves[item.Kind].exact[item.Name]
 	return ok
@@ -243,10 +250,10 @@ func splitURIPattern(pattern string) ([]string, error) {
 	}
 }
 
-// matchesPieces reports whether the text consists of the pieces with any text between
-// them. It tries only the first occurrence of each piece. That is enough, because the
-// last piece is matched at the end of the text. So the time is bounded by the product of
-// the length of the text and the length of the pieces.
+// matchesPieces reports whether the text consists of the pieces in this order, with any
+// text between them. It tries only the first occurrence of each piece, except that the
+// last piece must be at the end of the text. That is sufficient, and it bounds the time
+// by the product of the length of the text and the length of the pieces.
 func matchesPieces(pieces []string, text string) bool {
 	first, last := pieces[0], pieces[len(pieces)-1]
 	if len(text) < len(first)+len(last) || !strings.HasPrefix(text, first) || !strings.HasSuffix(text, last) {

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// defaultPorts maps the special schemes of the WHATWG URL standard to their default ports.
+// defaultPorts maps the special schemes of the WHATWG URL standard to their default
+// ports.
 var defaultPorts = map[string]string{"http": "80", "https": "443", "ws": "80", "wss": "443", "ftp": "21", "file": ""}
 
 // IsNormalURI reports whether a URI is in normal form (RFC 3986, 6.2.2; WHATWG URL).
@@ -147,11 +148,10 @@ func isNormalHost(scheme, authority, defaultPort string) bool {
 	return true
 }
 
-// fillings are texts that MayBeNormal tries one after the other. It puts the same
-// text in place of every wildcard of a pattern. If the pattern can match a URI in
-// normal form, this usually gives such a URI for at least one of the texts. Most of
-// the texts end the part of the URI in which they stand, so that the rest of the
-// pattern is in the path.
+// fillings are the texts that MayBeNormal puts in place of the wildcards of a pattern.
+// It tries one text after the other, each for all wildcards. If the pattern can match a
+// URI in normal form, at least one of the texts usually gives such a URI. Most of the
+// texts contain a slash, so that the rest of the pattern is in the path.
 var fillings = []string{"x", "", "1", "/", "/x", "/x/x", "//x/x", "x/x", ".x/x", "1/x", "::1", "::1]/x", "a:b"}
 
 // MayBeNormal reports whether a resource pattern can match a URI in normal form. It also

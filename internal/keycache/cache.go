@@ -31,16 +31,16 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// ErrClosed is the error of a Lookup after Close that would have to ask the origin.
+// ErrClosed is the error of a Lookup that would have to ask the origin after Close.
 var ErrClosed = errors.New("key cache is closed")
 
-// Origin is the store behind the cache. It must be safe for concurrent use.
+// Origin is the store behind the cache. An Origin must be safe for concurrent use.
 type Origin interface {
-	// KeyByDigest returns the key with that digest, even if it is deleted, disabled
-	// or expired. The error is keys.ErrUnknown if there is no such key; any other
-	// error means that the origin cannot answer. KeyByDigest must see every change
-	// that was durable before the call. The cache copies the key and does not change
-	// it.
+	// KeyByDigest returns the key with the given digest, even if the key is deleted,
+	// disabled or expired. The error is keys.ErrUnknown if there is no such key; any
+	// other error means that the origin cannot answer. KeyByDigest must see every
+	// change that was durable before the call. The cache copies the key and does not
+	// change it.
 	KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error)
 }
 
@@ -70,13 +70,13 @@ func (s Source) String() string {
 // concurrent use.
 type Cache struct {
 	origin     Origin
-	clock      func() time.Duration // since New
+	clock      func() time.Duration // the time since New
 	trustStale bool
 
 	ttl         atomic.Int64 // in nanoseconds, like the next two
 	negativeTTL atomic.Int64
 	loadTimeout atomic.Int64
-	trust       atomic.Pointer[trust] // nil means that the field ttl is the only bound
+	trust       atomic.Pointer[trust] // nil means that only ttl bounds the use of an answer
 
 	generations [generations]atomic.Uint64
 	entries     *ristretto.Cache[uint64, *entry]
@@ -89,8 +89,8 @@ type Cache struct {
 	storing sync.RWMutex
 }
 
-// generations is the number of counters, which take 512 KiB. With 100,000 keys, a
-// revocation makes one or two other keys load again.
+// generations is the number of counters for the generations of digests. They take 512
+// KiB. With 100,000 keys, a revocation makes one or two other keys load again.
 const generations = 1 << 16
 
 // New returns a cache in front of the origin. It returns an error if an option is not
@@ -126,17 +126,17 @@ func New(origin Origin, o Options) (*Cache, error) {
 	return c, nil
 }
 
-// Lookup returns the key with that digest, from memory if possible. The key is shared
-// and must not be changed. The error is keys.ErrUnknown, unwrapped, if there is no
-// such key, and the error of ctx if the caller gave up. Any other error means that the
-// origin failed; it is never cached. Concurrent lookups of one digest share a load,
-// which continues if one of the callers gives up. A hit does no I/O and does not
-// allocate.
+// Lookup returns the key with the given digest, from memory if possible. The key is
+// shared and must not be changed. The error is keys.ErrUnknown, unwrapped, if there is
+// no such key, and the error of ctx if the caller gave up. Any other error means that
+// the origin failed; such an error is never cached. Concurrent lookups of one digest
+// share a load, which continues if one of the callers gives up. A hit does no I/O and
+// does not allocate.
 //
 // If only the origin can answer, Lookup first calls beforeLoad, unless beforeLoad is
-// nil. If beforeLoad returns an error, Lookup returns that error and does not ask
-// the origin. The parameter stale of beforeLoad says that the key is in memory but
-// no longer trusted. In that case the origin had such a key not long ago.
+// nil. If beforeLoad returns an error, Lookup returns that error and does not ask the
+// origin. beforeLoad(true) means that the key is in memory but no longer trusted, so
+// the origin had such a key not long ago.
 //
 // A lookup that began before a revocation may still return the old key.
 func (c *Cache) Lookup(ctx context.Context, digest keys.Digest, beforeLoad func(stale bool) error) (*keys.Key, Source, error) {
@@ -158,8 +158,7 @@ func (c *Cache) Lookup(ctx context.Context, digest keys.Digest, beforeLoad func(
 
 // cached answers from memory. It returns the key and SourceCache for a hit, and
 // SourceNegative for a digest that is cached as unknown. Otherwise it returns
-// SourceStore, and the result stale says that memory has an entry that is no longer
-// trusted.
+// SourceStore; stale is then true if memory has an entry that is no longer trusted.
 func (c *Cache) cached(digest keys.Digest) (key *keys.Key, source Source, stale bool) {
 	now := c.clock()
 	lapsed := c.trustLapsed(now)
@@ -191,7 +190,7 @@ func (c *Cache) Revoke(digest keys.Digest) {
 }
 
 // RevokeAll is like Revoke, for every digest. Call it when revocations may have been
-// missed. It takes about a third of a millisecond.
+// missed. RevokeAll takes about a third of a millisecond.
 func (c *Cache) RevokeAll() {
 	for i := range c.generations {
 		c.generations[i].Add(1)
@@ -220,8 +219,9 @@ func (c *Cache) Len() int {
 	return int(max(0, c.entries.MaxCost()-c.entries.RemainingCost()))
 }
 
-// evictSurplus evicts entries until the cache is within its size, stale ones first.
-// Ristretto by itself would reject new entries rather than evict popular ones.
+// evictSurplus evicts entries until the cache is within its size. It evicts stale
+// entries first. Ristretto by itself would reject new entries rather than evict popular
+// ones.
 func (c *Cache) evictSurplus() {
 	c.storing.RLock()
 	defer c.storing.RUnlock()
@@ -269,14 +269,14 @@ func (c *Cache) fresh(digest keys.Digest, s stamp, now time.Duration, ttl *atomi
 	return c.current(digest, s.generation) && now-s.asked < time.Duration(ttl.Load())
 }
 
-// current reports whether the digest still has the given generation, that is whether
-// it was not revoked since.
+// current reports whether the digest still has the given generation, that is, whether
+// no revocation has changed the generation since.
 func (c *Cache) current(digest keys.Digest, generation uint64) bool {
 	return c.trustStale || c.generation(digest).Load() == generation
 }
 
-// generation returns the digest's counter. The choice of the counter depends on
-// other bits of the digest than the function slot uses.
+// generation returns the digest's counter. The bits of the digest that choose the
+// counter are not those that slot returns.
 func (c *Cache) generation(digest keys.Digest) *atomic.Uint64 {
 	return &c.generations[binary.LittleEndian.Uint16(digest[8:])]
 }

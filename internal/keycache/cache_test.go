@@ -16,9 +16,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestLookupAnswersFromMemory: the origin is asked only one time for a key and only
-// one time for an unknown digest. If the hook beforeLoad fails, a miss does not ask
-// the origin. A hit does not call the hook.
+// TestLookupAnswersFromMemory: the origin is asked only once for a key and only once
+// for an unknown digest. If the hook beforeLoad fails, a miss does not ask the origin.
+// A hit does not call the hook.
 func TestLookupAnswersFromMemory(t *testing.T) {
 	origin := newOrigin()
 	known, unknown := origin.add(realistic(1)), digestOf(2)
@@ -122,8 +122,8 @@ func TestAgeCountsFromTheQuestion(t *testing.T) {
 }
 
 // TestOriginErrorsAreNeverCached: after an error the origin is asked again, and an
-// error never replaces or hides a cached answer. (Promise 8: an error does not mean
-// that a key is unknown.)
+// error never replaces or hides a cached answer. (This is a part of promise 8 of
+// docs/promises.md: an error does not mean that a key is unknown.)
 func TestOriginErrorsAreNeverCached(t *testing.T) {
 	origin := newOrigin()
 	known, unknown := origin.add(realistic(1)), digestOf(2)
@@ -191,7 +191,7 @@ func TestUnknownIsNeverWrapped(t *testing.T) {
 }
 
 // TestOneLoadForManyCallers: 64 concurrent lookups of one digest ask the origin only
-// one time, and all get the answer.
+// once, and all get the answer.
 func TestOneLoadForManyCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin, held := newOrigin(), newGate()
@@ -290,7 +290,7 @@ func TestLoadTimeout(t *testing.T) {
 }
 
 // TestHungOriginIsAskedOnce: while a load hangs, further lookups of its digest do not
-// start another one, so the number of stuck goroutines is bounded.
+// start another load, so the number of stuck goroutines is bounded.
 func TestHungOriginIsAskedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin, held := newOrigin(), newGate()
@@ -330,7 +330,7 @@ func TestSameSlotNeverMixesKeys(t *testing.T) {
 }
 
 // TestRevokeAll: after RevokeAll, every key and every unknown digest is loaded again
-// only one time.
+// only once.
 func TestRevokeAll(t *testing.T) {
 	origin := newOrigin()
 	cache := newCache(t, origin, Options{})
@@ -362,7 +362,8 @@ func TestRevokeTouchesFewOthers(t *testing.T) {
 	}
 }
 
-// TestSourceNames: the names never change, because they are labels of metrics.
+// TestSourceNames: the names of the sources never change, because they are labels of
+// metrics.
 func TestSourceNames(t *testing.T) {
 	if got := fmt.Sprint(SourceCache, SourceNegative, SourceStore); got != "cache negative store" {
 		t.Error(got)

@@ -15,8 +15,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestNewRefusesBadOptions: New refuses options out of bounds, and the error names the
-// option and its bounds.
+// TestNewRefusesBadOptions: New refuses an option that is out of bounds, and the error
+// names the option and its bounds.
 func TestNewRefusesBadOptions(t *testing.T) {
 	for want, o := range map[string]Options{
 		"size -1: want 0 to":    {Size: -1},
@@ -34,8 +34,9 @@ func TestNewRefusesBadOptions(t *testing.T) {
 	}
 }
 
-// TestConfigureKeepsEntries: a new size and new times lose no key and apply to existing
-// entries. (Promise 11.)
+// TestConfigureKeepsEntries: configuring a new size and new times loses no key, and the
+// new times apply to existing entries. (This is a part of promise 11 of
+// docs/promises.md.)
 func TestConfigureKeepsEntries(t *testing.T) {
 	const n = 500
 	origin, clk := newOrigin(), &fakeClock{}
@@ -53,7 +54,7 @@ func TestConfigureKeepsEntries(t *testing.T) {
 		wantSource(t, cache, digestOf(i), SourceCache, nil)
 	}
 	wantSource(t, cache, digestOf(-1), SourceNegative, keys.ErrUnknown)
-	for i := range n { // the new size has room for these
+	for i := range n { // the new size has room for n keys
 		mustLookup(t, cache, origin.add(realistic(n+i)))
 	}
 	if got := cache.Len(); got != 2*n {
@@ -96,7 +97,7 @@ func TestSizeBoundsTheCache(t *testing.T) {
 }
 
 // TestSurplusThatIsNotBelievedGoesFirst: when its size is lowered, a cache first evicts
-// the keys that would have to be loaded again anyway.
+// the revoked keys, which would have to be loaded again anyway.
 func TestSurplusThatIsNotBelievedGoesFirst(t *testing.T) {
 	cache, digests := warm(t, 400)
 	for _, d := range digests[:200] {
@@ -119,7 +120,8 @@ func TestSurplusThatIsNotBelievedGoesFirst(t *testing.T) {
 	}
 }
 
-// TestConfigureMeansDefaultsByZero: zero and invalid values select the defaults.
+// TestConfigureMeansDefaultsByZero: Configure replaces zero and invalid values by the
+// defaults.
 func TestConfigureMeansDefaultsByZero(t *testing.T) {
 	cache := newCache(t, newOrigin(), Options{Size: 7, TTL: time.Hour})
 	for _, o := range []Options{{}, {Size: -1, TTL: -1, NegativeTTL: -1, LoadTimeout: -1}} {
@@ -132,7 +134,8 @@ func TestConfigureMeansDefaultsByZero(t *testing.T) {
 	}
 }
 
-// TestConfigureUnderLoad: Configure may run concurrently with lookups (for -race).
+// TestConfigureUnderLoad: Configure may run concurrently with lookups. Only the race
+// detector can make this test fail.
 func TestConfigureUnderLoad(t *testing.T) {
 	cache, digests := warm(t, 200)
 	var readers sync.WaitGroup
@@ -232,8 +235,8 @@ func TestCloseDoesNotWaitForever(t *testing.T) {
 	}
 }
 
-// TestCountersFor: a small cache has a hundred counters per key and a large one ten.
-// The number of counters never falls as the size grows.
+// TestCountersFor: a small cache has a hundred access counters per key and a large one
+// has ten. The number of counters never falls as the size grows.
 func TestCountersFor(t *testing.T) {
 	for size, want := range map[int]int64{1: 100, 10_000: 1_000_000, 50_000: 1 << 20, 100_000: 1 << 20, 1_000_000: 10_000_000} {
 		if got := countersFor(size); got != want {

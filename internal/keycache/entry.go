@@ -7,8 +7,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/keys"
 )
 
-// stamp says how new an answer of the origin is. Both fields are read before the origin
-// is asked, so the answer is at least as new as its stamp.
+// stamp says how recent an answer of the origin is. Both fields are read before the
+// origin is asked, so the answer is at least as recent as its stamp.
 type stamp struct {
 	generation uint64        // the digest's generation
 	asked      time.Duration // since New, on the cache's clock
@@ -27,7 +27,7 @@ type entry struct {
 func newEntry(k *keys.Key, s stamp) *entry {
 	e := &entry{stamp: s, key: *k}
 	e.key.Environment = shared(k.Environment)
-	e.key.Successor = "" // calls do not need it
+	e.key.Successor = "" // left out of the copy, because calls do not need it
 	lists := append(append(make([]string, 0, len(k.Scopes)+len(k.Servers)), k.Scopes...), k.Servers...)
 
 	size := len(k.ID) + len(k.Account) + len(k.Name) + len(k.Hint)
@@ -46,7 +46,7 @@ func newEntry(k *keys.Key, s stamp) *entry {
 	}
 
 	e.key.ID = take(k.ID)
-	e.key.Lineage = e.key.ID // the same text unless a rotation made the key
+	e.key.Lineage = e.key.ID // the two ids are the same unless a rotation made the key
 	if k.Lineage != k.ID {
 		e.key.Lineage = take(k.Lineage)
 	}
@@ -73,8 +73,8 @@ func newEntry(k *keys.Key, s stamp) *entry {
 	return e
 }
 
-// shared returns an equal environment that does not hold on to e's memory: one of the
-// constants if possible.
+// shared returns an environment equal to e that does not keep e's memory alive. If
+// one of the constants equals e, shared returns that constant.
 func shared(e keys.Environment) keys.Environment {
 	switch e {
 	case keys.Live:

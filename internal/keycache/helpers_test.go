@@ -27,9 +27,8 @@ type memoryOrigin struct {
 	asked map[keys.Digest]int
 	total atomic.Int64
 
-	// The field after is a function or nil. KeyByDigest calls the function when it
-	// has read the key and before it returns. An error of the function replaces the
-	// answer.
+	// If after is not nil, KeyByDigest calls after() between reading the key and
+	// returning. An error from after() becomes the error of KeyByDigest.
 	after func(ctx context.Context, digest keys.Digest) error
 }
 
@@ -63,7 +62,7 @@ func (o *memoryOrigin) add(key *keys.Key) keys.Digest {
 	return key.Digest
 }
 
-// change replaces the key with that digest by a copy that f has changed.
+// change replaces the key with the given digest by a copy that f has changed.
 func (o *memoryOrigin) change(digest keys.Digest, f func(*keys.Key)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -72,7 +71,7 @@ func (o *memoryOrigin) change(digest keys.Digest, f func(*keys.Key)) {
 	o.keys[digest] = &key
 }
 
-// setAfter sets the field after.
+// setAfter sets o.after.
 func (o *memoryOrigin) setAfter(f func(context.Context, keys.Digest) error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -142,7 +141,7 @@ func inMemory(c *Cache, digest keys.Digest) (*keys.Key, Source, error) {
 	return c.Lookup(context.Background(), digest, func(bool) error { return errNotLoaded })
 }
 
-// mustLookup returns the key with that digest, and fails the test if Lookup fails.
+// mustLookup returns the key with the given digest, and fails the test if Lookup fails.
 func mustLookup(tb testing.TB, c *Cache, digest keys.Digest) *keys.Key {
 	tb.Helper()
 	key, _, err := c.Lookup(context.Background(), digest, nil)
@@ -155,8 +154,9 @@ func mustLookup(tb testing.TB, c *Cache, digest keys.Digest) *keys.Key {
 	return key
 }
 
-// wantSource fails the test unless the answer comes from the source in the parameter
-// want. The answer must be a key if wantErr is nil, and otherwise that error.
+// wantSource looks up the digest. It fails the test unless the answer comes from the
+// wanted source. If wantErr is nil, the answer must be a key; otherwise it must be
+// wantErr.
 func wantSource(tb testing.TB, c *Cache, digest keys.Digest, want Source, wantErr error) {
 	tb.Helper()
 	key, source, err := c.Lookup(context.Background(), digest, nil)

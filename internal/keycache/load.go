@@ -15,16 +15,16 @@ import (
 type loads struct {
 	mu      sync.Mutex
 	flights map[keys.Digest]*flight
-	running int           // number of flights, including those that a newer one replaced
-	closed  bool          //
-	idle    chan struct{} // closed when the field closed is true and no flight runs
+	running int           // number of flights, including those that newer flights have replaced
+	closed  bool          // close was called
+	idle    chan struct{} // closed after close was called and no flight runs
 
 	ctx    context.Context // canceled by close
 	cancel context.CancelFunc
 }
 
-// flight is one load from the origin. The fields key and err may be read after the
-// channel done is closed.
+// flight is one load from the origin. Its result, key and err, may be read after done
+// is closed.
 type flight struct {
 	stamp
 	ctx    context.Context // ends when the flight does, after LoadTimeout at the latest
@@ -44,12 +44,12 @@ func (l *loads) init() {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 }
 
-// load asks the origin, or joins a load in flight of the current generation. It does
-// not join older loads: they may have missed a revocation that returned before this
-// lookup began.
+// load asks the origin, or joins a load in flight if that load has the current
+// generation. It does not join older loads: they may have missed a revocation that
+// returned before this lookup began.
 func (c *Cache) load(ctx context.Context, digest keys.Digest) (*keys.Key, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err // the caller is gone
+		return nil, err // the caller has given up
 	}
 	f, err := c.join(ctx, digest)
 	if err != nil {
@@ -65,7 +65,7 @@ func (c *Cache) load(ctx context.Context, digest keys.Digest) (*keys.Key, error)
 	select {
 	case <-f.done:
 		return f.key, f.err
-	default: // the origin ignores its context; do not wait for it
+	default: // the origin ignores its context, so do not wait for the origin
 		return nil, fmt.Errorf("load key: the origin does not answer: %w", f.ctx.Err())
 	}
 }
@@ -95,8 +95,8 @@ func (c *Cache) join(ctx context.Context, digest keys.Digest) (*flight, error) {
 	return f, nil
 }
 
-// fly asks the origin, caches the result and then passes it to the waiters. It caches
-// first, so that a waiter's next lookup finds the result in memory.
+// fly asks the origin, caches the result and then passes it to the waiters. The caching
+// comes first, so that a waiter's next lookup finds the result in memory.
 func (c *Cache) fly(digest keys.Digest, f *flight) {
 	stop := context.AfterFunc(c.loads.ctx, f.cancel)
 	defer stop()

@@ -13,10 +13,10 @@ const MaxSize = 10_000_000
 // Options bound the size of a cache and the lifetime of its entries. The zero value
 // selects the defaults.
 type Options struct {
-	Size        int           // keys, at most MaxSize; 0 means 100,000
+	Size        int           // number of keys, at most MaxSize; 0 means 100,000
 	TTL         time.Duration // lifetime of a key; 0 means 60 s
 	NegativeTTL time.Duration // lifetime of an unknown digest; 0 means 5 s
-	LoadTimeout time.Duration // for one load from the origin; 0 means 5 s
+	LoadTimeout time.Duration // time limit for one load from the origin; 0 means 5 s
 
 	// Now returns the time; nil means clock.Now. Only differences matter.
 	Now func() time.Time
@@ -62,19 +62,19 @@ func (o Options) withDefaults() Options {
 func (o Options) sinceNow() func() time.Duration {
 	if o.Now == nil {
 		start := clock.Now()
-		return func() time.Duration { return clock.Since(start) } // reads only the monotonic clock
+		return func() time.Duration { return clock.Since(start) } // Since uses only the monotonic clock here
 	}
 	start := o.Now()
 	return func() time.Duration { return o.Now().Sub(start) }
 }
 
-// countersFor returns the number of ristretto's access counters for a cache of size
-// keys. A hundred counters per key give the best evictions, because the four rows of
-// ristretto's sketch differ only by a mask: two keys that share a counter in one row
-// share it in all rows. But a counter takes four bytes after rounding, so a hundred
-// per key would take most of the memory of a large cache. Therefore small caches
-// have a hundred counters per key, large caches have ten, and those in between have
-// 4 MiB of counters.
+// countersFor returns the number of ristretto's access counters for a cache of the
+// given size. A hundred counters per key give the best evictions, because the four
+// rows of ristretto's sketch differ only by a mask: two keys that share a counter in
+// one row share it in all rows. But a counter takes four bytes after rounding, so a
+// hundred per key would take most of the memory of a large cache. Therefore small
+// caches have a hundred counters per key, large caches have ten, and those in between
+// have 4 MiB of counters.
 func countersFor(size int) int64 {
 	const plenty, enough, budget = 100, 10, 1 << 20
 	return max(min(int64(size)*plenty, budget), int64(size)*enough)

@@ -16,7 +16,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// storeOrigin is a real store in which a race creates and narrows keys.
+// storeOrigin is a real store in which a race creates keys and narrows their rights.
 type storeOrigin struct {
 	*sqlitestore.Store
 	t       *testing.T
@@ -71,7 +71,8 @@ func (o *storeOrigin) change(d keys.Digest, f func(*keys.Key)) {
 	}
 }
 
-// storeRace races lookups against narrowings in the real store.
+// storeRace lets lookups race against changes that narrow the rights of keys, on the
+// real store.
 func storeRace(t *testing.T, options Options, revoke func(*Cache) func(keys.Digest), enough func(tally) bool) tally {
 	t.Helper()
 	origin := newStoreOrigin(t)
@@ -88,16 +89,16 @@ func storeRace(t *testing.T, options Options, revoke func(*Cache) func(keys.Dige
 	return got
 }
 
-// TestRaceOnTheStore checks promise 6 on the real cache and the real store. While
-// keys are deleted, disabled or narrowed in other ways, millions of lookups run. No
-// lookup that begins after the call that changed a key has returned gets the key
-// with its old rights.
+// TestRaceOnTheStore checks promise 6 of docs/promises.md on the real cache and the
+// real store. While keys are deleted, disabled or narrowed in other ways, millions of
+// lookups run. Once the call that changed a key has returned, no later lookup gets the
+// key with its old rights.
 func TestRaceOnTheStore(t *testing.T) {
 	least, ttl := int64(3_000_000), time.Millisecond
 	if raceEnabled {
 		least, ttl = 1_000_000, 50*time.Millisecond
 	}
-	limit := clock.Now().Add(time.Minute)
+	limit := clock.Now().Add(5 * time.Minute) // for a machine that is busy; it takes seconds
 	got := storeRace(t, Options{TTL: ttl},
 		func(c *Cache) func(keys.Digest) { return c.Revoke },
 		func(so tally) bool {
@@ -107,7 +108,7 @@ func TestRaceOnTheStore(t *testing.T) {
 		t.Errorf("%d of %d lookups began after a change and got the key as it was before", got.stale, got.lookups)
 	}
 	if got.lookups < least || got.changes < 400 {
-		t.Errorf("only %d lookups and %d changes in a minute: the race shows nothing", got.lookups, got.changes)
+		t.Errorf("only %d lookups and %d changes: the race shows nothing", got.lookups, got.changes)
 	}
 }
 

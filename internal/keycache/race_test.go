@@ -16,8 +16,7 @@ import (
 )
 
 // narrowings are the ways in which a key may lose rights. They are applied in this
-// order. A reader recognises the last narrowing of a key by the error that Check
-// returns.
+// order. The error that Check returns shows which narrowing of a key was the last.
 var narrowings = []struct {
 	name   string
 	change func(*keys.Key)
@@ -34,7 +33,7 @@ var (
 	writeUse = keys.Use{Scope: "billing.write"}
 )
 
-// narrowness returns how many of the narrowings the key has gone through.
+// narrowness returns the number of narrowings that the key has gone through.
 func narrowness(k *keys.Key) int64 {
 	err := k.Check(raceTime, writeUse)
 	for i := len(narrowings); i > 0; i-- {
@@ -45,7 +44,7 @@ func narrowness(k *keys.Key) int64 {
 	return 0
 }
 
-// target is a key that readers look up while it is narrowed.
+// target is a key that goroutines look up while it is narrowed.
 type target struct {
 	digest keys.Digest
 	// floor is the number of narrowings for which Revoke has already returned. A
@@ -53,24 +52,24 @@ type target struct {
 	floor atomic.Int64
 }
 
-// raceTarget is an origin in which a race creates and narrows keys. A change is
-// durable as soon as the method change returns.
+// raceTarget is an origin in which a race creates keys and narrows their rights. A
+// change is durable as soon as the change method returns.
 type raceTarget interface {
 	Origin
 	add(*keys.Key) keys.Digest
 	change(keys.Digest, func(*keys.Key))
 }
 
-// race is a race of readers against revocations.
+// race is a race between revocations and goroutines that look up keys.
 type race struct {
 	cache   *Cache
 	origin  raceTarget
 	revoke  func(keys.Digest)
 	readers int
-	enough  func(lookups, stale int64) bool // ends the race; asked after every narrowing
+	enough  func(lookups, stale int64) bool // reports whether the race can end; called after every narrowing
 }
 
-// tally is the result of a race.
+// tally counts the events of a race.
 type tally struct{ lookups, stale, changes int64 }
 
 // run looks up keys without pause while it narrows one key after another, step by step
@@ -88,6 +87,9 @@ func (r race) run(t *testing.T) tally {
 	fresh := func() *target {
 		key := realistic(made)
 		key.Scopes = []string{"billing.read", "billing.write"}
+		if made%2 == 1 {
+			key.Kind, key.Servers = keys.Access, []string{"weather"} // access tokens are revoked like keys
+		}
 		made++
 		return &target{digest: r.origin.add(key)}
 	}
@@ -100,7 +102,7 @@ func (r race) run(t *testing.T) tally {
 			count := int64(0)
 			for i := n; !stop.Load(); i++ {
 				tg := targets[i%len(targets)].Load()
-				floor := tg.floor.Load() // before the lookup begins
+				floor := tg.floor.Load() // read before the lookup begins
 				key, _, err := r.cache.Lookup(context.Background(), tg.digest, nil)
 				if err != nil || key.Digest != tg.digest {
 					t.Errorf("lookup: wrong key or error %v", err)
@@ -120,9 +122,9 @@ func (r race) run(t *testing.T) tally {
 		for step := range narrowings {
 			r.origin.change(tg.digest, narrowings[step].change)
 			r.revoke(tg.digest)
-			tg.floor.Store(int64(step + 1)) // a lookup that begins now must see this step
+			tg.floor.Store(int64(step + 1)) // a lookup that begins from now on must see this step
 			changes++
-			for range 2 * r.readers { // give the readers time to load the key again
+			for range 2 * r.readers { // give the goroutines time to load the key again
 				runtime.Gosched()
 			}
 		}
@@ -145,9 +147,9 @@ func raceOrigin() *memoryOrigin {
 // revocations.
 func raceOptions() Options { return Options{TTL: 200 * time.Microsecond} }
 
-// TestRaceNoLookupOutrunsRevocation checks promise 6. Millions of lookups race
-// deletions, disablings and other narrowings of keys. No lookup that begins after the
-// revocation has returned gets the key with its old rights.
+// TestRaceNoLookupOutrunsRevocation checks promise 6 of docs/promises.md. Millions of
+// lookups race deletions, disablings and other narrowings of keys. Once the revocation
+// has returned, no later lookup gets the key with its old rights.
 func TestRaceNoLookupOutrunsRevocation(t *testing.T) {
 	least, patience := int64(3_000_000), 5*time.Second
 	if raceEnabled {
@@ -224,7 +226,7 @@ func overtake(t *testing.T, o Options, revoke func(*Cache, keys.Digest)) (during
 	}
 	second := make(chan error, 1)
 	if o.trustStale {
-		second <- nil // a lookup would join the blocked load and never return
+		second <- nil // without generations, a second lookup would join the blocked load and never return
 	} else {
 		second <- check()
 	}
@@ -235,8 +237,9 @@ func overtake(t *testing.T, o Options, revoke func(*Cache, keys.Digest)) (during
 	return <-second, check()
 }
 
-// TestOvertakenLoadIsNeverBelieved checks promise 6 deterministically: neither a lookup
-// during the overtaken load nor one after it gets the key that the load read.
+// TestOvertakenLoadIsNeverBelieved checks promise 6 of docs/promises.md
+// deterministically: neither a lookup during the overtaken load nor one after it gets
+// the key that the load read.
 func TestOvertakenLoadIsNeverBelieved(t *testing.T) {
 	for name, revoke := range map[string]func(*Cache, keys.Digest){
 		"Revoke":    func(c *Cache, d keys.Digest) { c.Revoke(d) },

@@ -17,13 +17,12 @@ type trust struct {
 // Clock returns the time since New, for ExtendTrust.
 func (c *Cache) Clock() time.Duration { return c.clock() }
 
-// ExtendTrust allows the use of cached answers for the duration ttl. The caller
-// gives the instant at which that duration begins by two clocks: the parameter from
-// is the reading of Clock at that instant, and the parameter wall is the time of
-// day. When the duration is over, lookups ask the origin until the next call of
-// ExtendTrust. Both clocks are needed because Clock may stop while the machine
-// sleeps, and the wall clock may be set. Before the first call, only Options.TTL
-// limits the use of cached answers.
+// ExtendTrust allows the use of cached answers for the duration ttl. The caller gives
+// the beginning of that duration twice: as a result of Clock, and as the time of day.
+// When the duration is over, lookups ask the origin until the next call of ExtendTrust.
+// Both clocks are needed because Clock may stop while the machine sleeps, and the wall
+// clock may be set. Before the first call, only Options.TTL limits the use of cached
+// answers.
 //
 // ExtendTrust is for a process that polls for key changes made by other processes.
 // After each poll it revokes the changed keys, and then passes the instant at which
@@ -31,6 +30,9 @@ func (c *Cache) Clock() time.Duration { return c.clock() }
 func (c *Cache) ExtendTrust(from time.Duration, wall time.Time, ttl time.Duration) {
 	c.trust.Store(&trust{deadline: from + ttl, wall: wall.Round(0).Add(ttl)})
 }
+
+// Trusted reports whether cached answers may be used now; see ExtendTrust.
+func (c *Cache) Trusted() bool { return !c.trustLapsed(c.clock()) }
 
 // trustLapsed reports whether cached answers may no longer be used.
 func (c *Cache) trustLapsed(now time.Duration) bool {

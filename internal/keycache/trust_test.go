@@ -12,9 +12,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestLapsedLeaseDoubtsMemory: after trust has lapsed, every lookup asks the origin,
-// for cached keys and for digests cached as unknown. The hook beforeLoad gets true
-// as stale only for cached keys. ExtendTrust makes later answers cacheable again.
+// TestLapsedLeaseDoubtsMemory: after trust has lapsed (see Cache.ExtendTrust), every
+// lookup asks the origin, for cached keys and for digests cached as unknown. The hook
+// is called as beforeLoad(true) only for cached keys. ExtendTrust makes later answers
+// cacheable again.
 func TestLapsedLeaseDoubtsMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin, mine := newOrigin(), realistic(1)
@@ -60,7 +61,7 @@ func TestLapsedLeaseDoubtsMemory(t *testing.T) {
 	})
 }
 
-// slow is an origin that answers when the test sends it a key.
+// slow is an origin that answers only when the test sends a key to answer with.
 type slow struct {
 	asked  chan struct{}
 	answer chan *keys.Key
@@ -71,9 +72,9 @@ func (s *slow) KeyByDigest(ctx context.Context, _ keys.Digest) (*keys.Key, error
 	return <-s.answer, nil
 }
 
-// TestLapsedLeaseJoinsNoOlderQuestion: after trust has lapsed, a lookup does not join a
-// load in flight, because another process may have deleted the key after that load
-// began.
+// TestLapsedLeaseJoinsNoOlderQuestion: after trust has lapsed (see Cache.ExtendTrust),
+// a lookup does not join a load in flight, because another process may have deleted the
+// key after that load began.
 func TestLapsedLeaseJoinsNoOlderQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin := &slow{asked: make(chan struct{}, 2), answer: make(chan *keys.Key)}
@@ -101,9 +102,9 @@ func TestLapsedLeaseJoinsNoOlderQuestion(t *testing.T) {
 	})
 }
 
-// TestLeaseEndsWhileTheMachineSleeps: trust lapses even if the monotonic clock stops
-// while the machine sleeps, because the wall clock runs on. It makes no difference
-// whether the machine sleeps before or after ExtendTrust is called.
+// TestLeaseEndsWhileTheMachineSleeps: trust (see Cache.ExtendTrust) lapses even if the
+// monotonic clock stops while the machine sleeps, because the wall clock runs on. It
+// makes no difference whether the machine sleeps before or after ExtendTrust is called.
 func TestLeaseEndsWhileTheMachineSleeps(t *testing.T) {
 	for _, sleeps := range []string{"before the answer is heeded", "after it"} {
 		t.Run(sleeps, func(t *testing.T) {

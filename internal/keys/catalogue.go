@@ -11,19 +11,19 @@ import (
 // Scope is a scope that the operator declares.
 type Scope struct {
 	Name        string
-	Description string   // for people; may be empty
-	Includes    []string // names of scopes that it also grants, with everything they include
+	Description string   // an explanation for people; may be empty
+	Includes    []string // names of other scopes that this scope grants, together with all scopes that those include
 }
 
 // MaxScopes bounds the scopes of a catalogue.
 const MaxScopes = 256
 
-// Catalogue holds the scopes that an operator has declared, and which scopes each
-// includes. It is immutable and safe for concurrent use. The nil Catalogue declares
-// no scopes.
+// Catalogue holds the scopes that an operator has declared. It records which other
+// scopes each scope includes. It is immutable and safe for concurrent use. The nil
+// Catalogue declares no scopes.
 type Catalogue struct {
 	scopes   []Scope
-	grants   map[string]map[string]bool // for each scope: itself and all scopes that it includes
+	grants   map[string]map[string]bool // for each scope, the scope itself and all scopes that it includes
 	defaults []string
 }
 
@@ -34,7 +34,7 @@ var ErrScopeForm = errors.New("want 1 to 64 of a-z, 0-9, '_', '.', ':', '-', beg
 
 // ScopeError is an error about one of the scopes of a catalogue.
 type ScopeError struct {
-	Scope string // the scope with the faulty declaration; "" for the defaults
+	Scope string // the name of the scope that is declared wrongly, or "" if the default scopes are wrong
 	Err   error
 }
 
@@ -50,11 +50,11 @@ func (e *ScopeError) Error() string {
 func (e *ScopeError) Unwrap() error { return e.Err }
 
 // NewCatalogue returns a catalogue of the scopes. The defaults are the scopes of a
-// personal key that is created without naming any. The error is a *ScopeError if the
-// name of a scope is malformed, declared twice or implied by a kind of key. It is
-// also a *ScopeError if a scope includes itself, directly or through others, or if
-// an included scope or a default is not declared. More than MaxScopes scopes are an
-// error, too.
+// personal key that is created without naming any scopes. The error is a *ScopeError if
+// the name of a scope is malformed, declared twice or implied by a kind of key. It is
+// also a *ScopeError if a scope includes itself, directly or through others, or if an
+// included scope or a default is not declared. More than MaxScopes scopes are an error,
+// too.
 func NewCatalogue(scopes []Scope, defaults []string) (*Catalogue, error) {
 	if len(scopes) > MaxScopes {
 		return nil, fmt.Errorf("there are %d scopes: a catalogue has at most %d", len(scopes), MaxScopes)
@@ -89,8 +89,8 @@ func NewCatalogue(scopes []Scope, defaults []string) (*Catalogue, error) {
 	return c, nil
 }
 
-// collectIncludes adds every scope that the given scope includes to the map named
-// into. The slice named path has the scopes that led to the given one, to detect
+// collectIncludes adds every scope that the given scope includes to a set, its last
+// argument. path has the scopes that led to the given scope; it serves to detect
 // cycles.
 func collectIncludes(scope string, includes map[string][]string, path []string, into map[string]bool) error {
 	if slices.Contains(path, scope) {
@@ -99,7 +99,7 @@ func collectIncludes(scope string, includes map[string][]string, path []string, 
 	path = append(slices.Clone(path), scope)
 	for _, included := range includes[scope] {
 		if into[included] && !slices.Contains(path, included) {
-			continue // already collected on another path
+			continue // this scope was already collected on another path
 		}
 		if err := collectIncludes(included, includes, path, into); err != nil {
 			return err
@@ -121,7 +121,21 @@ func (c *Catalogue) Names() []string {
 	return names
 }
 
-// Default returns the scopes of a personal key that is created without naming any.
+// Description returns the explanation of a declared scope for people, "" for none.
+func (c *Catalogue) Description(scope string) string {
+	if c == nil {
+		return ""
+	}
+	for i := range c.scopes {
+		if c.scopes[i].Name == scope {
+			return c.scopes[i].Description
+		}
+	}
+	return ""
+}
+
+// Default returns the scopes of a personal key that is created without naming any
+// scopes.
 func (c *Catalogue) Default() []string {
 	if c == nil {
 		return nil

@@ -89,8 +89,8 @@ func TestNewCatalogueRefuses(t *testing.T) {
 	if _, err := NewCatalogue(make([]Scope, MaxScopes+1), nil); err == nil {
 		t.Error("there is no bound")
 	}
-	// Many paths to one scope are not a cycle. Each scope is visited only one time,
-	// because otherwise 60 scopes would take forever.
+	// Many paths to one scope are not a cycle. Each scope must be visited only once,
+	// because a visit for each path would take forever with these 60 scopes.
 	var wide []Scope
 	for i := range 60 {
 		s := Scope{Name: string(rune('a'+i/26)) + string(rune('a'+i%26))}

@@ -32,9 +32,9 @@ type Use struct {
 	Environments []Environment
 }
 
-// Check returns nil if the key may be used at that time. Otherwise it returns one of
-// this package's errors, unwrapped. If several apply, it returns the one declared
-// first, so a deleted key is never reported as merely expired. Check does not
+// Check returns nil if the key may be used now. Otherwise it returns one of this
+// package's errors, unwrapped. If several errors apply, Check returns the one that is
+// declared first, so a deleted key is never reported as merely expired. Check does not
 // allocate.
 func (k *Key) Check(now time.Time, use Use) error {
 	switch {

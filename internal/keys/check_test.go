@@ -14,15 +14,15 @@ var (
 	later   = now.Add(time.Nanosecond)
 )
 
-// impliedScopes are the scopes that kinds imply.
+// impliedScopes are the scopes that the kinds of keys imply.
 var impliedScopes = []string{ScopeConnect, ScopeCharge, ScopeLookup, ScopeAdmin}
 
 // mayWithout maps each kind to the scope that its keys carry without naming it.
 var mayWithout = map[Kind]string{Agent: ScopeConnect, Provider: ScopeCharge, Gateway: ScopeLookup, Admin: ScopeAdmin}
 
-// expected implements the rules of Check a second time. It returns every reason to
-// refuse the key, in the order of their declaration. Without a reason, the key is
-// valid.
+// expected implements the rules of Check a second time. It returns all reasons to
+// refuse the key, in the order in which the errors are declared. If it returns no
+// reason, the key is valid.
 func expected(k *Key, use Use) []error {
 	var reasons []error
 	add := func(applies bool, reason error) {
@@ -85,10 +85,10 @@ func TestCheckTable(t *testing.T) {
 	}
 }
 
-// TestCheckGivesTheFirstReason takes a key that is wrong in every way and corrects
-// one fault after another. Check reports the faults in the order of their
-// declaration. ErrServer comes before ErrScope, so a key that may not call a server
-// never learns which scope it would need there.
+// TestCheckGivesTheFirstReason takes a key that is wrong in every way and corrects one
+// fault after another. Check reports the faults in the order in which the errors are
+// declared. ErrServer comes before ErrScope, so a key that may not call a server never
+// learns which scope it would need there.
 func TestCheckGivesTheFirstReason(t *testing.T) {
 	key := &Key{
 		Kind: Provider, Environment: Test, Servers: []string{"maps"},
@@ -190,7 +190,8 @@ func TestCheckDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// TestReasonsAreApart: every reason has a text, and no two texts are equal.
+// TestReasonsAreApart: every reason to refuse a key has a text, and no two texts are
+// equal.
 func TestReasonsAreApart(t *testing.T) {
 	reasons := []error{ErrMalformed, ErrUnknown, ErrDeleted, ErrDisabled, ErrExpired, ErrKind, ErrEnvironment, ErrServer, ErrScope}
 	seen := make(map[string]bool)

@@ -7,9 +7,9 @@ import "strings"
 const concealFrom = 16
 
 // Conceal replaces the digits of each secret in the text with "REDACTED", and reports
-// whether it found any. It also finds mistyped and truncated secrets, but it does not
-// recognise secrets without a known prefix. Conceal does not allocate if it finds no
-// secret, and is safe for concurrent use.
+// whether it found any secret. It also finds mistyped and truncated secrets, but it
+// does not recognise secrets without a known prefix. Conceal does not allocate if it
+// finds no secret, and is safe for concurrent use.
 func (f *Format) Conceal(text string) (concealed string, found bool) {
 	if strings.IndexByte(text, '_') < 0 { // every prefix contains '_', and most texts do not
 		return text, false
@@ -29,8 +29,8 @@ func (f *Format) Conceal(text string) (concealed string, found bool) {
 	return text, found
 }
 
-// leadingDigits returns the number of hex digits of either case at the start of a
-// text.
+// leadingDigits returns the number of hex digits, in upper or lower case, at the
+// start of a text.
 func leadingDigits(text string) (n int) {
 	for n < len(text) && hexValues[text[n]|0x20] <= 0xf {
 		n++

@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// TestKindNames: the kinds' names parse to the same kinds, and no other text does.
-// Stores and commands use these names.
+// TestKindNames: each kind's name parses to that kind, and no other text parses. Stores
+// and commands use these names.
 func TestKindNames(t *testing.T) {
-	want := []string{"agent", "provider", "gateway", "personal", "admin"}
+	want := []string{"agent", "provider", "gateway", "personal", "admin", "access", "refresh"}
 	if got := Kinds(); !reflect.DeepEqual(got, want) {
 		t.Errorf("kinds %v, want %v", got, want)
 	}
@@ -24,10 +24,13 @@ func TestKindNames(t *testing.T) {
 			t.Errorf("%q: kind %v, error %v", name, k, err)
 		}
 	}
-	for k, name := range map[Kind]string{0: "Kind(0)", 6: "Kind(6)", 255: "Kind(255)"} {
+	for k, name := range map[Kind]string{0: "Kind(0)", 8: "Kind(8)", 255: "Kind(255)"} {
 		if got := k.String(); got != name {
 			t.Errorf("%q, want %q", got, name)
 		}
+	}
+	if got, want := CreatedKinds(), want[:5]; !reflect.DeepEqual(got, want) {
+		t.Errorf("kinds that people create: %v, want %v", got, want)
 	}
 	Kinds()[0] = "changed"
 	if Kinds()[0] != "agent" {
@@ -35,12 +38,12 @@ func TestKindNames(t *testing.T) {
 	}
 }
 
-// TestImpliedScopes: each kind except personal implies one scope, and no two kinds
-// imply the same scope.
+// TestImpliedScopes: each kind except personal implies one scope. Only agent keys and
+// access tokens imply the same scope, because both call servers.
 func TestImpliedScopes(t *testing.T) {
 	want := map[Kind]string{
 		Agent: "agent:connect", Provider: "provider:charge", Gateway: "gateway:lookup", Admin: "admin",
-		Personal: "", 0: "", Admin + 1: "",
+		Access: "agent:connect", Refresh: "oauth:refresh", Personal: "", 0: "", Refresh + 1: "",
 	}
 	for k, scope := range want {
 		if got := k.Implied(); got != scope {
@@ -52,7 +55,7 @@ func TestImpliedScopes(t *testing.T) {
 // TestKindRules: every kind has its own rules, and the rules of an invalid kind allow
 // nothing.
 func TestKindRules(t *testing.T) {
-	if got := PayingKinds(); !reflect.DeepEqual(got, []Kind{Agent, Personal}) {
+	if got := PayingKinds(); !reflect.DeepEqual(got, []Kind{Agent, Personal, Access}) {
 		t.Errorf("paying kinds %v", got)
 	}
 	for k := Agent; k.valid(); k++ {
@@ -61,7 +64,7 @@ func TestKindRules(t *testing.T) {
 			t.Errorf("%v: a kind has a name, and either an implied scope or named rights: %+v", k, *rules)
 		}
 	}
-	for _, k := range []Kind{0, Admin + 1, 255} {
+	for _, k := range []Kind{0, Refresh + 1, 255} {
 		if rules := k.Rules(); *rules != (KindRules{}) {
 			t.Errorf("Kind(%d) has rules: %+v", k, *rules)
 		}
@@ -94,15 +97,15 @@ func TestHasScope(t *testing.T) {
 			t.Errorf("%q: %v", scope, got)
 		}
 	}
-	for k := Agent; k <= Admin; k++ {
+	for k := Agent; k <= Refresh; k++ {
 		if i := k.Implied(); i != "" && !(&Key{Kind: k}).HasScope(i) {
 			t.Errorf("%v lacks the scope that it implies", k)
 		}
 	}
 }
 
-// TestAllowsServer: a key without a list of servers may call all servers. With a list
-// it may call exactly the listed ones.
+// TestAllowsServer: a key without a list of servers may call all servers. A key with a
+// list may call exactly the servers in the list.
 func TestAllowsServer(t *testing.T) {
 	for _, servers := range [][]string{nil, {}} {
 		if !(&Key{Servers: servers}).AllowsServer("weather") {

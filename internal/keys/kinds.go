@@ -10,18 +10,21 @@ import (
 type KindRules struct {
 	// Name is the name of the kind in stores, in commands and on the wire.
 	Name string
-	// Implied is the scope that every key of the kind carries, or "". No key of
-	// another kind carries it, except keys with NamedRights.
+	// Implied is the scope that every key of the kind carries, or "". A key of a kind
+	// that implies another scope never carries it; a key with NamedRights can.
 	Implied string
-	// NamedRights says that a key has only the rights that its scopes name. Such a
-	// key needs at least one scope, for instance ScopeConnect. If none is chosen, it
-	// gets the catalogue's default scopes.
+	// NamedRights says that a key has only the rights that its scopes name. Such a key
+	// needs at least one scope, for instance ScopeConnect. A key that is created
+	// without scopes gets the catalogue's default scopes.
 	NamedRights bool
 	// Personal says that the key belongs to a person: it has the secret prefix of
 	// personal keys, needs a name, and always expires.
 	Personal bool
-	// Pays says that the key may call MCP servers and be charged for that.
+	// Pays says that the key may call MCP servers and be charged for the calls.
 	Pays bool
+	// Token is the prefix of the kind's secrets, such as "at", if only the authorization
+	// server issues keys of this kind. It is "" for kinds that people create.
+	Token string
 }
 
 var kindRules = [...]KindRules{
@@ -30,6 +33,8 @@ var kindRules = [...]KindRules{
 	Gateway:  {Name: "gateway", Implied: ScopeLookup},
 	Personal: {Name: "personal", NamedRights: true, Personal: true, Pays: true},
 	Admin:    {Name: "admin", Implied: ScopeAdmin},
+	Access:   {Name: "access", Implied: ScopeConnect, Pays: true, Token: "at"},
+	Refresh:  {Name: "refresh", Implied: ScopeRefresh, Token: "rt"},
 }
 
 // valid reports whether k is one of the declared kinds.
@@ -53,6 +58,18 @@ func Kinds() []string {
 	return names
 }
 
+// CreatedKinds returns the names of the kinds that people create. These are all kinds
+// except tokens.
+func CreatedKinds() []string {
+	names := make([]string, 0, len(kindRules)-1)
+	for _, rules := range kindRules[1:] {
+		if rules.Token == "" {
+			names = append(names, rules.Name)
+		}
+	}
+	return names
+}
+
 // PayingKinds returns the kinds that may be charged.
 func PayingKinds() (kinds []Kind) {
 	for k := Agent; k.valid(); k++ {
@@ -63,7 +80,7 @@ func PayingKinds() (kinds []Kind) {
 	return kinds
 }
 
-// String returns the kind's name, or "Kind(n)" for an invalid one.
+// String returns the kind's name, or "Kind(n)" for an invalid kind.
 func (k Kind) String() string {
 	if !k.valid() {
 		return fmt.Sprintf("Kind(%d)", uint8(k))
@@ -71,7 +88,7 @@ func (k Kind) String() string {
 	return kindRules[k].Name
 }
 
-// ParseKind returns the kind of that name.
+// ParseKind returns the kind with the given name.
 func ParseKind(name string) (Kind, error) {
 	for k := Agent; k.valid(); k++ {
 		if kindRules[k].Name == name {

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Rate bounds the frequency of requests. The field Requests is the number allowed in
-// each period of the length Per, and the field Burst is the number that may come
-// together after a pause. The zero Rate means that there is no bound.
+// Rate bounds the frequency of requests. Requests is the number of requests allowed in
+// each period, Per is the length of a period, and Burst is the number of requests that
+// may come together after a pause. The zero Rate means that there is no bound.
 type Rate struct {
 	Requests int64         `json:"requests"`
 	Per      time.Duration `json:"per"` // nanoseconds in JSON
@@ -22,7 +22,7 @@ const (
 	maxRequests = 1_000_000
 	minPer      = time.Second
 	maxPer      = 24 * time.Hour
-	maxRefill   = 31 * 24 * time.Hour // the time in which a whole burst must refill
+	maxRefill   = 31 * 24 * time.Hour // the longest time in which a whole burst may refill
 )
 
 // IsZero reports whether the rate is zero, which means that there is no bound.
@@ -65,7 +65,7 @@ func (r Rate) String() string {
 // Period returns Per in short form, such as "1m".
 func (r Rate) Period() string {
 	per := r.Per.String()
-	for _, zero := range []string{"m0s", "h0m"} { // "1m0s" is 1m
+	for _, zero := range []string{"m0s", "h0m"} { // "1m0s" becomes "1m", and "1h0m" becomes "1h"
 		if strings.HasSuffix(per, zero) {
 			per = per[:len(per)-2]
 		}

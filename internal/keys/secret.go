@@ -16,24 +16,27 @@ import (
 // the prefix, so that mistyped and invented secrets are refused without a lookup.
 const (
 	secretDigits = 64
-	randomBytes  = 28
 	hintDigits   = 4
 )
+
+// SecretBytes is the number of random bytes in a secret.
+const SecretBytes = 28
 
 // Format is the form of an installation's secrets. It is immutable.
 type Format struct {
 	prefixes []string // all accepted prefixes, such as "sk_live_"
 	agent    string   // the prefix of new secrets up to the environment, such as "sk"
-	personal string   // the same for personal keys, such as "pat"
+	personal string   // the prefix of new secrets of personal keys, such as "pat"
 	lenient  bool
 }
 
 // FormatOptions configure a Format that differs from the default.
 type FormatOptions struct {
-	// Prefixes of secrets, such as "sk". New secrets get the first one; the others
-	// stay valid. Default: "sk".
+	// Prefixes of secrets, such as "sk". New secrets get the first prefix; secrets with
+	// the others stay valid. Default: "sk".
 	Prefixes []string
-	// PersonalPrefixes are the same for personal keys. Default: "pat".
+	// PersonalPrefixes are the prefixes of secrets of personal keys. As in Prefixes, new
+	// secrets get the first one. Default: "pat".
 	PersonalPrefixes []string
 	// Unchecked accepts every secret of 16 to 256 visible ASCII characters, for keys
 	// that were minted by another system. Then even an invented secret costs a
@@ -43,7 +46,17 @@ type FormatOptions struct {
 
 // DefaultFormat is the format of the zero FormatOptions.
 var DefaultFormat = Format{
-	prefixes: []string{"sk_live_", "sk_test_", "pat_live_", "pat_test_"}, agent: "sk", personal: "pat",
+	prefixes: append([]string{"sk_live_", "sk_test_", "pat_live_", "pat_test_"}, tokenPrefixes()...), agent: "sk", personal: "pat",
+}
+
+// tokenPrefixes returns the prefixes of the secrets of tokens, in both environments.
+func tokenPrefixes() (prefixes []string) {
+	for i := range kindRules {
+		if family := kindRules[i].Token; family != "" {
+			prefixes = append(prefixes, family+"_live_", family+"_test_")
+		}
+	}
+	return prefixes
 }
 
 const maxPrefix = 32
@@ -69,6 +82,12 @@ func NewFormat(o FormatOptions) (*Format, error) {
 		}
 		f.prefixes = append(f.prefixes, family+"_live_", family+"_test_")
 	}
+	for _, prefix := range tokenPrefixes() {
+		if slices.Contains(f.prefixes, prefix) {
+			return nil, fmt.Errorf("prefix %q of secrets is that of OAuth tokens: choose another one", prefix)
+		}
+	}
+	f.prefixes = append(f.prefixes, tokenPrefixes()...)
 	return &f, nil
 }
 
@@ -83,23 +102,57 @@ func validPrefix(s string) bool {
 
 // Prefix returns the prefix of new secrets for the kind and environment.
 func (f *Format) Prefix(kind Kind, env Environment) string {
-	if kind.Rules().Personal {
+	switch rules := kind.Rules(); {
+	case rules.Token != "":
+		return rules.Token + "_" + string(env) + "_"
+	case rules.Personal:
 		return f.personal + "_" + string(env) + "_"
 	}
 	return f.agent + "_" + string(env) + "_"
 }
 
 // Mint returns a new secret for the kind and environment from the system's random
-// source. The caller shows the secret only one time, and keeps only its digest.
+// source. The caller shows the secret only once, and keeps only its digest.
 func (f *Format) Mint(kind Kind, env Environment) string {
-	var random [randomBytes]byte
+	var random [SecretBytes]byte
 	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead
+	return f.Encode(kind, env, random)
+}
+
+// Encode returns the secret for the kind and environment that consists of the given
+// random bytes. The bytes must be as hard to guess as those of a minted secret.
+func (f *Format) Encode(kind Kind, env Environment, random [SecretBytes]byte) string {
 	body := f.Prefix(kind, env) + hex.EncodeToString(random[:])
 	return body + fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(body)))
 }
 
+// TokenKind returns the kind of the token that a well-formed secret is by its prefix.
+// The bool is false if the secret is malformed or not that of a token.
+func (f *Format) TokenKind(secret string) (Kind, bool) {
+	if _, err := f.Parse(secret); err != nil {
+		return 0, false
+	}
+	for k := Agent; k.valid(); k++ {
+		if family := k.Rules().Token; family != "" && (strings.HasPrefix(secret, family+"_live_") || strings.HasPrefix(secret, family+"_test_")) {
+			return k, true
+		}
+	}
+	return 0, false
+}
+
 // Mint calls Format.Mint of DefaultFormat.
 func Mint(kind Kind, env Environment) string { return DefaultFormat.Mint(kind, env) }
+
+// Created reports whether a text has the form of the secrets that people create, valid or
+// not, rather than that of a token of OAuth. In an unchecked format, every text that is
+// neither a token of Farebox nor a JWT can be such a secret.
+func (f *Format) Created(text string) bool {
+	prefix, known := f.prefixOf(text)
+	if known {
+		return !slices.Contains(tokenPrefixes(), prefix)
+	}
+	return f.lenient && strings.Count(text, ".") != 2
+}
 
 // Parse calls Format.Parse of DefaultFormat.
 func Parse(secret string) (Digest, error) { return DefaultFormat.Parse(secret) }

@@ -48,7 +48,7 @@ func refused(t *testing.T, why, secret string) {
 
 // forEachKind calls f for every kind and environment.
 func forEachKind(f func(Kind, Environment)) {
-	for k := Agent; k <= Admin; k++ {
+	for k := Agent; k <= Refresh; k++ {
 		f(k, Live)
 		f(k, Test)
 	}
@@ -59,8 +59,13 @@ func forEachKind(f func(Kind, Environment)) {
 func TestMintedSecretsParse(t *testing.T) {
 	forEachKind(func(k Kind, e Environment) {
 		family := "sk"
-		if k == Personal {
+		switch k {
+		case Personal:
 			family = "pat"
+		case Access:
+			family = "at"
+		case Refresh:
+			family = "rt"
 		}
 		want := fmt.Sprintf("%s_%s_", family, e)
 		if got := DefaultFormat.Prefix(k, e); got != want {
@@ -142,7 +147,8 @@ func TestEveryOneCharacterChangeIsRefused(t *testing.T) {
 	}
 }
 
-// TestOtherFormsAreRefused: only the exact form is a secret.
+// TestOtherFormsAreRefused: Parse refuses every text that differs from a secret in its
+// prefix, length, case or white space, even if the checksum fits.
 func TestOtherFormsAreRefused(t *testing.T) {
 	secret := Mint(Agent, Live)
 	digits := strings.TrimPrefix(secret, "sk_live_")
@@ -191,7 +197,8 @@ func TestParseDoesNotAllocate(t *testing.T) {
 }
 
 // TestHint: a hint is the prefix and the last four digits, which belong to the
-// checksum. A text without a known prefix has no hint. (Promise 10.)
+// checksum. A text without a known prefix has no hint. (This is a part of promise 10 of
+// docs/promises.md.)
 func TestHint(t *testing.T) {
 	forEachKind(func(k Kind, e Environment) {
 		secret := Mint(k, e)
@@ -261,7 +268,7 @@ func FuzzParseMended(f *testing.F) {
 }
 
 // BenchmarkParse measures Parse for valid secrets. It parses many secrets in turn,
-// because the branch predictor would learn the digits of a single one and hide the
+// because the branch predictor would learn the digits of a single secret and hide the
 // cost of mispredicted branches.
 func BenchmarkParse(b *testing.B) {
 	secrets := make([]string, 4096)

@@ -57,20 +57,24 @@ func allDigits(s string) bool {
 
 // String prints the amount with two to six decimals, as "5.00" or "0.0025".
 func (a Amount) String() string {
-	sign, micro := "", uint64(a)
+	var buffer [len("-9223372036854.775808")]byte
+	text, micro := buffer[:0], uint64(a)
 	if a < 0 {
-		sign, micro = "-", -micro // correct for math.MinInt64, too
+		text, micro = append(text, '-'), -micro // correct for math.MinInt64, too
 	}
-	whole, fraction := micro/uint64(Unit), micro%uint64(Unit)
-	text := fmt.Sprintf("%06d", fraction)
-	for len(text) > 2 && text[len(text)-1] == '0' {
+	text = append(strconv.AppendUint(text, micro/uint64(Unit), 10), '.')
+	point := len(text)
+	for digit := uint64(Unit) / 10; digit > 0; digit /= 10 {
+		text = append(text, '0'+byte(micro/digit%10))
+	}
+	for len(text) > point+2 && text[len(text)-1] == '0' {
 		text = text[:len(text)-1]
 	}
-	return sign + strconv.FormatUint(whole, 10) + "." + text
+	return string(text)
 }
 
-// MarshalText prints the amount as String does, so that JSON holds a string
-// which no reader parses as a float.
+// MarshalText returns the same text as String. So JSON holds an amount as a string,
+// which no parser turns into a float.
 func (a Amount) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
 // UnmarshalText reads every text that ParseAmount accepts.

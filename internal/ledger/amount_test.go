@@ -13,8 +13,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// amounts draws any amount, and draws the edges of the range more often than chance
-// would.
+// amounts draws amounts from the whole range, and draws the limits of the range more
+// often than chance would.
 func amounts() *rapid.Generator[ledger.Amount] {
 	return rapid.OneOf(
 		rapid.Map(rapid.Int64(), func(n int64) ledger.Amount { return ledger.Amount(n) }),
@@ -23,8 +23,8 @@ func amounts() *rapid.Generator[ledger.Amount] {
 	)
 }
 
-// TestPrintedAmountsAreReadBack: printed amounts are exact, have two to six decimals
-// and no superfluous zero, and parse as the same amount.
+// TestPrintedAmountsAreReadBack checks that a printed amount is exact, has two to six
+// decimals and no superfluous zero, and parses as the same amount.
 func TestPrintedAmountsAreReadBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a := amounts().Draw(t, "amount")
@@ -38,7 +38,7 @@ func TestPrintedAmountsAreReadBack(t *testing.T) {
 			t.Fatalf("%s has %d decimals", text, len(fraction))
 		}
 		if a == math.MinInt64 {
-			return // ParseAmount has a symmetric range
+			return // this amount has no counterpart with the other sign, so ParseAmount does not accept it
 		}
 		if back, err := ledger.ParseAmount(text); err != nil || back != a {
 			t.Fatalf("%s is read as %d (%v), want %d", text, int64(back), err, int64(a))
@@ -46,7 +46,7 @@ func TestPrintedAmountsAreReadBack(t *testing.T) {
 	})
 }
 
-// TestParseAmount: decimals parse exactly.
+// TestParseAmount checks that decimals parse exactly.
 func TestParseAmount(t *testing.T) {
 	for text, want := range map[string]ledger.Amount{
 		"0": 0, "-0": 0, "5": 5 * ledger.Unit, "0.01": 10_000, "-1.250000": -1_250_000, "0.000001": 1,
@@ -59,7 +59,8 @@ func TestParseAmount(t *testing.T) {
 	}
 }
 
-// TestParseAmountRefuses: numbers that are ambiguous or too large are errors.
+// TestParseAmountRefuses checks that ParseAmount returns an error for numbers that are
+// ambiguous or too large.
 func TestParseAmountRefuses(t *testing.T) {
 	for _, text := range []string{
 		"", "-", ".", ".5", "5.", "-.5", "+1", "--1", "1-", "1e3", "0x10", "1,000", "1_000", " 1", "1 ", "1.2.3",
@@ -76,7 +77,8 @@ func TestParseAmountRefuses(t *testing.T) {
 	}
 }
 
-// TestAnyTextIsReadExactlyOrRefused compares parsed amounts with exact arithmetic.
+// TestAnyTextIsReadExactlyOrRefused checks that ParseAmount either refuses a text or
+// returns the same value as exact arithmetic.
 func TestAnyTextIsReadExactlyOrRefused(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringMatching(`[-+]?[0-9]{0,20}\.?[0-9e]{0,8}`).Draw(t, "text")
@@ -91,7 +93,8 @@ func TestAnyTextIsReadExactlyOrRefused(t *testing.T) {
 	})
 }
 
-// TestArithmeticIsExactOrOverflows compares Add and Sub with arithmetic on big integers.
+// TestArithmeticIsExactOrOverflows checks that Add and Sub either return the same value
+// as big integers or return ErrOverflow.
 func TestArithmeticIsExactOrOverflows(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := amounts().Draw(t, "a"), amounts().Draw(t, "b")
@@ -111,8 +114,8 @@ func TestArithmeticIsExactOrOverflows(t *testing.T) {
 	})
 }
 
-// TestAmountsAreStringsInJSON: JSON holds amounts as strings, which no reader parses as
-// floats.
+// TestAmountsAreStringsInJSON checks that JSON holds amounts as strings, so that no
+// parser turns them into floats.
 func TestAmountsAreStringsInJSON(t *testing.T) {
 	type page struct{ Amount ledger.Amount }
 	b, err := json.Marshal(page{2500})

@@ -29,7 +29,7 @@ const (
 // If it exists at all, it is in the archive. See ArchivedError.
 var ErrArchived = errors.New("archived")
 
-// ArchivedError is an ErrArchived for one id.
+// ArchivedError is the ErrArchived for one id.
 type ArchivedError struct {
 	ID   string
 	File int64 // number of the archive file that can hold the id; 0 if unknown
@@ -49,7 +49,7 @@ func (e *ArchivedError) Error() string {
 // Unwrap makes errors.Is hold for ErrArchived and for the cause.
 func (e *ArchivedError) Unwrap() []error { return []error{ErrArchived, e.Cause} }
 
-// ArchiveName returns the name of the archive file with that number.
+// ArchiveName returns the name of the archive file with the given number.
 func ArchiveName(number int64) string { return fmt.Sprintf("farebox-archive-%06d.jsonl.gz", number) }
 
 // Sum is a SHA-256 hash.
@@ -65,7 +65,7 @@ func (s Sum) String() string {
 
 // Entry is a transaction with everything that the books record about it.
 type Entry struct {
-	Seq      int64  `json:"seq"` // number in the journal
+	Seq      int64  `json:"seq"` // number of the transaction in the journal
 	ID       string `json:"id"`
 	Kind     Kind   `json:"kind"`
 	Debtor   string `json:"debtor"`
@@ -78,10 +78,10 @@ type Entry struct {
 	Server   string `json:"server,omitempty"`
 	Tool     string `json:"tool,omitempty"`
 	Day      int32  `json:"day,omitempty"`    // day of the reservation, as a number of days since 1970
-	Waived   Amount `json:"waived,omitempty"` // the price, if a free quota paid it
+	Waived   Amount `json:"waived,omitempty"` // the price of a charge that a free quota paid
 	Fee      Amount `json:"fee,omitempty"`
 	FeeTo    string `json:"fee_to,omitempty"`
-	Ref      int64  `json:"ref,omitempty"` // for refunds and fees: Seq of their charge
+	Ref      int64  `json:"ref,omitempty"` // for refunds and fees: Seq of the charge that they belong to
 	Reason   string `json:"reason,omitempty"`
 }
 
@@ -91,11 +91,11 @@ type RunningBalance struct {
 	Live    Amount `json:"live"`
 	Test    Amount `json:"test"`
 	Paid    int64  `json:"paid"`   // Seq of the last transaction that the account paid, or 0
-	Earned  int64  `json:"earned"` // Seq of the last transaction in which the account earned, or 0
+	Earned  int64  `json:"earned"` // Seq of the last transaction that paid the account, or 0
 }
 
-// Move adds the amount to b, which belongs to the debtor or the creditor of the
-// transaction e. The amount is negative for the debtor.
+// Move books transaction e in b, which is the balance of e's debtor or creditor. The
+// amount is negative for the debtor.
 func (b *RunningBalance) Move(e *Entry, amount Amount) error {
 	balance := &b.Live
 	if e.Test {
@@ -123,13 +123,13 @@ type Carried struct {
 	FeeBack  Amount `json:"fee_back,omitempty"`
 }
 
-// ArchivePart is the next part of a journal to archive: the contents of one file.
-// Its data is immutable, so every read of a part returns the same.
+// ArchivePart is the next part of a journal to archive: the contents of one file. The
+// data of a part never changes, so every read returns the same.
 type ArchivePart struct {
 	Number   int64 // the file's number, from 1
-	Previous Sum   // the previous file's sum; zero for the first file
+	Previous Sum   // the SHA-256 in the previous file's seal; zero for the first file
 	// Opening and Closing are the balances before and after the part. They cover the
-	// accounts in its transactions, sorted by account id.
+	// accounts in the part's transactions, sorted by account id.
 	Opening, Closing []RunningBalance
 	Carried          []Carried // earlier charges that this part refers to, sorted by Seq
 	Entries          []Entry
@@ -232,14 +232,14 @@ func SumBalances(balances []RunningBalance) Sum {
 type ArchiveQuery struct {
 	Before time.Time // only transactions before this time; at the latest, MinArchiveAge before now
 	Most   int       // maximum number of transactions; 0 means DefaultArchivePart
-	// Last, if not 0, ends the part with the transaction that has this number. A
-	// caller sets it to read a part again exactly as it was. If Last is 0, the part
-	// extends as far as Before and Most allow.
+	// Last, if not 0, is the number of the last transaction of the part. A caller sets
+	// it to read a part again exactly as it was. If Last is 0, the part extends as far
+	// as Before and Most allow.
 	Last int64
 }
 
-// Check fills in the defaults of the query. It returns an ErrInvalid if the query is
-// not allowed.
+// Check returns the query with its defaults filled in. It returns an ErrInvalid if the
+// query is not allowed.
 func (q ArchiveQuery) Check(now time.Time) (ArchiveQuery, error) {
 	if q.Most == 0 {
 		q.Most = DefaultArchivePart
@@ -263,5 +263,5 @@ type Archived struct {
 	Last         int64     // number of the last transaction, or 0
 	LastAt       time.Time // time of the last transaction
 	LastDay      int32     // latest day on which an archived charge was reserved
-	Sum          Sum       // sum of the last file
+	Sum          Sum       // the SHA-256 in the last file's seal
 }

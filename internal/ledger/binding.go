@@ -9,12 +9,12 @@ type HandleHash [16]byte
 const MaxBinding = 4 << 10
 
 // Binding records that a server gave a handle, such as a task id, to an account. The
-// server cannot check the account itself, because all callers look alike to it.
+// server itself cannot check the account, because all callers look alike to the server.
 type Binding struct {
 	// Server is the name of the server. Two servers may use the same handle.
 	Server     string
 	HandleHash HandleHash
-	Account    string // id
+	Account    string // id of the account
 	// Until is the end of the binding, in whole microseconds.
 	Until time.Time
 	// Payload is opaque data of the binding's creator, at most MaxBinding bytes.

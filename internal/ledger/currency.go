@@ -2,8 +2,7 @@ package ledger
 
 import "fmt"
 
-// CurrencyError says that a store's amounts are in another currency than the
-// configured one.
+// CurrencyError says that a store's currency differs from the configured one.
 type CurrencyError struct {
 	Stored, Configured string // ISO 4217 codes
 }

@@ -1,7 +1,7 @@
 package ledger
 
-// Earner is the account that earns at a server, with the share of each charge that
-// the operator keeps.
+// Earner is the account that earns at a server, with the operator's share of each
+// charge.
 type Earner struct {
 	Provider string // id of the account that earns
 	Fee      Share  // the operator's share

@@ -17,20 +17,20 @@ import (
 	"time"
 )
 
-// Funding is the name of the system account that top-ups come from. Names of
-// system accounts begin with '@'. Operators' accounts cannot have such names.
+// Funding is the name of the system account that top-ups come from. Names of system
+// accounts begin with '@'. Operators cannot give an account such a name.
 const Funding = "@funding"
 
 // Account holds credits and owns keys. There is one kind of account: an
 // agent's owner spends from it, an MCP provider earns into it.
 type Account struct {
 	ID          string // "acct_" and a UUIDv7
-	Name        string // unique in any case; see ValidName and FoldName
+	Name        string // unique, ignoring case; see ValidName and FoldName
 	CreatedAt   time.Time
 	CreditLimit Amount // how far below zero the live balance may go; 0 by default
-	Caps        Caps   // on the spending of all its keys, at all servers together
+	Caps        Caps   // caps on the spending of all the account's keys together, at all servers
 	Live        Balance
-	Test        Balance // spent by test keys; no credit limit
+	Test        Balance // the balance that test keys spend; it has no credit limit
 }
 
 // Balance returns the live or the test balance.
@@ -41,14 +41,15 @@ func (a *Account) Balance(test bool) Balance {
 	return a.Live
 }
 
-// Balance is one balance of an account, and the part of it that open reservations
-// hold.
+// Balance is the live or the test balance of an account. Reserved is the part of Posted
+// that open reservations hold.
 type Balance struct {
 	Posted   Amount
 	Reserved Amount
 }
 
-// Available returns the amount that may still be reserved without credit.
+// Available returns the amount that may still be reserved without using the account's
+// credit limit.
 func (p Balance) Available() Amount { return p.Posted - p.Reserved }
 
 // MaxName is the maximum length of an account's name in bytes. It is the maximum
@@ -56,16 +57,16 @@ func (p Balance) Available() Amount { return p.Posted - p.Reserved }
 const MaxName = 254
 
 // namePunctuation lists the characters allowed in account names besides letters and
-// digits. E-mail addresses and other systems' ids need them. A slash is not allowed,
-// because proxies unescape it in request paths.
+// digits. E-mail addresses and other systems' ids need these characters. A slash is not
+// allowed, because proxies unescape it in request paths.
 const namePunctuation = "-_.@+|:=~'"
 
-// ValidName returns an error unless operators may give an account that name. A valid
-// name has 1 to MaxName characters: ASCII letters, digits and the characters in
-// namePunctuation. It begins with a letter or a digit, but not with "acct_", as ids
-// do. E-mail addresses and ids of other systems (such as auth0|5f7c8ec7) are valid
-// names. No two valid names look alike, except names that differ only in case.
-// Stores take such names for the same: see FoldName.
+// ValidName returns nil if operators may give an account this name, and an error
+// otherwise. A valid name has 1 to MaxName characters: ASCII letters, digits and the
+// characters in namePunctuation. It begins with a letter or a digit, but not with
+// "acct_", as ids do. E-mail addresses and ids of other systems (such as
+// auth0|5f7c8ec7) are valid names. No two valid names look alike, except names that
+// differ only in case. Stores take such names for the same: see FoldName.
 func ValidName(name string) error {
 	const id = "acct_"
 	ok := len(name) >= 1 && len(name) <= MaxName && (len(name) < len(id) || FoldName(name[:len(id)]) != id)
@@ -115,19 +116,19 @@ type State string
 
 // The states of a charge.
 const (
-	Reserved State = "reserved" // held against the balance, until it expires
-	Captured State = "captured" // paid, durably
-	Released State = "released" // given back: the call had no result to pay for
-	Expired  State = "expired"  // given back: it was not settled in time
+	Reserved State = "reserved" // the amount is held against the balance until the charge is settled or expires
+	Captured State = "captured" // the amount was paid, durably
+	Released State = "released" // the amount was given back, because the call had no result to pay for
+	Expired  State = "expired"  // the amount was given back, because the charge was not settled in time
 )
 
 // ReservationLife is the life of a reservation after Reserve or Renew.
 const ReservationLife = 2 * time.Minute
 
-// SettleTime bounds the time in which a call is settled at a platform: an hour,
-// because no call lives for longer, and another hour for delays. During this time a
-// voided id stays void (see the stores' Void), and the settler of a charge may
-// refund it.
+// SettleTime bounds the time in which a call is settled at a platform. It has an hour
+// for the call, because no call lives for longer, and another hour for delays. During
+// this time a voided id stays void (see the stores' Void), and the settler of a charge
+// may refund it.
 const SettleTime = 2 * time.Hour
 
 // Order is the content of a reservation. Orders with the same charge id must be
@@ -142,10 +143,10 @@ type Order struct {
 	Amount   Amount // the price; more than zero
 	Fee      Amount // the part that the provider passes on to FeeTo; at most the amount
 	FeeTo    string // id of the operator's account; "" without a fee
-	Test     bool   // the paying key is a test key
+	Test     bool   // whether the paying key is a test key
 	// Settler is the lineage of the gateway's or provider's key that made the
-	// reservation at a platform. Only keys of this lineage may settle it there.
-	// Settler is "" for reservations by the store's own process.
+	// reservation at a platform. Only keys of this lineage may settle the reservation
+	// there. Settler is "" for reservations by the store's own process.
 	Settler string
 }
 
@@ -169,12 +170,12 @@ type Charge struct {
 	ID string // "chg_" and a UUIDv7, made by the caller and reused in each retry
 	Order
 	State    State
-	At       time.Time // when it was captured; while it is open, when it was reserved
-	Waived   bool      // paid by a free quota: no credits moved
-	Refunded Amount    // the sum of its refunds
-	// Made is set only in the result of a capture. It says that this capture made
-	// the charge. If Made is false, an earlier capture made the charge, or may have
-	// made it. Such a charge stays, however the call ends.
+	At       time.Time // when the charge was captured; for an open charge, when it was reserved
+	Waived   bool      // whether a free quota paid for the call, so that no credits moved
+	Refunded Amount    // the sum of the refunds of this charge
+	// Made is set only in the result of a capture. It is true if this capture made the
+	// charge. It is false if an earlier capture made the charge, or may have made it. A
+	// charge with Made false is not undone, however the call ends.
 	Made bool
 }
 
@@ -194,8 +195,9 @@ const (
 	KindCharge Kind = "charge" // from the payer to the provider
 	KindCredit Kind = "credit" // a top-up: from Funding to the account
 	KindRefund Kind = "refund" // from the provider back to the payer of a charge
-	// KindAdjustment corrects an account: from Funding to it, or from it to
-	// Funding. It may take the account below its credit limit.
+	// KindAdjustment corrects an account: it moves credits from Funding to the account
+	// or from the account to Funding. An adjustment may take the account below its
+	// credit limit.
 	KindAdjustment Kind = "adjustment"
 	// KindFee moves the operator's share of a charge from the provider to the
 	// operator's account, or back when the charge is refunded.
@@ -212,8 +214,8 @@ type Transaction struct {
 	Amount   Amount // more than zero; zero for a charge paid by a free quota
 	Test     bool
 	At       time.Time
-	Reason   string // why, in the operator's words; empty for charges
-	Charge   string // for refunds and fees: the id of their charge
+	Reason   string // the operator's reason; empty for charges
+	Charge   string // for refunds and fees: the id of the charge that they belong to
 	Key      string // the paying key's id; like Server and Tool, set for charges only
 	Server   string
 	Tool     string
@@ -226,7 +228,7 @@ func (t *Transaction) Complete() error {
 	least := Amount(1)
 	switch {
 	case t.Kind == KindRefund:
-		least = 0 // zero refunds all that is left
+		least = 0 // a zero amount refunds all that is left
 	case t.Kind == KindAdjustment && t.Creditor == "":
 		t.Creditor = Funding
 	case t.Kind == KindAdjustment || t.Kind == KindCredit:
@@ -260,7 +262,7 @@ type Audit struct {
 var (
 	// ErrNotFound says that the account, key or charge does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrExists says that an account of that name exists already.
+	// ErrExists says that an account with the same name exists already.
 	ErrExists = errors.New("exists already")
 	// ErrConflict says that the id was used with other content. It reveals nothing
 	// about that content.

@@ -8,8 +8,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestValidName: accounts may be named by e-mail addresses and ids of other systems.
-// Names that look like an id, a system account, a path or another name are refused.
+// TestValidName checks that e-mail addresses and ids of other systems are valid
+// names of accounts. Names that look like an account id, a system account, a path or
+// another name are refused.
 func TestValidName(t *testing.T) {
 	for _, name := range []string{
 		"a", "0", "acme", "acct", "acct-1", "a.b_c-d", "acctx_", "Acme", strings.Repeat("x", 254),
@@ -34,7 +35,8 @@ func TestValidName(t *testing.T) {
 	}
 }
 
-// TestFoldName: names that differ only in the case of ASCII letters are the same name.
+// TestFoldName checks that FoldName changes ASCII letters to lower case, and changes no
+// other characters.
 func TestFoldName(t *testing.T) {
 	for name, want := range map[string]string{"": "", "acme": "acme", "aCmE@X.Y": "acme@x.y", "É": "É", "\u212a": "\u212a"} {
 		if got := ledger.FoldName(name); got != want {
@@ -43,8 +45,8 @@ func TestFoldName(t *testing.T) {
 	}
 }
 
-// TestBalances: an account has separate live and test balances, and reserved amounts
-// are not available.
+// TestBalances checks that an account has separate live and test balances, and that
+// reserved amounts are not available.
 func TestBalances(t *testing.T) {
 	a := ledger.Account{Live: ledger.Balance{Posted: 10, Reserved: 3}, Test: ledger.Balance{Posted: -2}}
 	if a.Balance(false) != a.Live || a.Balance(true) != a.Test {
@@ -67,7 +69,8 @@ func TestInsufficientError(t *testing.T) {
 	}
 }
 
-// TestPageSize: every listing is bounded.
+// TestPageSize checks that the size of a page is at least 1 and at most MaxPage, for
+// any limit.
 func TestPageSize(t *testing.T) {
 	for limit, want := range map[int]int{-1: 500, 0: 500, 1: 1, 500: 500, 501: 500} {
 		if got := (ledger.Page{Limit: limit}).Size(); got != want {

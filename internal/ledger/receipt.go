@@ -25,7 +25,7 @@ type Receipt struct {
 	Currency    string `json:"currency"`
 	Environment string `json:"environment"`
 	At          int64  `json:"iat"`            // seconds since 1970, UTC
-	Free        bool   `json:"free,omitempty"` // paid by a free quota
+	Free        bool   `json:"free,omitempty"` // whether a free quota paid for the call
 }
 
 // NewReceipt returns the receipt of a captured charge.
@@ -52,7 +52,7 @@ const (
 // goroutines at once.
 type Signer struct {
 	key    ed25519.PrivateKey
-	header string // the encoded header of receipts, constant for a key
+	header string // the encoded header of receipts, which depends only on the key
 }
 
 // NewSigner returns a signer with the key derived from the seed.
@@ -65,7 +65,7 @@ func NewSigner(seed [ed25519.SeedSize]byte) *Signer {
 func encodeHeader(typ string, public ed25519.PublicKey) string {
 	header, err := json.Marshal(receiptHeader{Alg: algorithm, Typ: typ, Kid: KeyID(public)})
 	if err != nil {
-		panic(err) // three strings always encode
+		panic(err) // cannot happen, because three strings always encode
 	}
 	return base64.RawURLEncoding.EncodeToString(header)
 }
@@ -125,7 +125,7 @@ func appendJSONString(to []byte, text string) []byte {
 		if b := text[i]; b < ' ' || b > '~' || b == '"' || b == '\\' || b == '<' || b == '>' || b == '&' {
 			encoded, err := json.Marshal(text)
 			if err != nil {
-				panic(err) // strings always encode
+				panic(err) // cannot happen, because strings always encode
 			}
 			return append(to, encoded...)
 		}
@@ -137,7 +137,7 @@ func appendJSONString(to []byte, text string) []byte {
 var ErrReceipt = errors.New("not a valid receipt")
 
 // MaxReceipt bounds the text of a receipt in bytes. The longest member is the URI of a
-// called resource: 1024 bytes become up to six times as many in JSON, and base64 adds
+// called resource: its 1024 bytes can become six times as many in JSON, and base64 adds
 // a third.
 const MaxReceipt = 16 << 10
 
@@ -148,16 +148,16 @@ func VerifyReceipt(jws string, public ...ed25519.PublicKey) (Receipt, error) {
 	return r, err
 }
 
-// Verify checks a compact JWS and returns the receipt in it and the id of the key that
-// signed it. The header must name one of the keys. The header and the content must
-// have exactly the members of a receipt, so that an accepted receipt has only one form
-// and one meaning. All errors are ErrReceipt.
+// Verify checks a compact JWS. It returns the receipt in the JWS, and the id of the key
+// that signed the JWS. The header must name one of the keys. The header and the content
+// must have exactly the members of a receipt, so that an accepted receipt has only one
+// form and one meaning. All errors are ErrReceipt.
 func (k ReceiptKeys) Verify(jws string) (r Receipt, keyID string, err error) {
 	return verifyJWS[Receipt](k, jws, receiptType)
 }
 
-// verifyJWS checks a compact JWS of type typ, and returns its content and the id of
-// the key that signed it.
+// verifyJWS checks a compact JWS of type typ, and returns its content and the id of the
+// key that signed the JWS.
 func verifyJWS[T any](k ReceiptKeys, jws, typ string) (content T, keyID string, err error) {
 	var none T
 	if len(jws) > MaxReceipt {

@@ -30,7 +30,8 @@ func signed(t *testing.T, s *ledger.Signer) string {
 
 func b64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-// TestReceiptIsVerified: a receipt verifies if its key is among the given keys.
+// TestReceiptIsVerified checks that a receipt is accepted if the key that signed it is
+// among the given keys, and that its content is returned unchanged.
 func TestReceiptIsVerified(t *testing.T) {
 	jws := signed(t, signer(1))
 	got, err := ledger.VerifyReceipt(jws, signer(2).Public(), signer(1).Public())
@@ -49,7 +50,8 @@ func TestReceiptIsVerified(t *testing.T) {
 	}
 }
 
-// TestReceiptIsAJWS: any implementation of RFC 7515 and RFC 8037 can verify a receipt.
+// TestReceiptIsAJWS checks that a receipt can be verified by the rules of RFC 7515 and
+// RFC 8037 alone, without this package.
 func TestReceiptIsAJWS(t *testing.T) {
 	parts := strings.Split(signed(t, signer(1)), ".")
 	var header, payload map[string]any
@@ -74,7 +76,8 @@ func TestReceiptIsAJWS(t *testing.T) {
 	}
 }
 
-// TestTamperedReceiptIsRefused: a receipt with any character changed is refused.
+// TestTamperedReceiptIsRefused checks that a receipt is refused if any one of its
+// characters is changed.
 func TestTamperedReceiptIsRefused(t *testing.T) {
 	jws, public := signed(t, signer(1)), signer(1).Public()
 	for i := range jws {
@@ -90,8 +93,9 @@ func TestTamperedReceiptIsRefused(t *testing.T) {
 	}
 }
 
-// TestForgedReceiptIsRefused: a receipt signed with another key is refused, and so is
-// a header that asks for another algorithm (RFC 8725, sections 2.1 and 3.1).
+// TestForgedReceiptIsRefused checks that a receipt signed with another key is refused,
+// and so is a receipt with a header that asks for another algorithm (RFC 8725, sections
+// 2.1 and 3.1).
 func TestForgedReceiptIsRefused(t *testing.T) {
 	public := signer(1).Public()
 	kid := ledger.KeyID(public)
@@ -130,7 +134,8 @@ func TestForgedReceiptIsRefused(t *testing.T) {
 	}
 }
 
-// TestSignedNonsenseIsRefused: signed content that is not a receipt is refused.
+// TestSignedNonsenseIsRefused checks that content that is not a receipt is refused,
+// even if the right key has signed it.
 func TestSignedNonsenseIsRefused(t *testing.T) {
 	key := ed25519.NewKeyFromSeed(append([]byte{1}, make([]byte, ed25519.SeedSize-1)...))
 	head := strings.Split(signed(t, signer(1)), ".")[0]
@@ -143,8 +148,8 @@ func TestSignedNonsenseIsRefused(t *testing.T) {
 	}
 }
 
-// FuzzVerifyReceipt: only receipts signed by the key are accepted, and every refusal
-// is an ErrReceipt.
+// FuzzVerifyReceipt checks that only receipts signed by the given key are accepted, and
+// that every other text gives ErrReceipt.
 func FuzzVerifyReceipt(f *testing.F) {
 	s := signer(1)
 	genuine := s.Sign(aReceipt())
@@ -159,8 +164,8 @@ func FuzzVerifyReceipt(f *testing.F) {
 	})
 }
 
-// FuzzReceiptPayload: the payload of a receipt is exactly the text that json.Marshal
-// makes of it, whatever the names of the server and the tool are.
+// FuzzReceiptPayload checks that the payload of a receipt is exactly the output of
+// json.Marshal for the receipt, for any names of the server and the tool.
 func FuzzReceiptPayload(f *testing.F) {
 	f.Add("weather", "get_forecast", "USD", int64(10_000), int64(1), false)
 	f.Add("a\"b", "resource:file:///ü/<&>", "\x00\x7f", int64(-1), int64(-5), true)

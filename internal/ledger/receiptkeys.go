@@ -95,7 +95,7 @@ func parseKey(raw []byte) (ed25519.PublicKey, error) {
 	given := func(name string) bool { return found[name] != nil }
 	if !is("kty", "OKP") || !is("crv", "Ed25519") ||
 		given("use") && !is("use", "sig") ||
-		given("alg") && !is("alg", algorithm, "Ed25519") { // "Ed25519" is the name in RFC 9864
+		given("alg") && !is("alg", algorithm, "Ed25519") { // RFC 9864 calls the same algorithm "Ed25519"
 		return nil, nil
 	}
 	var x string

@@ -12,7 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// The example key of RFC 8037, appendix A.
+// The private and the public key of the example in RFC 8037, appendix A.
 const (
 	exampleSeed = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"
 	exampleX    = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
@@ -27,8 +27,8 @@ func example(t *testing.T) ed25519.PublicKey {
 	return ledger.NewSigner([ed25519.SeedSize]byte(seed)).Public()
 }
 
-// TestReceiptKeysAreAJWKSet: the JSON of receipt keys follows RFC 7517 and RFC 8037,
-// and parsing it returns the same keys in the same order.
+// TestReceiptKeysAreAJWKSet checks that the JSON of receipt keys follows RFC 7517 and
+// RFC 8037, and that parsing this JSON returns the same keys in the same order.
 func TestReceiptKeysAreAJWKSet(t *testing.T) {
 	keys := ledger.ReceiptKeys{example(t), signer(1).Public()}
 	text, err := json.Marshal(keys)
@@ -54,8 +54,8 @@ func TestReceiptKeysAreAJWKSet(t *testing.T) {
 	}
 }
 
-// TestKeysOfOthersAreIgnored: keys of other types and for other uses are skipped, and
-// a receipt key may lack optional members.
+// TestKeysOfOthersAreIgnored checks that keys of other types and for other uses are
+// skipped, and that a receipt key may lack optional members.
 func TestKeysOfOthersAreIgnored(t *testing.T) {
 	const okp = `"kty":"OKP","crv":"Ed25519","x":"` + exampleX + `"`
 	for key, taken := range map[string]bool{
@@ -88,8 +88,8 @@ func TestKeysOfOthersAreIgnored(t *testing.T) {
 	}
 }
 
-// TestPrivateKeysAreRefused: a set with a private or symmetric key of any type is
-// refused, and the error does not repeat the key.
+// TestPrivateKeysAreRefused checks that a set with a private or symmetric key of any
+// type is refused, and that the error does not repeat the key.
 func TestPrivateKeysAreRefused(t *testing.T) {
 	const private = `{"kty":"OKP","crv":"Ed25519","x":"` + exampleX + `","d":"` + exampleSeed + `"}`
 	for _, set := range []string{
@@ -109,8 +109,8 @@ func TestPrivateKeysAreRefused(t *testing.T) {
 	}
 }
 
-// TestDamagedKeySetsAreRefused: ambiguous sets are refused, and the error does not
-// repeat them.
+// TestDamagedKeySetsAreRefused checks that damaged or ambiguous sets are refused, and
+// that the error does not repeat the set.
 func TestDamagedKeySetsAreRefused(t *testing.T) {
 	const okp = `"kty":"OKP","crv":"Ed25519"`
 	good := `{` + okp + `,"x":"` + exampleX + `"}`
@@ -145,8 +145,8 @@ func TestDamagedKeySetsAreRefused(t *testing.T) {
 	}
 }
 
-// TestVerifyNamesTheKey: Verify uses the key that the receipt names, however many
-// keys there are, and returns its id.
+// TestVerifyNamesTheKey checks that Verify uses the key that the receipt names, however
+// many keys there are, and returns the id of that key.
 func TestVerifyNamesTheKey(t *testing.T) {
 	var keys ledger.ReceiptKeys
 	for n := range byte(10) {
@@ -163,8 +163,8 @@ func TestVerifyNamesTheKey(t *testing.T) {
 	}
 }
 
-// TestReceiptsHaveOneForm: a text that other parsers might read differently is
-// refused, even if it is signed with the installation's own key.
+// TestReceiptsHaveOneForm checks that a text that other parsers might read differently
+// is refused, even if it is signed with the installation's own key.
 func TestReceiptsHaveOneForm(t *testing.T) {
 	const content = `"charge":"c","payer":"p","server":"s","tool":"t","amount":"0.01","currency":"USD","environment":"live"`
 	kid := ledger.KeyID(signer(1).Public())
@@ -216,8 +216,8 @@ func TestReceiptsHaveOneForm(t *testing.T) {
 	}
 }
 
-// TestEveryReceiptFits: the longest possible receipt takes at most half of the bound,
-// so that there is room for later members.
+// TestEveryReceiptFits checks that the longest possible receipt has at most half of
+// MaxReceipt bytes, so that there is room for members added later.
 func TestEveryReceiptFits(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("x", n) }
 	jws := signer(1).Sign(ledger.Receipt{
@@ -229,8 +229,8 @@ func TestEveryReceiptFits(t *testing.T) {
 	}
 }
 
-// FuzzParseReceiptKeys: an accepted set has only public keys, which survive being
-// written and parsed again.
+// FuzzParseReceiptKeys checks that an accepted set has only public keys, and that
+// writing and parsing these keys returns the same keys.
 func FuzzParseReceiptKeys(f *testing.F) {
 	for _, seed := range []string{
 		`{"keys":[{"kty":"OKP","crv":"Ed25519","x":"` + exampleX + `"}]}`, `{"keys":[]}`, `{"keys":[{"d":""}]}`, "", "[]",

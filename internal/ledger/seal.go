@@ -5,22 +5,22 @@ import (
 	"fmt"
 )
 
-// sealType is the JWS type of seals. It differs from that of receipts, so that neither
-// passes for the other.
+// sealType is the JWS type of seals. It differs from the JWS type of receipts, so that
+// a seal never passes for a receipt, nor a receipt for a seal.
 const sealType = "farebox-archive+jws"
 
-// Seal is the signed part of an archive file. It identifies the file and holds two
-// sums: one over the file's content, and the sum of the previous file.
+// Seal is the signed part of an archive file. It identifies the file and holds the
+// sum of its content and the sum of the previous file.
 type Seal struct {
 	File         int64  `json:"file"`
-	Previous     string `json:"previous"` // in hex digits; "" for the first file
+	Previous     string `json:"previous"` // the sum of the previous file, in hex digits; "" for the first file
 	Sum          string `json:"sha256"`   // the SHA-256 of everything before the seal, in hex digits
-	First        int64  `json:"first"`    // First and Last are numbers of transactions
+	First        int64  `json:"first"`    // First and Last are the numbers of the first and the last transaction in the file
 	Last         int64  `json:"last"`
 	Transactions int64  `json:"transactions"`
 }
 
-// Seal returns the seal x as a compact JWS. The result is deterministic.
+// Seal signs x and returns the compact JWS. The result is deterministic.
 func (s *Signer) Seal(x Seal) (string, error) {
 	payload, err := json.Marshal(x)
 	if err != nil {
@@ -30,7 +30,7 @@ func (s *Signer) Seal(x Seal) (string, error) {
 }
 
 // VerifySeal checks a compact JWS against the keys and returns the seal in it.
-// All errors are ErrReceipt.
+// All errors wrap ErrReceipt, because a seal is signed as a receipt is.
 func (k ReceiptKeys) VerifySeal(jws string) (Seal, error) {
 	seal, _, err := verifyJWS[Seal](k, jws, sealType)
 	return seal, err

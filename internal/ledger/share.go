@@ -26,9 +26,8 @@ func ParseShare(s string) (Share, error) {
 // Of returns the share of a non-negative amount, rounded down.
 func (s Share) Of(a Amount) Amount { return proportion(a, int64(s), int64(whole)) }
 
-// proportion returns a * part / of, rounded down, without intermediate overflow. The
-// divisor is the parameter named of. It must be positive, part must be from 0 to the
-// divisor, and a must not be negative.
+// proportion returns a * part / of, rounded down, without intermediate overflow. It
+// requires 0 <= a, 0 <= part <= of and 0 < of.
 func proportion(a Amount, part, of int64) Amount {
 	high, low := bits.Mul64(uint64(a), uint64(part))
 	quotient, _ := bits.Div64(high, low, uint64(of))
@@ -37,9 +36,9 @@ func proportion(a Amount, part, of int64) Amount {
 
 // FeeReturned returns the part of a charge's fee that a refund gives back. The part is
 // proportional to the refund, so that all refunds of a charge together give back at
-// most its fee, and a full refund gives back all of it. The parameter amount is the
-// amount of the charge, before is the sum of the charge's earlier refunds, and refund
-// is the amount of this refund.
+// most its fee, and a full refund gives back all of it. The arguments are the charge's
+// fee, the charge's amount, the sum of the charge's earlier refunds, and the amount of
+// this refund.
 func FeeReturned(fee, amount, before, refund Amount) Amount {
 	if amount <= 0 {
 		return 0

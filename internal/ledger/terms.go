@@ -8,9 +8,9 @@ import (
 
 // Caps bound spending. Zero means that there is no bound.
 type Caps struct {
-	Call  Amount // one call
-	Day   Amount // a day, UTC
-	Month Amount // a month, UTC
+	Call  Amount // cap on one call
+	Day   Amount // cap on a day, UTC
+	Month Amount // cap on a month, UTC
 }
 
 // Check returns an error if one of the amounts is below zero.
@@ -26,8 +26,8 @@ func (c Caps) Check() error {
 	return nil
 }
 
-// Terms are the current rules for reserving a call. They do not include the caps of
-// the paying account, because the store has these itself. The zero Terms impose no
+// Terms are the current rules for reserving a call. They do not include the caps of the
+// paying account, because the store itself has these caps. The zero Terms impose no
 // rule.
 type Terms struct {
 	// Key bounds the spending of the paying key's lineage, at all servers together.
@@ -37,7 +37,7 @@ type Terms struct {
 	// FreeCalls is the number of free calls per day for the paying account at the
 	// order's server. Released calls do not count.
 	FreeCalls int64
-	// Idempotency lets the caller repeat the call. The zero value does not.
+	// Idempotency lets the caller repeat the call. The zero value does not allow this.
 	Idempotency Idempotency
 	// Proof is the proof of the paying account's key; see keys.Key. Only a platform
 	// needs it.
@@ -77,8 +77,8 @@ const (
 // Reservation is the result of Reserve.
 type Reservation struct {
 	Balance Balance // the payer's balance after the reservation
-	Waived  bool    // the call is free, by Terms.FreeCalls
-	// First is set if the call repeats a captured one. Nothing is reserved then.
+	Waived  bool    // whether the call is free because of Terms.FreeCalls
+	// First is set if the call repeats a captured call. Nothing is reserved then.
 	First *StoredResponse
 }
 
@@ -86,10 +86,10 @@ type Reservation struct {
 type StoredResponse struct {
 	Charge  Charge
 	Balance Balance // the payer's balance now
-	Body    []byte  // as passed to Capture
+	Body    []byte  // the response that was passed to Capture
 }
 
-// Refusals of Reserve.
+// The errors with which Reserve refuses a call.
 var (
 	// ErrInFlight says that the first call with the idempotency key is still running.
 	ErrInFlight = errors.New("the first call with this key is under way")
@@ -129,9 +129,9 @@ type Cap struct {
 	Lineage string // the paying key's lineage
 	Server  string // the called server
 	Test    bool
-	Amount  Amount    // the cap
-	Spent   Amount    // captured in the period; 0 for PerCall
-	Held    Amount    // reserved in the period; 0 for PerCall
+	Amount  Amount    // the amount that the cap allows
+	Spent   Amount    // amount captured in the period; 0 for PerCall
+	Held    Amount    // amount reserved in the period; 0 for PerCall
 	Resets  time.Time // when the next period begins; zero for PerCall
 }
 

@@ -3,10 +3,9 @@ package mcp
 import "strconv"
 
 // AppendError appends a JSON-RPC error response from the gateway itself. For the zero
-// ID, the response's id is null. The fields in the parameter meta, if there are any,
-// become error.data._meta. The response is always well formed: bytes of the message
-// that are not UTF-8 become U+FFFD, and if AddMeta would refuse one of the fields,
-// all of them are left out.
+// ID, the response's id is null. If meta has fields, they become error.data._meta. The
+// response is always well formed. Bytes of the message that are not UTF-8 become
+// U+FFFD. If AddMeta would refuse one of the fields, all of them are left out.
 func AppendError(b []byte, id ID, code int, message string, meta []Field) []byte {
 	b = appendHead(b, id)
 	b = append(b, `,"error":{"code":`...)
@@ -22,11 +21,11 @@ func AppendError(b []byte, id ID, code int, message string, meta []Field) []byte
 }
 
 // AppendToolRefusal appends the gateway's own result for a refused tools/call. In the
-// result, isError is true, the text is for the model to read, and the fields in the
-// parameter meta, if there are any, become _meta. In EraStateless, resultType is
+// result, isError is true, and the content is the given text, for the model to read. If
+// meta has fields, they become the _meta of the result. In EraStateless, resultType is
 // "complete". The result never has structuredContent, because clients that check
-// structuredContent against the tool's schema would drop the whole result. Invalid
-// text and invalid fields are treated as in AppendError.
+// structuredContent against the tool's schema would drop the whole result. Invalid text
+// and invalid fields are treated as in AppendError.
 func AppendToolRefusal(b []byte, id ID, era Era, text string, meta []Field) []byte {
 	b = appendHead(b, id)
 	b = append(b, `,"result":{"content":[{"type":"text","text":`...)

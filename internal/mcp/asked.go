@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// ErrAsked is wrapped in the error for the params of a request if the targets named
-// there are ambiguous or cannot be read.
+// ErrAsked says that the targets named in the params of a request are ambiguous or
+// cannot be read. Errors wrap it.
 var ErrAsked = errors.New("what the params ask for cannot be judged")
 
 // maxListened bounds the number of tasks to which one request listens. The number of
@@ -31,7 +31,7 @@ var (
 )
 
 // ReadListened reads the params of subscriptions/listen. If params is nil, it returns
-// no targets. It refuses params that another reader could read differently, and params
+// no targets. It refuses params that another parser could read differently, and params
 // with more than 1000 tasks or more than 1000 resources. The error wraps ErrAsked.
 func ReadListened(params []byte) (l Listened, err error) {
 	if params == nil {
@@ -79,8 +79,8 @@ func (r *taskReader) strings(t token) (list []string, err error) {
 // Reference is the target of completion/complete: a prompt by its name, or a resource
 // template by its URI (MCP, Completion).
 type Reference struct {
-	Prompt   string // "" for a resource
-	Resource string // "" for a prompt
+	Prompt   string // the name of a prompt; "" if the target is a resource
+	Resource string // the URI of a resource; "" if the target is a prompt
 }
 
 const askedRef = 1
@@ -97,7 +97,7 @@ var (
 )
 
 // ReadReference reads the params of completion/complete. It refuses params that
-// another reader could read differently, and references with an unknown type. The
+// another parser could read differently, and references with an unknown type. The
 // error wraps ErrAsked.
 func ReadReference(params []byte) (Reference, error) {
 	var kind, name, uri string

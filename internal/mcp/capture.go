@@ -1,10 +1,10 @@
 package mcp
 
-// capture keeps the unescaped bytes of one string, or the bytes of one number, as
-// far as they fit. If a string does not fit, the bytes kept so far are replaced by
-// their skeleton to make room: by the same text in lower case and without invisible
-// characters (see the function skeleton). So a key cannot hide its name behind a
-// long run of invisible characters.
+// capture keeps the unescaped bytes of one string, or the bytes of one number, as far
+// as they fit. If a string does not fit, the bytes kept so far are replaced by their
+// skeleton to make room. A skeleton is the same text in lower case and without
+// invisible characters. So a key cannot hide its name behind a long run of invisible
+// characters.
 type capture struct {
 	n       int
 	over    bool // the text does not fit, even if it is reduced

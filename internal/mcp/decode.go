@@ -24,9 +24,9 @@ type decoder struct {
 	msg  Message
 
 	seen     [keyError + 1]bool
-	ids      int                       // number of keys that a reader could take for "id"
+	ids      int                       // number of keys that a parser could take for "id"
 	version2 bool                      // jsonrpc is "2.0"
-	params   [paramArgument + 1]member // the members of params, by number; an absent member has tokenMore
+	params   [paramArgument + 1]member // the members of params, by their ordinals in paramNames; the token of an absent member is tokenMore
 
 	// refused is the first fault in a message that is valid JSON so far. Decoding
 	// continues after the fault, because the id is certain only when the whole
@@ -40,14 +40,14 @@ type decoder struct {
 //
 // The whole body must be JSON by RFC 8259 in valid UTF-8, at most 64 levels deep. It
 // must have no byte order mark, no lone surrogates and nothing after the message. No
-// object may have two keys that are equal after unescaping. The top level, params
-// and params._meta have reserved keys. No other key there may differ from a reserved
-// one only in case or in invisible characters, because a lax reader could take it
-// for the reserved one. A batch is refused. An id must be a string of at most 128
-// bytes or a plain integer from -(2^53-1) to 2^53-1. A tools/call must be a request
-// with a name, and its arguments must be absent or an object. A prompts/get must
-// have a name, and a resources/read must have a uri. Decode does not check that the
-// named item exists or that the method may be called: that is left to the caller.
+// object may have two keys that are equal after unescaping. The top level, params and
+// params._meta have reserved keys. On these three levels, no other key may differ from
+// a reserved one only in case or in invisible characters, because a lax parser could
+// take it for the reserved one. A batch is refused. An id must be a string of at most
+// 128 bytes or a plain integer from -(2^53-1) to 2^53-1. A tools/call must be a request
+// with a name, and its arguments must be absent or an object. A prompts/get must have a
+// name, and a resources/read must have a uri. Decode does not check that the named item
+// exists or that the method may be called: that is left to the caller.
 //
 // The error is always an *Error. Time and memory are linear in the length of the body.
 // For objects with many keys, the time has an additional logarithmic factor, because
@@ -112,9 +112,9 @@ func (d *decoder) next() token {
 	return t
 }
 
-// skip reads to the end of the value that begins with token t, which was just read. It
-// returns the index at which the value begins, and false if the body is not valid JSON
-// or ends early.
+// skip reads to the end of a value. The value begins with token t, the last token read.
+// skip returns the index at which the value begins, and false if the body is not valid
+// JSON or ends early.
 func (d *decoder) skip(t token) (int, bool) {
 	start := d.lex.start
 	if t.begins() {
@@ -200,8 +200,8 @@ func (d *decoder) members(l level) bool {
 }
 
 // text returns the unescaped text of the key or string that was just read. The text is
-// valid until the next token is read. If the text has escapes and fits into scratch,
-// it is stored there.
+// valid until the next token is read. If the text has escapes and is not too long, it
+// is stored in scratch.
 func (d *decoder) text(scratch []byte) []byte {
 	raw := d.body[d.lex.start+1 : d.lex.end]
 	if !d.lex.escaped {

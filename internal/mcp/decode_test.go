@@ -198,7 +198,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"empty body", ``, ParseError, none},
 		{"white space only", " \n", ParseError, none},
 
-		// Ids.
+		// Ids that are refused.
 		{"id null", `{"jsonrpc":"2.0","id":null,"method":"ping"}`, InvalidRequest, none},
 		{"id fraction", `{"jsonrpc":"2.0","id":7.5,"method":"ping"}`, InvalidRequest, none},
 		{"id whole fraction", `{"jsonrpc":"2.0","id":7.0,"method":"ping"}`, InvalidRequest, none},

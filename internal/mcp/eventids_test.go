@@ -57,7 +57,7 @@ func FuzzEventIDs(f *testing.F) {
 			}
 			return r
 		}, stream)) {
-			return // EventIDs may drop an id of such a stream
+			return // skip this stream, because EventIDs may drop one of its ids
 		}
 		usual := func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("id:"), []byte("id: ")) }
 		usual2 := func(b []byte) []byte { return bytes.ReplaceAll(usual(b), []byte("id:  "), []byte("id: ")) }

@@ -36,7 +36,7 @@ type EventScanner struct {
 
 	recent uint32 // the last four bytes of the current line, without the value of a data field
 	loneCR bool   // the current line follows a CR without a LF
-	lfData bool   // a reader that ends lines only at LF takes the current line for data
+	lfData bool   // a parser that ends lines only at LF takes the current line for data
 }
 
 // place is the scanner's position within a line.
@@ -58,8 +58,8 @@ const (
 	fieldComment       // begins with a colon
 	fieldData
 	fieldEvent
-	fieldKnown    // id, retry
-	fieldUnknown  // clients ignore it, by the standard
+	fieldKnown    // "id" or "retry"
+	fieldUnknown  // clients ignore a field with this name, by the standard
 	fieldLikeData // differs from "data" only in case or invisible characters
 	fieldOdd      // not a field name, for example a line of JSON or HTML
 )
@@ -158,7 +158,7 @@ func (e *EventScanner) inLine(p []byte, i int) int {
 	return i
 }
 
-// watch looks for line breaks that the standard does not know. A reader that splits
+// watch looks for line breaks that the standard does not know. A parser that splits
 // text by Unicode's rules sees a new line after such a break. watch is not called for
 // data, where these line breaks are harmless: JSON can have them only within strings,
 // and JSON that is cut within a string is invalid.
@@ -171,9 +171,9 @@ func (e *EventScanner) watch(b []byte) {
 	}
 }
 
-// foreignBreak reports whether the last bytes of a text, which are in the parameter
-// recent, end in VT, FF, FS, GS, RS, NEL, U+2028 or U+2029. The lowest byte of
-// recent is the last byte of the text.
+// foreignBreak reports whether a text ends in VT, FF, FS, GS, RS, NEL, U+2028 or
+// U+2029. The argument has the last four bytes of the text, with the last byte as the
+// lowest.
 func foreignBreak(recent uint32) bool {
 	switch recent & 0xFF {
 	case 0x0B, 0x0C, 0x1C, 0x1D, 0x1E:
@@ -186,8 +186,8 @@ func foreignBreak(recent uint32) bool {
 	return false
 }
 
-// field returns the kind of the current line after its field name has been read. The
-// parameter colon says whether a colon follows the name.
+// field returns the kind of the current line after its field name has been read.
+// field(true) means that a colon follows the name.
 func (e *EventScanner) field(colon bool) field {
 	text, whole := e.name.bytes()
 	if !e.began {
@@ -251,15 +251,14 @@ func (e *EventScanner) beginField(f field) {
 	}
 }
 
-// misread reports whether another reader could take the current line for data. The
-// parameter f is the kind of the line. There are two cases. First, a line without a
-// valid field name may belong to a JSON body that was sent under the wrong content
-// type. Second, after a lone CR, a reader that ends lines only at LF is still in the
-// line that began after the last LF. If that line is data, and the next bytes could
-// continue its JSON, the two readers see different messages. The second case does
-// not concern standard fields, because their names cannot continue a JSON text. It
-// concerns a comment only if the JSON so far ends with a key, because a comment
-// begins with a colon, which JSON allows only there.
+// misread reports whether another parser could take the current line, which is of kind
+// f, for data. There are two cases. First, a line without a valid field name may belong
+// to a JSON body that was sent under the wrong content type. Second, after a lone CR, a
+// parser that ends lines only at LF is still in the line that began after the last LF.
+// If that line is data, and the next bytes could continue its JSON, the two parsers see
+// different messages. The second case does not concern standard fields, because their
+// names cannot continue a JSON text. It concerns a comment only if the JSON so far ends
+// with a key, because a comment begins with a colon, which JSON allows only there.
 func (e *EventScanner) misread(f field) bool {
 	switch f {
 	case fieldLikeData, fieldOdd:
@@ -342,7 +341,7 @@ func (e *EventScanner) OtherType() bool { return !e.isMessage() }
 func (e *EventScanner) Pending() bool { return e.touched && !e.done }
 
 // find returns the index of the first CR, LF or stop byte from p[i] on, or len(p) if it
-// finds no such byte. It compares eight bytes at a time, as the function plain does.
+// finds no such byte. Like the search in plain, it compares eight bytes at a time.
 func find(p []byte, i int, stop byte) int {
 	for ; i+8 <= len(p); i += 8 {
 		x := binary.LittleEndian.Uint64(p[i:])

@@ -18,9 +18,8 @@ type cut struct {
 	done  bool
 }
 
-// cuts scans a stream in pieces of the sizes that the function split returns, and
-// returns the events. An unfinished event at the end comes last, and its field done
-// is false.
+// cuts scans a stream in pieces and returns the events. Each call of split() returns
+// the size of the next piece. If the last event is unfinished, its done field is false.
 func cuts(stream string, split func() int) []cut {
 	e := NewEventScanner(IntID(7))
 	var out []cut
@@ -128,12 +127,12 @@ func TestEventScanner(t *testing.T) {
 	}
 }
 
-// TestEventScannerRefusesWhatClientsReadDifferently checks that an event is
-// malformed if clients read one of its lines differently, so that no line can carry
-// a message past the scanner to a client. Some clients end lines elsewhere than
-// the scanner: go-sdk and mcp-go end lines only at LF, and then trim each line, and
-// other clients split at every line break that Unicode knows. Still other clients
-// are lax about field names.
+// TestEventScannerRefusesWhatClientsReadDifferently checks that an event is malformed
+// if clients read one of its lines differently, so that no line can carry a message
+// past the scanner to a client. Some clients end lines at other places than the
+// scanner. The clients go-sdk and mcp-go end lines only at LF, and then trim each line.
+// Other clients split at every line break that Unicode knows. Still other clients are
+// lax about field names.
 func TestEventScannerRefusesWhatClientsReadDifferently(t *testing.T) {
 	tests := map[string]string{
 		"the data goes on after CR":            "data:\r" + answerJSON + "\n\n",

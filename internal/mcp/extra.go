@@ -18,10 +18,10 @@ var (
 	errMethodTask   = errors.New("tasks belong to the calls that made them")
 )
 
-// CheckMethodRule returns an error if an operator must not write a rule that lets
-// requests with the method pass, or that sets their price. A name that differs from a
-// refused one only in case is refused too, because a lax server could take it for the
-// refused one.
+// CheckMethodRule returns an error if operators may not write a rule for the method.
+// Such a rule lets requests with the method pass, or sets the price of these requests.
+// A name that differs from a refused one only in case is refused too, because a lax
+// server could take it for the refused one.
 func CheckMethodRule(method string) error {
 	if !validMethodName(method) {
 		return errMethodName
@@ -45,10 +45,10 @@ func CheckMethodRule(method string) error {
 	return errMethodBasic
 }
 
-// CheckNotificationRule returns an error if an operator must not write a rule that
-// passes or denies the client notification with this name. If the parameter many is
-// true, the name is a prefix, and the rule is for all notifications that begin with
-// it.
+// CheckNotificationRule returns an error if operators may not write a rule for the
+// client notification with the given name. Such a rule passes or denies the
+// notification. If many is true, the rule is for all notifications with names that
+// begin with the given name.
 func CheckNotificationRule(name string, many bool) error {
 	switch {
 	case !validMethodName(name):

@@ -7,8 +7,9 @@ import (
 )
 
 // TestCheckMethodRule checks that an operator may put a rule on extension methods and
-// on the few protocol methods that allow one. Every other protocol method is refused,
-// in upper or lower case, because the gateway decides about it by other means.
+// on the few protocol methods that allow a rule. Every other protocol method is
+// refused, in upper or lower case, because the gateway decides about such a method by
+// other means.
 func TestCheckMethodRule(t *testing.T) {
 	for method, want := range map[string]error{
 		"vendor/thing": nil, "com.example-1/do_it": nil, "completion/complete": nil, "logging/setLevel": nil,

@@ -13,10 +13,10 @@ const (
 	// FateWithheld is for an event that may be the response but has an uncertain id
 	// or outcome. No later event can then be trusted to be the only response.
 	FateWithheld Fate = iota
-	// FateLeftOut is for an event that a strict reader does not take for a response,
-	// but another reader might. Without the event, the stream has only one meaning.
+	// FateLeftOut is for an event that a strict parser does not take for a response,
+	// but another parser might. Without the event, the stream has only one meaning.
 	FateLeftOut
-	// FatePasses is for an event that no reader takes for a response.
+	// FatePasses is for an event that no parser takes for a response.
 	FatePasses
 )
 
@@ -27,7 +27,7 @@ func (f Fate) String() string {
 }
 
 // Fate returns the fate of the event that was just scanned, if its Verdict is
-// ClassMalformed or ClassForeign. The argument must be the whole event.
+// ClassMalformed or ClassForeign. Call Fate with the whole event.
 //
 // An event with a type other than "message" is meant for clients that know the type.
 // It passes if clients that ignore the type cannot read a response in it, and is left
@@ -54,7 +54,7 @@ func (e *EventScanner) Fate(event []byte) Fate {
 	return FateWithheld
 }
 
-// revealing has texts for recognising a response or a guarded notification. A reader
+// revealing has texts for recognising a response or a guarded notification. A parser
 // takes an event for a response only if the event has the key "id", and the key
 // "result" or "error". A guarded notification has a method that begins with one of the
 // other texts.
@@ -63,9 +63,9 @@ var revealing = [][]byte{
 	[]byte("notifications/tasks"), []byte(MethodResourceUpdated),
 }
 
-// harmless reports whether no text of revealing occurs in the given text, even for a
-// reader that resolves escapes, ignores case and drops invisible characters. It does
-// not consider the JSON syntax, because readers differ about that.
+// harmless reports whether the given text has no text of revealing in it, even for a
+// parser that resolves escapes, ignores case and drops invisible characters. JSON
+// syntax is not considered, because parsers differ about it.
 func harmless(text []byte) bool {
 	folded := fold(text)
 	for _, word := range revealing {
@@ -100,8 +100,8 @@ func fold(text []byte) []byte {
 }
 
 // looseRune returns the first character of the text, with a JSON escape resolved, and
-// how many bytes of the text it takes. A backslash that does not begin an escape
-// stands for itself.
+// the number of bytes of the text that the character takes. A backslash that does not
+// begin an escape stands for itself.
 func looseRune(text []byte) (rune, int) {
 	switch {
 	case text[0] != '\\' || len(text) < 2:

@@ -27,7 +27,7 @@ func Fingerprint(m *Message) [sha256.Size]byte {
 	default:
 		if m.Params != nil {
 			w := walker{text: m.Params}
-			w.next() // the opening brace
+			w.next() // skips the opening brace
 			out = w.appendMembers(append(out, '{'), "_meta", "requestState", "inputResponses")
 		}
 	}
@@ -60,10 +60,10 @@ func (w *walker) appendCanonical(out []byte, t token) []byte {
 	}
 }
 
-// appendMembers appends the members of the object that was just opened, and the
-// closing brace. It leaves out the members named in the parameter without. It sorts
-// the members, so that their order in the message does not matter. The keys are
-// unique, because Decode refuses duplicate ones.
+// appendMembers appends the members of the object that was just opened, and the closing
+// brace. The last arguments are the names of members to leave out. The other members
+// are sorted, so that their order in the message does not matter. The keys are unique,
+// because Decode refuses duplicate ones.
 func (w *walker) appendMembers(out []byte, without ...string) []byte {
 	var members [][]byte
 	for w.next() == tokenKey {

@@ -26,9 +26,9 @@ func seedBodies() []string {
 	return bodies
 }
 
-// FuzzDecodeAgainstJSONText checks that Decode accepts nothing that a strict reader
-// refuses. The strict reader is jsontext, which accepts neither duplicate names nor
-// invalid UTF-8, and only a single JSON text. It also checks that Decode returns
+// FuzzDecodeAgainstJSONText checks that a strict parser accepts every body that Decode
+// accepts. The strict parser is jsontext, which accepts neither duplicate names nor
+// invalid UTF-8, and only a single JSON text. The test also checks that Decode returns
 // ParseError only for invalid JSON, or for JSON that nests too deep.
 func FuzzDecodeAgainstJSONText(f *testing.F) {
 	for _, body := range seedBodies() {
@@ -60,8 +60,8 @@ func FuzzDecodeAgainstJSONText(f *testing.F) {
 	})
 }
 
-// FuzzDecodeAgainstEncodingJSON checks that a lax reader reads every accepted body as
-// Decode does. The lax reader is encoding/json, which ignores the case of keys and
+// FuzzDecodeAgainstEncodingJSON checks that a lax parser reads every accepted body as
+// Decode does. The lax parser is encoding/json, which ignores the case of keys and
 // takes the last of several equal keys.
 func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
 	for _, body := range seedBodies() {
@@ -78,7 +78,7 @@ func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
 		}
 		var lax benchInto
 		if err := json.Unmarshal(body, &lax); err != nil {
-			return // a member does not have the type of the struct's field
+			return // skip a body with a member that does not have the type of the struct's field
 		}
 		if lax.Method != m.Method || lax.Params.Name != m.Name || lax.Params.URI != m.URI ||
 			lax.Params.Meta.ProtocolVersion != m.ProtocolVersion || !bytes.Equal(lax.Params.Arguments, m.Arguments) {
@@ -100,8 +100,8 @@ func FuzzDecodeAgainstEncodingJSON(f *testing.F) {
 	})
 }
 
-// splitter returns a function that yields piece sizes from 1 to 32, taken from the
-// slice sizes over and over.
+// splitter returns a function that returns the size of the next piece, from 1 to 32.
+// The sizes are derived from the given bytes, over and over.
 func splitter(sizes []byte) func() int {
 	i := 0
 	return func() int {
@@ -158,8 +158,8 @@ func FuzzScannerSplit(f *testing.F) {
 }
 
 // FuzzAddMeta checks that a response or event with added fields is still the same
-// response: its _meta has the fields, members that the upstream has forged are gone,
-// and the rest is unchanged.
+// response. The result's _meta has the added fields and no members that the upstream
+// has forged. The rest of the message is unchanged.
 func FuzzAddMeta(f *testing.F) {
 	for _, body := range seedBodies() {
 		f.Add([]byte(body), "r")

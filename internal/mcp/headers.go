@@ -23,16 +23,16 @@ const (
 // belongs to EraStateless if the MCP-Protocol-Version header is 2026-07-28 or later,
 // unless the message is initialize, which begins a session. In EraStateless, three
 // headers must agree with the body. MCP-Protocol-Version must equal the version in
-// _meta. Mcp-Method must equal the method. Mcp-Name must equal the name, URI or task
-// id in params if the method has one. Each of these headers must occur exactly one
-// time. Mcp-Method and Mcp-Name may be encoded as =?base64?...?= (MCP 2026-07-28,
-// Streamable HTTP, "Request Metadata"). All other headers are ignored. A
-// notification may lack Mcp-Method: MCP 2026-07-28 requires the header only in
-// requests, and the TypeScript SDK 2.3.1 sends it only there.
+// _meta. Mcp-Method must equal the method. Mcp-Name must equal the name, URI or task id
+// in params if the method has such a target. Each of these headers must occur exactly
+// once. Mcp-Method and Mcp-Name may be encoded as =?base64?...?= (MCP 2026-07-28,
+// Streamable HTTP, "Request Metadata"). All other headers are ignored. A notification
+// may lack Mcp-Method: MCP 2026-07-28 requires the header only in requests, and the
+// TypeScript SDK 2.3.1 sends it only there.
 //
 // In EraSession, CheckHeaders checks only that MCP-Protocol-Version occurs at most
-// one time. It ignores Mcp-Method and Mcp-Name, which some clients send in sessions
-// too. No decision may depend on these two headers there.
+// once. It ignores Mcp-Method and Mcp-Name, which some clients send in sessions too. In
+// a session, no decision may depend on these two headers.
 //
 // The error is always an *Error with the message's id. The error's code is
 // HeaderMismatch, with two exceptions. For a request without a version in _meta, the
@@ -104,9 +104,8 @@ func routingName(m *Message) (string, bool) {
 	return method.Target(m), true
 }
 
-// carries reports whether a header occurs exactly one time, and its value decodes to
-// the given text. The parameter values has one element for each occurrence of the
-// header.
+// carries reports whether a header occurs exactly once, with a value that decodes to
+// the given text. values has one element for each occurrence of the header.
 func carries(values []string, text string) bool {
 	if len(values) != 1 {
 		return false

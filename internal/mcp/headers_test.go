@@ -23,9 +23,9 @@ func header(pairs ...string) http.Header {
 }
 
 // TestCheckHeaders checks the era of each message: a version in the body takes
-// precedence over the version header. It also checks that a stateless message
-// is refused if its headers do not agree with its body, and that in a session the
-// MCP headers other than the version are ignored.
+// precedence over the version header. It also checks that a stateless message is
+// refused if its headers do not agree with its body. In a session, the MCP headers
+// other than the version must be ignored.
 func TestCheckHeaders(t *testing.T) {
 	const v, met, nam = "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"
 	modernCall := call(`"name":"cheap",` + modern)
@@ -40,7 +40,7 @@ func TestCheckHeaders(t *testing.T) {
 	tests := []struct {
 		name, body string
 		h          http.Header
-		era        Era // 0 if code is not 0
+		era        Era // expected era; 0 if an error is expected
 		code       int
 	}{
 		{"all right", modernCall, header(v, "2026-07-28", met, "tools/call", nam, "cheap"), EraStateless, 0},

@@ -66,8 +66,8 @@ const (
 // lexer cuts one JSON text (RFC 8259) into tokens. The text may be split into pieces
 // anywhere. The zero lexer is ready to use for a server's message. It accepts four
 // kinds of input that a strict lexer refuses, because the parsers of clients accept
-// them too: a byte order mark before the text, bytes in strings that are not UTF-8,
-// half of a surrogate pair, and nesting of up to MaxAnswerDepth. None of these
+// them, too. These are a byte order mark before the text, bytes in strings that are not
+// UTF-8, half of a surrogate pair, and nesting of up to MaxAnswerDepth. None of these
 // changes where a token begins or ends.
 type lexer struct {
 	// strict makes the lexer refuse a byte order mark, bytes that are not UTF-8,
@@ -104,8 +104,8 @@ type lexer struct {
 }
 
 // next reads the next token in p, from index i on. It returns the index after the
-// token. If it returns tokenMore, it has consumed all of p. The end of a number is
-// known only at the byte that follows; the method next does not consume that byte.
+// token. If it returns tokenMore, it has consumed all of p. A number ends at the first
+// byte that cannot belong to it. That byte is not consumed.
 func (l *lexer) next(p []byte, i int) (int, token) {
 	if l.state >= inString {
 		return l.resume(p, i)
@@ -153,7 +153,7 @@ func (l *lexer) next(p []byte, i int) (int, token) {
 			switch {
 			case c == ',' && object:
 				l.state = wantKey
-				if i+1 < len(p) && p[i+1] == '"' { // the usual case
+				if i+1 < len(p) && p[i+1] == '"' { // usually the next key follows the comma immediately
 					return l.key(p, i+1)
 				}
 			case c == ',':
@@ -179,7 +179,7 @@ func (l *lexer) next(p []byte, i int) (int, token) {
 const markOver = 4
 
 // marks reports whether the byte c continues a byte order mark at the very beginning of
-// the text, and counts it if so.
+// the text, and counts the byte if so.
 func (l *lexer) marks(c byte) bool {
 	if l.strict || l.depth > 0 || l.mark >= uint8(len(byteOrderMark)) || c != byteOrderMark[l.mark] {
 		return false

@@ -30,8 +30,8 @@ func tokens(text string, size int, strict bool) (string, bool) {
 }
 
 // TestLexerGrammar checks that a strict lexer accepts exactly the texts of RFC 8259,
-// and that a lax lexer accepts these texts too. Each text is lexed in pieces of
-// several sizes, which must not matter.
+// and that a lax lexer accepts these texts too. Each text is lexed in pieces of several
+// sizes, and the size must not change the result.
 func TestLexerGrammar(t *testing.T) {
 	tests := []struct {
 		text string
@@ -90,9 +90,9 @@ func TestLexerTakesWhatParsersTake(t *testing.T) {
 	}
 }
 
-// TestLexerDepth checks that arrays and objects may nest 64 levels deep in a
-// client's message and 1024 in a server's, and that a level cannot end with the
-// bracket of the other kind.
+// TestLexerDepth checks that arrays and objects may nest 64 levels deep in a client's
+// message and 1024 levels in a server's. It also checks that a bracket cannot end an
+// object, nor a brace an array.
 func TestLexerDepth(t *testing.T) {
 	for _, tt := range []struct {
 		open, shut, wrong string

@@ -37,7 +37,7 @@ func (l *lexer) closeString(p []byte, i int) (int, token) {
 		return i, tokenString
 	}
 	l.state = wantColon
-	if i < len(p) && p[i] == ':' { // the usual case
+	if i < len(p) && p[i] == ':' { // usually the colon follows the key immediately
 		l.state = wantValue
 		i++
 	}
@@ -91,8 +91,9 @@ func (l *lexer) str(p []byte, i int) (int, token) {
 }
 
 // bytes reads the run of bytes beyond ASCII that begins at p[i], and returns the index
-// after it. It does not check that they are valid UTF-8. That is safe, because no
-// decoder takes an ASCII byte, such as a quote, for a part of an invalid sequence.
+// after the run. It does not check that the bytes are valid UTF-8. That is safe,
+// because no decoder takes an ASCII byte, such as a quote, for a part of an invalid
+// sequence.
 func (l *lexer) bytes(p []byte, i int) int {
 	begin := i
 	for i < len(p) && p[i] >= utf8.RuneSelf {
@@ -104,9 +105,9 @@ func (l *lexer) bytes(p []byte, i int) int {
 	return i
 }
 
-// rune reads a UTF-8 sequence beyond ASCII at the beginning of p. It returns how many
-// bytes it has read, or 0 if the sequence is invalid. Near the end of p, it reads only
-// the first byte, and the method special reads the others.
+// rune reads a UTF-8 sequence beyond ASCII at the beginning of p. It returns the
+// number of bytes read, or 0 if the sequence is invalid. Near the end of p, it reads
+// only the first byte and leaves the others to l.special.
 func (l *lexer) rune(p []byte) int {
 	n := 1
 	if len(p) >= utf8.UTFMax {
@@ -154,8 +155,8 @@ func (l *lexer) leadByte(c byte) bool {
 	return true
 }
 
-// special reads one byte within an escape or a UTF-8 sequence. If the method refuses
-// the byte, it returns the reason; otherwise it returns "".
+// special reads one byte within an escape or a UTF-8 sequence. If the byte is refused,
+// special returns the reason; otherwise it returns "".
 func (l *lexer) special(c byte) string {
 	switch l.state {
 	case inRune:
@@ -181,9 +182,9 @@ func (l *lexer) special(c byte) string {
 		l.put(rune(u))
 	case inHex:
 		return l.hexDigit(c)
-	case inPair: // a backslash; see pairBroken
+	case inPair: // c is a backslash; see pairBroken
 		l.state = inPairU
-	case inPairU: // a 'u'
+	case inPairU: // c is a 'u'
 		l.state, l.digits, l.hex = inHex, 4, 0
 	}
 	return ""

@@ -40,15 +40,14 @@ func ListOf(method string) (List, bool) {
 	return m.Lists, true
 }
 
-// Numbers that identify the names reserved only in the result of a list method. They
-// continue the numbering of the names reserved in every result, which ends with
-// resultMeta.
+// The ordinals of the names that are reserved only in the result of a list method. They
+// follow resultMeta, the last ordinal of the names that are reserved in every result.
 const (
 	resultCacheScope = resultMeta + 1 + iota
 	resultList
 )
 
-// The numbers of the reserved names in an item of a list.
+// The ordinals of the reserved names in an item of a list.
 const (
 	itemName = iota + 1 // the member that identifies the item, such as name or uri
 	itemMeta
@@ -56,8 +55,8 @@ const (
 
 // listShape holds the reserved names for one list method.
 type listShape struct {
-	result names // in the result
-	item   names // in each item of the list
+	result names // reserved names in the result
+	item   names // reserved names in each item of the list
 }
 
 var listShapes = [...]listShape{

@@ -24,9 +24,9 @@ func benchList(tools int) []byte {
 	return []byte(s.String())
 }
 
-// BenchmarkRewriteList rewrites a list of 100 tools, about 40 KB long, in four ways:
-// it changes nothing, adds a price to every item, removes every tenth item and adds
-// a price to the others, or removes all items.
+// BenchmarkRewriteList rewrites a list of 100 tools, about 40 KB long, in four ways.
+// The first changes nothing. The second adds a price to every item. The third removes
+// every tenth item and adds a price to the others. The fourth removes all items.
 func BenchmarkRewriteList(b *testing.B) {
 	message := benchList(100)
 	judges := map[string]func(string) (bool, []Field){

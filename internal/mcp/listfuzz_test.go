@@ -84,10 +84,10 @@ func seedList(message string) listPolicy {
 	return 0
 }
 
-// FuzzRewriteList compares RewriteList with another reader, made from encoding/json and
-// jsontext. To that reader, the rewritten response must differ from the original only
+// FuzzRewriteList compares RewriteList with another parser, made from encoding/json and
+// jsontext. To that parser, the rewritten response must differ from the original only
 // in the removed items, the added and dropped members, and the scope. A list may be
-// refused only if that reader, being strict, does not accept it either. Rewriting again
+// refused only if that parser, being strict, does not accept it either. Rewriting again
 // must change nothing. A policy that changes nothing must leave every byte as it is.
 func FuzzRewriteList(f *testing.F) {
 	for _, message := range listSeeds() {
@@ -116,7 +116,7 @@ func FuzzRewriteList(f *testing.F) {
 			t.Fatalf("%q is %+v, rewritten %q is %+v", message, verdict, got, after)
 		}
 		if !jsontext.Value(message).IsValid(jsontext.AllowDuplicateNames(true)) {
-			return // invalid UTF-8, about which readers differ
+			return // invalid UTF-8, about which parsers differ
 		}
 		want := wantList(message, p)
 		if want == nil {
@@ -161,12 +161,11 @@ type itemDocument struct {
 	name    string
 	members map[string]string
 	meta    map[string]string
-	odd     bool // its _meta is neither an object nor null
+	odd     bool // the item's _meta is neither an object nor null
 }
 
-// oneReading reports whether all readers find the same identifying member and the
-// same _meta in an item. The parameter name is the name of the identifying member,
-// such as uri.
+// oneReading reports whether all parsers find the same identifying member and the same
+// _meta in an item. name is the name of the identifying member, such as uri.
 func oneReading(item []byte, name string) bool {
 	d := jsontext.NewDecoder(bytes.NewReader(item), jsontext.AllowDuplicateNames(true))
 	seen := map[int]int{}
@@ -247,7 +246,7 @@ func readList(message []byte, p listPolicy) *listDocument {
 	return d
 }
 
-// wantList returns the document that a reader must find in the message after
+// wantList returns the document that a parser must find in the message after
 // RewriteList has rewritten it by the policy.
 func wantList(message []byte, p listPolicy) *listDocument {
 	d := readList(message, p)
@@ -270,7 +269,7 @@ func wantList(message []byte, p listPolicy) *listDocument {
 		dropOwn(item.meta)
 		if len(fields) > 0 && item.meta == nil {
 			item.meta = make(map[string]string)
-			delete(item.members, "_meta") // it was null, which takeMeta leaves in place
+			delete(item.members, "_meta") // _meta was null, which takeMeta leaves in place
 		}
 		for _, f := range fields {
 			item.meta[f.Name] = string(f.Value)
@@ -339,7 +338,7 @@ func FuzzRewriteListEvent(f *testing.F) {
 		switch before.Class {
 		case ClassAnswer:
 			checkEventSplit(t, got, sizes, before, done)
-		case ClassMalformed: // allowed only because of the event's other lines
+		case ClassMalformed: // the event is malformed only because of its lines without data
 			if before.Reason != "an event has a line that clients read differently" {
 				t.Fatalf("%q was rewritten, but is %+v", event, before)
 			}

@@ -15,13 +15,12 @@ func (r *listRewriter) words() []byte {
 
 const keyTwice = "a reserved key occurs twice"
 
-// member returns the number of the current key in ns, or keyOther if ns does not
-// have this key. The parameter seen is the set of the numbers of the keys that the
-// object has had so far. The parameter meta is the number that _meta has in ns, or
-// keyOther if ns does not have _meta. member returns false if it refuses the
-// message, because the key is a duplicate or a lax reader could take it for a name
-// in ns. It never refuses _meta, because _meta does not decide which list the client
-// reads.
+// member returns the ordinal of the current key in ns, or keyOther if ns does not have
+// this key. *seen is the set of the ordinals of the keys that the object has had so
+// far. meta is the ordinal of _meta in ns, or keyOther if ns does not have _meta.
+// member returns false if it refuses the message, because the key is a duplicate or a
+// lax parser could take it for a name in ns. It never refuses _meta, because _meta does
+// not decide which list the client reads.
 func (r *listRewriter) member(ns names, seen *uint, meta int) (int, bool) {
 	key, exact := ns.find(r.words())
 	bit := uint(1) << key
@@ -220,7 +219,7 @@ type listItem struct {
 }
 
 // descriptionPlace is the place of an item's description in the text. If the item has
-// no description, start equals end, and a description can be inserted there.
+// no description, start and end are both the place where a description can be inserted.
 type descriptionPlace struct {
 	start, end int
 	odd        bool // the description cannot take a note

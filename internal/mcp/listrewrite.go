@@ -23,21 +23,21 @@ type ListRewrite struct {
 	PerCaller bool
 
 	// Judge decides about one item. Its argument is the unescaped value of the member
-	// that identifies the item: name, uri, uriTemplate or taskId. It reports whether
-	// the item stays, and returns the fields for the item's _meta. Judge is called a
-	// single time for each readable item, in order, even if RewriteList later refuses
-	// the message. Judge must not be nil.
+	// that identifies the item: name, uri, uriTemplate or taskId. Judge reports whether
+	// the item stays, and returns the fields for the item's _meta. Judge is called once
+	// for each readable item, in order, even if RewriteList later refuses the message.
+	// Judge must not be nil.
 	Judge func(name string) (keep bool, fields []Field)
 
 	// Note returns a sentence for the description of an item that stays, or "" for no
 	// sentence. RewriteList appends the sentence after a space, or adds a description
-	// if the item has none. If the description is neither a string nor null, or if
-	// the description occurs twice, it stays unchanged. Note may be nil.
+	// if the item has none. If the description is neither a string nor null, or if the
+	// item has two descriptions, RewriteList leaves the sentence out. Note may be nil.
 	Note func(name string) string
 
-	// LeftOut is called for each item that cannot be read. The parameter index is the
-	// item's position in the original list, from 0. The parameter name is the first
-	// text in the item that could be the item's name, or "". LeftOut may be nil.
+	// LeftOut is called for each item that cannot be read. index is the item's index in
+	// the original list. name is the first text in the item that could be the item's
+	// name, or "". LeftOut may be nil.
 	LeftOut func(index int, name, reason string)
 }
 
@@ -46,9 +46,9 @@ type ListRewrite struct {
 // items, and with Note's sentences in their descriptions.
 //
 // RewriteList merges the fields into _meta as AddMeta does. It first drops members that
-// have the name of a field or a name that begins with "dev.farebox/". If an item has
-// fields but no _meta, or null as its _meta, it gets one. RewriteList also drops the
-// "dev.farebox/" members from the _meta of the result itself.
+// have the name of a field or a name that begins with "dev.farebox/". If an item gets
+// fields but has no _meta, or null as its _meta, RewriteList adds a _meta. RewriteList
+// also drops the "dev.farebox/" members from the _meta of the result itself.
 //
 // If Judge removes an item, or if PerCaller is set, the cacheScope of the result becomes
 // "private". A missing cacheScope is added only in EraStateless, because there clients
@@ -106,10 +106,9 @@ type listRewriter struct {
 	walker
 	o       *ListRewrite
 	shape   *listShape
-	scratch []byte // for unescaping
+	scratch []byte // buffer for the unescaped text of a key or string
 
-	// out is the rewritten form of text[:from]. The field out is nil until the first
-	// change.
+	// out is the rewritten form of text[:from], or nil before the first change.
 	out  []byte
 	from int
 
@@ -120,10 +119,10 @@ type listRewriter struct {
 }
 
 // scopePlace is the place of the result's cacheScope in the new text. If the result has
-// no cacheScope, start equals end, and one can be inserted there.
+// no cacheScope, start and end are both the place where a cacheScope can be inserted.
 type scopePlace struct {
 	start, end int
-	private    bool // the value is "private"
+	private    bool // the cacheScope is "private" already
 }
 
 func (r *listRewriter) refuse(reason string) bool {
@@ -133,8 +132,8 @@ func (r *listRewriter) refuse(reason string) bool {
 	return false
 }
 
-// failure returns the error of RewriteList. It is called after the method message
-// has returned false.
+// failure returns the error of RewriteList. It is called after r.message() has returned
+// false.
 func (r *listRewriter) failure() error {
 	switch {
 	case r.err != nil:
@@ -157,7 +156,7 @@ func (r *listRewriter) cut(start, end int) {
 }
 
 // place returns the index that text[i] will have in the new text if no further text
-// before it is cut. The index i must not be less than the field from.
+// before it is cut. i must be at least r.from.
 func (r *listRewriter) place(i int) int { return len(r.out) + i - r.from }
 
 // finish ends the new text and returns it. It sets the cacheScope last, because only
@@ -181,10 +180,10 @@ func (r *listRewriter) finish() []byte {
 	return r.out
 }
 
-// remove removes an item from the list, together with one of the commas next to it.
-// The item, with the white space around it, is text[begin:end]. If an earlier item
-// stays, as the parameter keptBefore says, the comma before the item is removed, and
-// otherwise the comma after it.
+// remove removes an item from the list, together with one of the commas next to it. The
+// item, with the white space around it, is text[begin:end]. If keptBefore is true, an
+// earlier item stays, and the comma before the removed item is removed. Otherwise the
+// comma after the removed item is removed.
 func (r *listRewriter) remove(begin, end int, keptBefore bool) {
 	switch {
 	case keptBefore:
@@ -221,10 +220,10 @@ func (r *listRewriter) annotate(item *listItem, fields []Field) bool {
 func (r *listRewriter) describe(place *descriptionPlace, note string) {
 	quoted := appendString(nil, note)
 	switch text := r.text[place.start:place.end]; {
-	case len(text) == 0: // absent; the item's name follows, so a comma is needed
+	case len(text) == 0: // the item has no description; the item's name follows, so a comma is needed
 		r.cut(place.start, place.end)
 		r.out = append(append(append(r.out, `"description":`...), quoted...), ',')
-	case text[0] != '"', len(text) == len(`""`): // null, or an empty string
+	case text[0] != '"', len(text) == len(`""`): // the description is null or an empty string
 		r.cut(place.start, place.end)
 		r.out = append(r.out, quoted...)
 	default:
@@ -249,14 +248,14 @@ func (r *listRewriter) addMeta(place metaPlace, fields []Field) bool {
 		r.cut(place.start, place.end)
 		r.out, _ = appendMerged(r.out, meta, fields)
 	case len(fields) == 0:
-	case len(meta) > 0: // null
+	case len(meta) > 0: // _meta is null
 		r.cut(place.start, place.end)
 		r.out = appendObject(r.out, fields)
 	default:
 		r.cut(place.start, place.end)
 		r.out = append(r.out, `"_meta":`...)
 		r.out = appendObject(r.out, fields)
-		r.out = append(r.out, ',') // the item's name follows
+		r.out = append(r.out, ',') // a comma, because the item's name follows
 	}
 	return true
 }

@@ -178,8 +178,8 @@ func TestRewriteListErrorsPass(t *testing.T) {
 	}
 }
 
-// TestRewriteListJudgesInOrder checks that Judge is called a single time for each
-// item, in order, with the unescaped name.
+// TestRewriteListJudgesInOrder checks that Judge is called once for each item, in
+// order, with the unescaped name.
 func TestRewriteListJudgesInOrder(t *testing.T) {
 	o := listRewrite()
 	var got []string
@@ -229,8 +229,8 @@ func TestRewriteListLeavesOut(t *testing.T) {
 	checkRewrite(t, listAnswer(`"_meta":{"dev.farebox/x":1},"tools":[],"_meta":{"a":1,"dev.farebox/y":1}`), listAnswer(`"_meta":{},"tools":[],"_meta":{"a":1}`), listRewrite())
 }
 
-// TestRewriteListRefuses checks that a response is refused if a client could read
-// another list in it than RewriteList does.
+// TestRewriteListRefuses checks that RewriteList refuses a response in which a client
+// could find a list that RewriteList does not see.
 func TestRewriteListRefuses(t *testing.T) {
 	deep := strings.Repeat("[", MaxAnswerDepth-3) + strings.Repeat("]", MaxAnswerDepth-3)
 	const good = `"tools":[{"name":"a"}]`

@@ -8,9 +8,9 @@ const (
 	TypeEvents = "text/event-stream"
 )
 
-// ParseMediaType is mime.ParseMediaType with a short way for the two media types of
-// messages, which nearly all requests and responses have. The returned map must not be
-// changed.
+// ParseMediaType returns the same results as mime.ParseMediaType. It is faster for the
+// two media types of messages, which nearly all requests and responses have. The
+// returned map must not be changed.
 func ParseMediaType(value string) (media string, params map[string]string, err error) {
 	if value == TypeJSON || value == TypeEvents {
 		return value, nil, nil

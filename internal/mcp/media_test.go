@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestParseMediaType: the short way gives the same as the long one, without an
-// allocation.
+// TestParseMediaType checks that ParseMediaType returns the same results as
+// mime.ParseMediaType, and allocates nothing for the media types of messages.
 func TestParseMediaType(t *testing.T) {
 	for _, value := range []string{TypeJSON, TypeEvents, "Application/JSON", "application/json; charset=utf-8", "text/plain", "", ";", "application/json,text/event-stream"} {
 		media, params, err := ParseMediaType(value)

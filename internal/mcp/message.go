@@ -36,7 +36,7 @@ func nameOf(enum string, names []string, v uint8) string {
 const (
 	// maxIDLength bounds a string id, in bytes of its unescaped text.
 	maxIDLength = 128
-	// maxIDNumber bounds the magnitude of an integer id. Readers that store numbers as
+	// maxIDNumber bounds the magnitude of an integer id. Parsers that store numbers as
 	// doubles could confuse two different ids beyond this bound (RFC 8259, section 6).
 	maxIDNumber = 1<<53 - 1
 )
@@ -104,7 +104,7 @@ func (id ID) MarshalJSON() ([]byte, error) { return id.AppendJSON(nil), nil }
 
 // parseIDNumber parses an integer id in its canonical form: without a fraction, an
 // exponent, a leading zero or a plus sign, and not -0. It returns false for any other
-// form, because readers differ about whether such a form, for example 7.0, is the same
+// form, because parsers differ about whether such a form, for example 7.0, is the same
 // id as 7.
 func parseIDNumber(raw []byte) (int64, bool) {
 	digits := raw

@@ -23,12 +23,12 @@ var (
 
 // AddMeta returns a response with the fields added to result._meta. It returns a copy,
 // or the message itself if there is no member to add or drop. The message must be a
-// response with a result that a scanner found to be a ClassAnswer. If the result has
-// no _meta, or null as its _meta, AddMeta adds one. If the result has a _meta, AddMeta
-// first drops some of its members: those with the name of a field, and those with a
-// name that begins with "dev.farebox/". Only the gateway may set these members. AddMeta
-// also drops a byte order mark before the message, which some clients cannot read. All
-// other bytes stay unchanged.
+// response with a result, and a scanner must have found the message to be a
+// ClassAnswer. If the result has no _meta, or null as its _meta, AddMeta adds one. If
+// the result has a _meta, AddMeta first drops some of its members: those with the
+// name of a field, and those with a name that begins with "dev.farebox/". Only the
+// gateway may set these members. AddMeta also drops a byte order mark before the
+// message, which some clients cannot read. All other bytes stay unchanged.
 //
 // If clients could read another _meta than the one with the fields, the result gets
 // no fields. That is so if _meta occurs twice, if its name differs in upper or lower
@@ -63,7 +63,7 @@ func AddMeta(message []byte, fields []Field) ([]byte, error) {
 		}
 	case len(fields) == 0:
 		return message, nil
-	case place.start < place.end: // null
+	case place.start < place.end: // _meta is null
 		out = appendObject(out, fields)
 	default:
 		out = append(out, `"_meta":`...)
@@ -81,13 +81,13 @@ func mayNameOwn(message []byte) bool {
 	return bytes.Contains(message, []byte(strings.TrimSuffix(ownPrefix, "/"))) || bytes.Contains(message, []byte(`\u`))
 }
 
-// metas holds the places of the members of a result that a reader could take for _meta.
-// A result rarely has more than one.
+// metas holds the places of the members of a result that a parser could take for _meta.
+// A result rarely has more than one such member.
 type metas struct {
-	first  metaPlace   // the first such member, or the place to insert _meta
-	others []metaPlace // all further such members
+	first  metaPlace   // the first member that could be taken for _meta, or the place to insert _meta
+	others []metaPlace // all further members that could be taken for _meta
 	found  bool
-	unsafe bool // readers may find different _meta members, or _meta cannot take fields
+	unsafe bool // parsers may find different _meta members, or _meta cannot take fields
 }
 
 func (m *metas) add(place metaPlace) {
@@ -113,8 +113,8 @@ func (m *metas) clean(message []byte) []byte {
 	return append(out, message[from:]...)
 }
 
-// metaPlace is the place of the value of _meta. If there is no _meta, start equals end,
-// and one can be inserted there.
+// metaPlace is the place of the value of _meta. If there is no _meta, start and end are
+// both the place where a _meta can be inserted.
 type metaPlace struct {
 	start, end int
 	isObject   bool
@@ -253,8 +253,8 @@ func appendObject(out []byte, fields []Field) []byte {
 	return appendFields(append(out, '{'), fields, false)
 }
 
-// appendFields appends the fields and the closing brace of the object. The parameter
-// comma says whether a comma is needed before the first field.
+// appendFields appends the fields and the closing brace of the object. If comma is
+// true, a comma precedes the first field.
 func appendFields(out []byte, fields []Field, comma bool) []byte {
 	for _, f := range fields {
 		if comma {

@@ -22,8 +22,8 @@ func AddMetaToEvent(event []byte, fields []Field) ([]byte, error) {
 }
 
 // replaceData returns the event with all its data lines removed and the new data in
-// place of the last data line, which begins at the index last in lines. The
-// parameter size is an estimate of the event's new length.
+// place of the last data line, which begins at lines[last]. size is an estimate of the
+// event's new length.
 func replaceData(head, lines []byte, last int, data []byte, size int) []byte {
 	out := make([]byte, 0, size+64)
 	out = append(out, head...)
@@ -104,9 +104,9 @@ func eventData(lines []byte) (data []byte, last int, found bool) {
 	return data, last, found
 }
 
-// appendData appends data as data lines with the given line end. An empty line end
-// means that the stream ended there. In that case, LF separates the data lines, and
-// the last data line stays without a line end.
+// appendData appends the data in the form of data lines with the given line end. An
+// empty line end means that the stream ended there. In that case, LF separates the data
+// lines, and the last data line stays without a line end.
 func appendData(out, data, end []byte) []byte {
 	between := end
 	if len(between) == 0 {

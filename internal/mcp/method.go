@@ -5,8 +5,8 @@ package mcp
 type Method struct {
 	Name string // exact name in messages
 
-	Session   bool // clients send it in EraSession
-	Stateless bool // clients send it in EraStateless
+	Session   bool // clients send the method in EraSession
+	Stateless bool // clients send the method in EraStateless
 	Notifies  bool // a notification; otherwise a request
 
 	Names  Param   // the member of params that names the target
@@ -60,7 +60,7 @@ const (
 )
 
 // The methods about tasks. MCP 2025-11-25 (Tasks) has all of them except tasks/update.
-// SEP-2663, an extension of 2026-07-28, has all except tasks/result and tasks/list.
+// SEP-2663, an extension of MCP 2026-07-28, has all except tasks/result and tasks/list.
 const (
 	MethodTaskGet    = "tasks/get"
 	MethodTaskResult = "tasks/result"

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestMethodTable checks that every entry of the table methods is consistent, that
-// an entry is found only by its exact name, and that the functions that use the
-// table agree with it.
+// TestMethodTable checks that every entry of the table methods is consistent, and that
+// an entry is found only by its exact name. It also checks that the functions that use
+// the table agree with it.
 func TestMethodTable(t *testing.T) {
 	seen := map[string]bool{}
 	lists := map[List]bool{}

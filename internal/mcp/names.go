@@ -5,11 +5,11 @@ import (
 	"unicode/utf8"
 )
 
-// names lists the reserved names of one kind of object. Each name has a number, which is
-// its index plus 1. The number 0 stands for any other name.
+// names lists the reserved names of one kind of object. Each name has an ordinal, which
+// is its index plus 1. The ordinal 0 stands for any other name.
 type names []string
 
-// The numbers of the reserved names at the top level of a JSON-RPC message.
+// The ordinals of the reserved names at the top level of a JSON-RPC message.
 const (
 	keyOther = iota
 	keyJSONRPC
@@ -22,7 +22,7 @@ const (
 
 var topNames = names{"jsonrpc", "id", "method", "params", "result", "error"}
 
-// The numbers of the reserved names in the params of a request.
+// The ordinals of the reserved names in the params of a request.
 const (
 	paramName = iota + 1
 	paramURI
@@ -42,7 +42,7 @@ var paramNames = names{
 	"cursor", "taskId", "ref", "argument",
 }
 
-// The numbers of the reserved names in a result.
+// The ordinals of the reserved names in a result.
 const (
 	resultIsError = iota + 1
 	resultType
@@ -83,10 +83,10 @@ var metaNames = names{
 // so that a longer key cannot match one.
 const skeletonSize = 48
 
-// find returns the number of the reserved name that the key matches, or 0. The
-// second result is true if the key equals the name, or matches no name. It is false
-// if the key differs from the name but could be taken for it by a reader that is lax
-// about case or invisible characters.
+// find returns the ordinal of the reserved name that the key matches, or 0. The second
+// result is true if the key equals the name, or matches no name. It is false if the key
+// differs from the name but could be taken for it by a parser that is lax about case or
+// invisible characters.
 func (ns names) find(key []byte) (int, bool) {
 	for i, name := range ns {
 		if string(key) == name {
@@ -149,12 +149,12 @@ func lower(c byte) byte {
 	return c
 }
 
-// skeleton writes the skeleton of the key src to dst: the key in lower case and
-// without invisible characters. The result n is the length of the skeleton. The
-// result rest is the number of bytes at the end of src that belong to an incomplete
-// character. The result ok is false if the key cannot match a reserved name. In that
-// case the skeleton is too long, or the key has a character that does not fold to
-// ASCII. dst then has the skeleton of the text before that character.
+// skeleton writes the skeleton of a key to dst. The skeleton is the key in lower case
+// and without invisible characters. The results are n, the length of the skeleton, and
+// rest, the number of bytes at the end of src that belong to an incomplete character.
+// If ok is false, the key cannot match a reserved name: either the skeleton is too
+// long, or the key has a character that does not fold to ASCII. dst then has the
+// skeleton of the text before that character.
 func skeleton(dst *[skeletonSize]byte, src []byte) (n, rest int, ok bool) {
 	for i := 0; i < len(src); {
 		c := src[i]
@@ -188,7 +188,7 @@ func skeleton(dst *[skeletonSize]byte, src []byte) (n, rest int, ok bool) {
 
 // foldRune returns the lower-case ASCII letter to which a rune beyond ASCII folds, or 0.
 // The long s and the Kelvin sign fold by Unicode's simple case folding, which
-// encoding/json uses. The Turkish dotted and dotless i fold because readers in other
+// encoding/json uses. The Turkish dotted and dotless i fold because parsers in other
 // programming languages map them to i by upper or lower case.
 func foldRune(r rune) byte {
 	switch r {
@@ -202,7 +202,7 @@ func foldRune(r rune) byte {
 	return 0
 }
 
-// invisible reports whether a reader may trim or drop the rune. That is so for white
+// invisible reports whether a parser may trim or drop the rune. That is so for white
 // space, control and format characters (such as the byte order mark), variation
 // selectors, fillers, and the replacement character.
 func invisible(r rune) bool {

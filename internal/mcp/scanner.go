@@ -17,7 +17,7 @@ const (
 	ClassPassing
 	// ClassAnswer is a result or an error with exactly the pending id: the response.
 	ClassAnswer
-	// ClassForeign is a result or an error with another id, or without one.
+	// ClassForeign is a result or an error with another id, or without an id.
 	ClassForeign
 )
 
@@ -57,7 +57,7 @@ func (o Outcome) String() string {
 // Verdict is the judgment of a scanner about a message.
 type Verdict struct {
 	Class   Class
-	Outcome Outcome // for ClassAnswer
+	Outcome Outcome // outcome of the call; set only for ClassAnswer
 	Reason  string  // for ClassForeign and ClassMalformed: a plain sentence without quotations
 	Guarded bool    // for ClassPassing: a notification that not every caller may receive, because it is about a task's status or a changed resource
 }
@@ -67,19 +67,19 @@ type Verdict struct {
 // id, so its memory is bounded.
 //
 // A Scanner is strict only where a client could otherwise find another response or
-// another outcome. At the top level of the message and of its result, no reserved
-// key may occur twice. No other key there may differ from a reserved one only in
-// case or in invisible characters. All other keys may repeat, even _meta, which
-// affects neither the response's identity nor its outcome. A Scanner accepts some
-// deviations from JSON that common parsers accept: a byte order mark, bytes in
-// strings that are not UTF-8, half of a surrogate pair, and nesting of up to
-// MaxAnswerDepth. It judges the members together at the end, because servers write
-// them in any order. A Scanner is not safe for concurrent use.
+// another outcome. At the top level of the message and of its result, no reserved key
+// may occur twice. No other key there may differ from a reserved one only in case or in
+// invisible characters. All other keys may repeat, even _meta, which affects neither
+// the response's identity nor its outcome. A Scanner accepts some deviations from JSON
+// that common parsers accept: a byte order mark, bytes in strings that are not UTF-8,
+// half of a surrogate pair, and nesting of up to MaxAnswerDepth. A Scanner judges the
+// members together at the end, because servers write them in any order. A Scanner is
+// not safe for concurrent use.
 type Scanner struct {
 	lex     lexer
 	pending ID
 
-	top, inner int // number of the last key, at the top level and in the result
+	top, inner int // ordinal of the last key, at the top level and in the result
 	seen       [keyError + 1]bool
 	seenInner  [resultMeta]bool
 
@@ -95,7 +95,7 @@ type Scanner struct {
 	malformation string // the first fault in a message that is JSON
 }
 
-// resultKind is the meaning of resultType.
+// resultKind is the meaning of the member resultType of a result.
 type resultKind uint8
 
 const (
@@ -133,8 +133,8 @@ func (s *Scanner) Write(p []byte) {
 	}
 }
 
-// wanted reports whether the text of the next token must be captured. The parameter
-// last is the token that was just read.
+// wanted reports whether the text of the next token must be captured. Its argument is
+// the token that was just read.
 func (s *Scanner) wanted(last token) bool {
 	switch s.lex.depth {
 	case 1:
@@ -181,9 +181,8 @@ func (s *Scanner) take(t token) {
 	}
 }
 
-// reserved returns the number of the current key among the reserved names, and records
-// this number in the parameter seen. It marks the message as malformed if the key is
-// refused.
+// reserved returns the ordinal of the current key in ns, and sets seen at that index.
+// It marks the message as malformed if the key is refused.
 func (s *Scanner) reserved(ns names, seen []bool) int {
 	c := &s.lex.capture
 	if c.over {
@@ -305,7 +304,8 @@ func (s *Scanner) End() Verdict {
 // the class of the message.
 func (s *Scanner) HasResult() bool { return s.seen[keyResult] }
 
-// whyMalformed returns the reason why the message is malformed, or "" if it is not.
+// whyMalformed returns the reason why the message is malformed, or "" if the message is
+// not malformed.
 func (s *Scanner) whyMalformed() string {
 	hasMethod, hasResult, hasError := s.seen[keyMethod], s.seen[keyResult], s.seen[keyError]
 	switch {

@@ -10,7 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// FuzzScannerAgainstJSONText compares a Scanner with jsontext, another strict reader.
+// FuzzScannerAgainstJSONText compares a Scanner with jsontext, another strict parser.
 // jsontext must accept every message that is neither empty nor malformed for the
 // Scanner. The Scanner's lexer must refuse only invalid JSON, or JSON that nests too
 // deep. jsontext is set to allow repeated keys and invalid UTF-8, and a byte order mark
@@ -54,8 +54,8 @@ type laxAnswer struct {
 }
 
 // FuzzScannerAgainstEncodingJSON checks the messages that a Scanner takes for the
-// response: a lax reader must take each of them for the same response to the same
-// request. The lax reader is encoding/json, which ignores the case of keys and takes
+// response: a lax parser must take each of them for the same response to the same
+// request. The lax parser is encoding/json, which ignores the case of keys and takes
 // the last of several equal keys.
 func FuzzScannerAgainstEncodingJSON(f *testing.F) {
 	for _, message := range listSeeds() {
@@ -73,7 +73,7 @@ func FuzzScannerAgainstEncodingJSON(f *testing.F) {
 				if !json.Valid(message) {
 					t.Fatalf("%q is %+v, but %v", message, v, err)
 				}
-				continue // a member does not have the type of the struct's field
+				continue // skip a message with a member that does not have the type of the struct's field
 			}
 			var theirs, ours any
 			if json.Unmarshal(lax.ID, &theirs) != nil || json.Unmarshal(id.AppendJSON(nil), &ours) != nil || theirs != ours {

@@ -23,7 +23,7 @@ type Handles struct {
 	Life   time.Duration // how long the server keeps the task; 0 if unspecified
 
 	// Embedded is the outcome of the result that is embedded in the report of a task
-	// (SEP-2663): OutcomeResult or OutcomeToolError. It is OutcomeUnknown if the
+	// (SEP-2663): OutcomeResult or OutcomeToolError. Embedded is OutcomeUnknown if the
 	// message has no embedded result.
 	Embedded Outcome
 	// Mixed reports whether members of a tool's own result, such as content, stand
@@ -31,7 +31,7 @@ type Handles struct {
 	Mixed bool
 }
 
-// The numbers of the reserved names in an object that describes a task or asks for
+// The ordinals of the reserved names in an object that describes a task or asks for
 // input.
 const (
 	taskTask = iota + 1
@@ -93,8 +93,9 @@ type taskReader struct {
 	inTask bool
 }
 
-// object reads the object that begins with token t. It calls the function read for the
-// value of each member, with the key's number in ns and the first token of the value.
+// object reads the object that begins with token t. It calls read(key, t) for each
+// member, with the ordinal of the member's key in ns and the first token of the
+// member's value.
 func (r *taskReader) object(t token, ns names, read func(key int, t token) error) error {
 	if t != tokenObject {
 		return errShape
@@ -239,9 +240,9 @@ func AddTaskMetaToEvent(event []byte, fields []Field) ([]byte, error) {
 	return replaceData(head, lines, last, merged, len(event)+len(merged)-len(data)), nil
 }
 
-// ResultOf returns the raw result of a response. If embedded is true, it returns the
-// result that is embedded in the report of a task instead. It returns nil if the message
-// has no such result. The message must meet the conditions of ReadHandles.
+// ResultOf returns the raw result of a response. If embedded is true, ResultOf instead
+// returns the result that is embedded in the report of a task. It returns nil if the
+// message has no such result. The message must meet the conditions of ReadHandles.
 func ResultOf(message []byte, embedded bool) ([]byte, error) {
 	if embedded {
 		start, end, err := findEmbedded(message)
@@ -266,8 +267,8 @@ func ResultOf(message []byte, embedded bool) ([]byte, error) {
 	return result, nil
 }
 
-// findEmbedded returns the place of the result that is embedded in the report of a task.
-// start equals end if there is no such result.
+// findEmbedded returns the place of the result that is embedded in the report of a
+// task. If the report has no embedded result, start equals end.
 func findEmbedded(message []byte) (start, end int, err error) {
 	r := taskReader{walker: walker{text: message}}
 	err = r.object(r.next(), topNames, func(key int, t token) error {

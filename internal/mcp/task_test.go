@@ -9,7 +9,7 @@ import (
 )
 
 // TestReadHandles checks the handles that are read from tasks and from requests for
-// input, in the forms of both eras.
+// input, in the forms of both protocol eras.
 func TestReadHandles(t *testing.T) {
 	for name, c := range map[string]struct {
 		result string
@@ -54,7 +54,7 @@ func TestReadHandles(t *testing.T) {
 
 const rpcError = `{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"no","data":{"taskId":"t"}}}`
 
-// TestReadHandlesRefuses checks that ReadHandles refuses a message that two readers
+// TestReadHandlesRefuses checks that ReadHandles refuses a message that two parsers
 // could read differently.
 func TestReadHandlesRefuses(t *testing.T) {
 	for _, result := range []string{
@@ -76,8 +76,8 @@ func TestReadHandlesRefuses(t *testing.T) {
 }
 
 // TestAddTaskMeta checks that the receipt is added to the result in the report of a
-// task, that a forged receipt in that result is dropped, and that the rest of the
-// report stays unchanged.
+// task. A forged receipt in that result must be dropped, and the rest of the report
+// must stay unchanged.
 func TestAddTaskMeta(t *testing.T) {
 	fields := []Field{{Name: "dev.farebox/receipt", Value: []byte(`"R"`)}}
 	for in, want := range map[string]string{
@@ -119,8 +119,8 @@ func TestGuardedNotifications(t *testing.T) {
 	}
 }
 
-// FuzzReadHandles checks that a lax reader finds the same task, state and result in a
-// response as ReadHandles does. The lax reader is encoding/json, which ignores case and
+// FuzzReadHandles checks that a lax parser finds the same task, state and result in a
+// response as ReadHandles does. The lax parser is encoding/json, which ignores case and
 // takes the last of several equal keys.
 func FuzzReadHandles(f *testing.F) {
 	for _, result := range []string{
@@ -148,7 +148,7 @@ func FuzzReadHandles(f *testing.F) {
 			}
 		}
 		if err := json.Unmarshal(message, &lax); err != nil {
-			return // a lax reader refuses it
+			return // the lax parser refuses the message
 		}
 		same := func(what, got string, read *string) {
 			if read != nil && *read != got {

@@ -5,9 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// unescape appends the text of a JSON string to dst. The parameter raw is the string
-// without its quotes, and the lexer must have accepted it. Half of a surrogate pair
-// becomes U+FFFD. Bytes that are not UTF-8 stay unchanged.
+// unescape appends the text of a JSON string to dst. raw is the string without its
+// quotes. The lexer must have accepted the string. Half of a surrogate pair becomes
+// U+FFFD. Bytes that are not UTF-8 stay unchanged.
 func unescape(dst, raw []byte) []byte {
 	for len(raw) > 0 {
 		if raw[0] != '\\' {
@@ -23,8 +23,8 @@ func unescape(dst, raw []byte) []byte {
 }
 
 // firstRune returns the first character of raw, with its escape resolved, and the
-// number of bytes that it takes in raw. The parameter raw is the rest of a JSON
-// string, as for unescape, and must not be empty.
+// number of bytes that the character takes in raw. raw is the rest of a JSON string, as
+// for unescape, and must not be empty.
 func firstRune(raw []byte) (rune, int) {
 	switch {
 	case raw[0] != '\\':

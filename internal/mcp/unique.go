@@ -12,7 +12,7 @@ type span struct {
 	escaped    bool
 }
 
-// fewKeys is the largest number of keys in an object that are compared pairwise as they
+// fewKeys is the size up to which the keys of an object are compared pairwise as they
 // arrive. The keys of a larger object are sorted at the object's end, so that the time
 // is not quadratic in the length of the body.
 const fewKeys = 16
@@ -23,14 +23,14 @@ type keySet struct {
 	base [maxDepth + 1]int32 // index of the first key of the object at each depth
 	n    int                 // number of keys of all open objects
 	room [2 * fewKeys]span   // holds all keys as long as they fit, to avoid an allocation
-	heap []span              // holds all keys after they have outgrown the array room
+	heap []span              // holds all keys if they no longer fit into the array
 }
 
 // open begins an object at the given depth.
 func (ks *keySet) open(depth int) { ks.base[depth] = int32(ks.n) }
 
-// own returns the keys that have been added to the innermost open object so far. The
-// parameter depth must be the depth of that object.
+// own returns the keys that have been added to the innermost open object so far. depth
+// must be the depth of that object.
 func (ks *keySet) own(depth int) []span {
 	if ks.heap != nil {
 		return ks.heap[ks.base[depth]:]

@@ -35,7 +35,7 @@ type statusError struct{ status int }
 
 func (e *statusError) Error() string {
 	switch e.status {
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout: // from a proxy
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout: // these statuses come from a proxy that does not reach the server
 		return fmt.Sprintf("the proxy before it got no answer, and says %d: is the server up, and at that address?", e.status)
 	}
 	return fmt.Sprintf("it answered with status %d", e.status)
@@ -53,8 +53,8 @@ func (e *rpcError) Error() string {
 
 var errNoAnswer = errors.New("it gave no answer of MCP")
 
-// open begins a session and returns the server's capabilities. A server that refuses
-// initialize is taken for one without sessions. Then the capabilities are unknown, and
+// open begins a session and returns the server's capabilities. If the server refuses
+// initialize, it is assumed to have no sessions. Its capabilities are then unknown, and
 // open returns nil.
 func (c *client) open(ctx context.Context, offer *Offer) (capabilities map[string]json.RawMessage, err error) {
 	who := map[string]string{"name": "farebox", "version": "1"}
@@ -84,7 +84,7 @@ func (c *client) open(ctx context.Context, offer *Offer) (capabilities map[strin
 	return begun.Capabilities, resp.Body.Close()
 }
 
-// end ends the session, if there is one. The server's response does not matter.
+// end ends the session, if there is one. It ignores the server's response.
 func (c *client) end(ctx context.Context) {
 	if c.session == "" {
 		return
@@ -165,8 +165,8 @@ type message struct {
 	Error  *rpcError       `json:"error"`
 }
 
-// answer reads the response to the last request, either from a JSON body or from an event
-// stream.
+// answer reads the response to the client's last request, either from a JSON body or
+// from an event stream.
 func (c *client) answer(resp *http.Response) (*message, error) {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	limited := io.LimitReader(resp.Body, maxAnswer)
@@ -200,8 +200,8 @@ func (c *client) answer(resp *http.Response) (*message, error) {
 	}
 }
 
-// ours decodes a message. It returns nil if the message is not the response to the last
-// request.
+// ours decodes a message. It returns nil if the message is not the response to the
+// client's last request.
 func (c *client) ours(text []byte) *message {
 	var m message
 	if json.Unmarshal(text, &m) != nil || m.Method != "" || m.Result == nil && m.Error == nil {

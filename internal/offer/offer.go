@@ -1,6 +1,7 @@
 // Package offer lists the items that an MCP server offers to a client: its tools,
 // prompts, resources and resource templates. It works with servers with and without
-// sessions. It also stores the last offer of a server, so that changes can be detected.
+// sessions. The package also stores the last offer of a server, so that changes can be
+// detected.
 package offer
 
 import (
@@ -25,7 +26,7 @@ const (
 // Item is one entry of a server's lists.
 type Item struct {
 	Kind string
-	Name string // the name; for a resource it is the URI, and for a template the URI template
+	Name string // the name; the URI of a resource; the URI template of a template
 	// Digest is a hash of the whole entry, except _meta. It does not depend on the
 	// order of members.
 	Digest string
@@ -36,7 +37,7 @@ func (i Item) Key() string { return i.Kind + ":" + i.Name }
 
 // Offer is the set of items that a server offers.
 type Offer struct {
-	Name, Version string // the server's own claim; may be empty
+	Name, Version string // name and version, as the server states them; may be empty
 	Path          string // path at which the server was found
 	Items         []Item
 }
@@ -48,9 +49,9 @@ const (
 	maxPages  = 1000    // pages in one list
 )
 
-// lists are the list methods. The field capability is the capability that announces
-// the method. The field member is the member of the result that holds the list. The
-// field name is the member that identifies an item.
+// lists has an entry for each method that lists items. The entry contains the
+// capability that announces the method, the member of its result that holds the list,
+// the member that identifies an item, and the kind of the items.
 var lists = []struct{ method, capability, member, name, kind string }{
 	{"tools/list", "tools", "tools", "name", Tool},
 	{"prompts/list", "prompts", "prompts", "name", Prompt},
@@ -60,7 +61,7 @@ var lists = []struct{ method, capability, member, name, kind string }{
 
 // Ask tries the paths in order and returns the offer of the first MCP server that it
 // finds. The transport must connect to the server whichever host name the request has.
-// The parameter header is added to every request.
+// The header fields are added to every request.
 func Ask(ctx context.Context, transport http.RoundTripper, host string, paths []string, header http.Header) (*Offer, error) {
 	var failures []error
 	for _, path := range paths {
@@ -72,7 +73,7 @@ func Ask(ctx context.Context, transport http.RoundTripper, host string, paths []
 			return offer, nil
 		}
 		failures = append(failures, fmt.Errorf("at %s: %w", path, err))
-		if ctx.Err() != nil || !errors.As(err, new(*statusError)) && !errors.Is(err, errNoAnswer) { // another path would not help
+		if ctx.Err() != nil || !errors.As(err, new(*statusError)) && !errors.Is(err, errNoAnswer) { // trying another path would not help
 			break
 		}
 	}
@@ -131,7 +132,7 @@ func (c *client) list(ctx context.Context, method, member, name, kind string) (i
 			items = append(items, Item{kind, text, digest(item)})
 		}
 		next := ""
-		_ = json.Unmarshal(page["nextCursor"], &next) // absent or null on the last page
+		_ = json.Unmarshal(page["nextCursor"], &next) // nextCursor is absent or null on the last page
 		if next == "" {
 			return items, nil
 		}

@@ -103,9 +103,9 @@ func TestAskStatelessServer(t *testing.T) {
 	}
 }
 
-// TestAskFails checks that Ask returns an error if there is no MCP server, or if a
-// list has no end. It also checks that Ask tries the next path if a path has no MCP
-// server, but tries no further path after one with an MCP server.
+// TestAskFails checks that Ask returns an error if there is no MCP server, or if a list
+// has no end. It also checks that Ask tries the paths in order and stops at the first
+// one that has an MCP server.
 func TestAskFails(t *testing.T) {
 	endless := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var m struct {
@@ -174,7 +174,7 @@ func TestRemember(t *testing.T) {
 		t.Fatal(before, err)
 	}
 	before, err := Remember(file, &Offer{}, at.Add(time.Hour))
-	if err != nil || !reflect.DeepEqual(before, &Seen{at, map[string]string{"tool:a": "1", "prompt:a": "2"}}) {
+	if err != nil || !reflect.DeepEqual(before, &Seen{At: at, Digests: map[string]string{"tool:a": "1", "prompt:a": "2"}}) {
 		t.Errorf("%+v, %v", before, err)
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
@@ -188,5 +188,37 @@ func TestRemember(t *testing.T) {
 	}
 	if text, _ := os.ReadFile(file); string(text) != "{" {
 		t.Error("a broken file was replaced")
+	}
+}
+
+// TestChangesAreRemembered checks that Remember stores when the definition of an item
+// changed. The stored time stays until the definition changes again, or until the item
+// is no longer offered.
+func TestChangesAreRemembered(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "weather.json")
+	at := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
+	check := func(hour int, items ...Item) *Seen {
+		if _, err := Remember(file, &Offer{Items: items}, at.Add(time.Duration(hour)*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		seen, err := Load(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seen
+	}
+	if seen := check(0, Item{Tool, "a", "1"}, Item{Tool, "b", "1"}); len(seen.Changed) != 0 {
+		t.Errorf("first: %+v", seen)
+	}
+	check(1, Item{Tool, "a", "2"}, Item{Tool, "b", "1"})
+	want := map[string]time.Time{"tool:a": at.Add(time.Hour)}
+	if seen := check(2, Item{Tool, "a", "2"}, Item{Tool, "b", "1"}, Item{Tool, "c", "1"}); !reflect.DeepEqual(seen.Changed, want) {
+		t.Errorf("later: %+v, want %v", seen.Changed, want)
+	}
+	if seen := check(3, Item{Tool, "b", "1"}); len(seen.Changed) != 0 {
+		t.Errorf("without the item: %+v", seen.Changed)
+	}
+	if seen, err := Load(filepath.Join(t.TempDir(), "none.json")); seen != nil || err != nil {
+		t.Errorf("no file: %v, %v", seen, err)
 	}
 }

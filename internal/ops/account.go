@@ -22,17 +22,29 @@ type Page struct {
 
 func (p Page) page() ledger.Page { return ledger.Page{After: p.After, Limit: p.Limit} }
 
+// sorted returns p as a ledger.Page of a listing in the given order.
+func (p Page) sorted(by string) ledger.Page {
+	page := p.page()
+	page.Sort = ledger.Sort(by)
+	return page
+}
+
 // AccountPath identifies an account.
 type AccountPath struct {
 	Ref string `path:"ref" maxLength:"254" doc:"The name or the id of the account"`
+}
+
+type listAccounts struct {
+	Sort string `query:"sort" maxLength:"16" doc:"The order: created (the default), -created, name or -name"`
+	Page
 }
 
 // ListAccounts lists accounts.
 var ListAccounts = Define(Operation{
 	ID: "account.list", Method: http.MethodGet, Path: "/accounts", Needs: identity.View, Tag: "accounts",
 	Summary: "List accounts", Command: "account list",
-}, func(ctx context.Context, s *admin.Service, _ *identity.Principal, in *Page) (admin.List[admin.AccountView], error) {
-	rows, next, err := s.Accounts(ctx, in.page())
+}, func(ctx context.Context, s *admin.Service, _ *identity.Principal, in *listAccounts) (admin.List[admin.AccountView], error) {
+	rows, next, err := s.Accounts(ctx, in.sorted(in.Sort))
 	return admin.ViewList(rows, next, admin.ViewAccount), err
 })
 

@@ -21,8 +21,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// past creates a store with a charge made 500 days ago, and serves the store with the
-// current time.
+// past creates a store with a charge that was made 500 days ago, and serves the store
+// with a clock that shows the current time.
 func past(t *testing.T, signer *ledger.Signer) (o *office, charge string) {
 	t.Helper()
 	options := sqlitestore.Options{Path: filepath.Join(t.TempDir(), "f.db"), Now: func() time.Time { return clock.Now().Add(-500 * 24 * time.Hour) }}
@@ -80,10 +80,10 @@ func (o *office) part(ask admin.ArchiveAsk) (f admin.ArchiveFile, content []byte
 	return f, content
 }
 
-// TestArchive checks that transactions leave the store only if the caller gives the
-// sum of the file that contains them. After that, every listing must count the
-// archived ones. Repeating the removal changes nothing and writes no second audit
-// row.
+// TestArchive checks that the store removes archived transactions only if the caller
+// sends the SHA-256 sum of the archive file that contains them. After that, lists must
+// count the archived transactions. A repeated removal changes nothing and writes no
+// second audit row.
 func TestArchive(t *testing.T) {
 	signer := ledger.NewSigner([ed25519.SeedSize]byte{1})
 	o, charge := past(t, signer)

@@ -13,8 +13,8 @@ import (
 
 func backupOps() []Op[*admin.Service] { return []Op[*admin.Service]{BackUp} }
 
-// BackUp copies the store. The response is a stream with an admin.BackupView as its
-// result. The copy follows the result and has exactly the size in the view.
+// BackUp copies the store. The response is a stream: first an admin.BackupView as the
+// result, then the copy, with exactly the size in the view.
 var BackUp = DefineStream[*admin.Service, None, admin.BackupView](Operation{
 	ID: "backup", Method: http.MethodGet, Path: "/backup", Needs: identity.Operate, Tag: "backup",
 	Summary: "Copy the store while it serves", Command: "backup <file>", Problems: []wire.Code{wire.Conflict},

@@ -53,9 +53,9 @@ func unreadable(status int, why string) *wire.Problem {
 	return &wire.Problem{Status: status, Code: wire.Invalid, Title: "The body cannot be read", Detail: why, Field: "body"}
 }
 
-// decode reads JSON strictly: no duplicate or unknown members, exact case of names,
-// and valid UTF-8 (RFC 8259, 4 and 8.1). Its errors name the place and the fault.
-// They never quote a value, because the value may be a token.
+// decode reads JSON strictly: it refuses duplicate or unknown members, names in another
+// case, and invalid UTF-8 (RFC 8259, 4 and 8.1). Its errors name the place and the
+// fault. They never quote a value, because the value may be a token.
 func decode(data []byte, into any) error {
 	err := jsonv2.Unmarshal(data, into, jsonv2.RejectUnknownMembers(true))
 	var syntax *jsontext.SyntacticError

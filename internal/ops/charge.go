@@ -38,16 +38,17 @@ func (f *ChargeFilter) query(p ledger.Page) admin.ChargeQuery {
 
 type listCharges struct {
 	ChargeFilter
+	Sort string `query:"sort" maxLength:"16" doc:"The order: -time (newest first, the default), or time for the charges of all accounts"`
 	Page
 }
 
 // ListCharges lists charges.
 var ListCharges = Define(Operation{
 	ID: "charge.list", Method: http.MethodGet, Path: "/charges", Needs: identity.View, Tag: "charges",
-	Summary: "List charges, newest first", Description: "A page may have fewer items than its limit, or none, and not be the last.",
+	Summary: "List charges, newest first unless sorted otherwise", Description: "A page may have fewer items than its limit, or none, and not be the last.",
 	Command: "charge list", Problems: []wire.Code{wire.NotFound},
 }, func(ctx context.Context, s *admin.Service, _ *identity.Principal, in *listCharges) (admin.List[admin.ChargeView], error) {
-	return s.Charges(ctx, in.query(in.page()))
+	return s.Charges(ctx, in.query(in.sorted(in.Sort)))
 })
 
 type sumCharges struct {
@@ -67,10 +68,9 @@ var SumCharges = Define(Operation{
 // ShowCharge shows a charge.
 var ShowCharge = Define(Operation{
 	ID: "charge.show", Method: http.MethodGet, Path: "/charges/{id}", Needs: identity.View, Tag: "charges",
-	Summary: "Show a charge", Command: "charge show <charge-id>", Problems: []wire.Code{wire.NotFound},
+	Summary: "Show a charge with its entries in the ledger", Command: "charge show <charge-id>", Problems: []wire.Code{wire.NotFound},
 }, func(ctx context.Context, s *admin.Service, _ *identity.Principal, in *ChargePath) (admin.ChargeView, error) {
-	c, err := s.Charge(ctx, in.ID)
-	return viewCharge(ctx, s, c, err)
+	return s.ShowCharge(ctx, in.ID)
 })
 
 type refundCharge struct {

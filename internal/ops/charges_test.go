@@ -16,8 +16,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 )
 
-// TestEarnings checks that a provider finds its earnings with every filter: in a list
-// with the names of the payers, and in sums that separate test credits from live
+// TestEarnings checks that a provider finds its earnings with every filter. The list
+// must have the names of the payers, and the sums must separate test credits from live
 // ones.
 func TestEarnings(t *testing.T) {
 	o := newOffice(t)
@@ -111,9 +111,9 @@ func TestKeysNameTheirAccount(t *testing.T) {
 	}
 }
 
-// longJournal creates a store with n charges, one per second, the newest now. Only
-// the oldest and the newest charge are for the tool "rare"; the result ends has the
-// times of these two.
+// longJournal creates a store with n charges, one per second, the newest now. Only the
+// oldest and the newest charge are for the tool "rare". The second result has the
+// times of these two charges.
 func longJournal(t *testing.T, n int64) (path string, ends [2]time.Time) {
 	t.Helper()
 	path = longBooks(t, n)
@@ -129,8 +129,8 @@ func longJournal(t *testing.T, n int64) (path string, ends [2]time.Time) {
 	return path, [2]time.Time{now.Add(-time.Duration(n-1) * time.Second), now}
 }
 
-// allCharges returns all charges that match the filter, and the number of parts in
-// which they came.
+// allCharges returns all charges that match the filter, and the number of calls of
+// Charges that this took.
 func allCharges(t *testing.T, store *sqlitestore.Store, f ledger.ChargeFilter) (all []ledger.Charge, parts int) {
 	t.Helper()
 	for {
@@ -146,12 +146,12 @@ func allCharges(t *testing.T, store *sqlitestore.Store, f ledger.ChargeFilter) (
 	}
 }
 
-// TestRareCharges checks that in a long journal a filter that matches few charges
-// finds all of them. The test follows the cursor of each part, for all accounts and
-// for a single payer or provider. It also checks that a listing by time ends without
-// reading all older charges.
+// TestRareCharges checks that a filter that matches few charges of a long journal finds
+// all of them. The test follows the cursor through all parts of the list, for all
+// accounts and for a single payer or provider. It also checks that a list with a later
+// Since ends at once, instead of reading all older charges.
 func TestRareCharges(t *testing.T) {
-	const n = 25_000 // two and a half parts of a listing; nearly seven hours of charges
+	const n = 2*ledger.MaxScan + ledger.MaxScan/2 // two and a half parts of a list
 	path, ends := longJournal(t, n)
 	store, err := sqlitestore.Open(t.Context(), sqlitestore.Options{Path: path})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/fareboxhq/farebox/internal/admin"
@@ -16,12 +17,13 @@ import (
 
 // Client performs operations at an admin endpoint. It is not safe for concurrent use.
 type Client struct {
-	// HTTP must reach the endpoint whatever host a request names.
+	// HTTP must connect to the admin endpoint, whatever host the URL of a request
+	// names.
 	HTTP *http.Client
-	// Host is the host of requests. An admin endpoint accepts only its own host.
+	// Host is the host that requests name. An admin endpoint accepts only its own host.
 	Host string
-	// Token returns the bearer token. It is called only one time, after the first
-	// refusal. May be nil.
+	// Token returns the bearer token. The client calls it once, when the endpoint first
+	// asks for a token. Token may be nil.
 	Token func() (string, error)
 
 	bearer string
@@ -30,15 +32,27 @@ type Client struct {
 // maxResponse bounds a response in bytes.
 const maxResponse = 64 << 20
 
-// Do sends a request and returns the JSON of the response. The path is the path of
-// an operation, with the parameters filled in. A refusal is returned as an
-// *admin.Error.
+// Do sends a request and returns the JSON of the response. path is an operation's path
+// with its parameters filled in. A refusal is returned as an *admin.Error.
 func (c *Client) Do(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
 	resp, err := c.open(ctx, method, path, body, "")
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
+	return c.whole(resp)
+}
+
+// Health returns the JSON of a HealthView, whether or not the process is ready.
+func (c *Client) Health(ctx context.Context) (json.RawMessage, error) {
+	resp, err := c.open(ctx, ShowHealth.Method, ShowHealth.Path, nil, "")
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Content-Type") != problemType {
+		resp.StatusCode = http.StatusOK // a process that is not ready answers 503, which is not a refusal here
+	}
 	return c.whole(resp)
 }
 
@@ -64,14 +78,20 @@ func (c *Client) whole(resp *http.Response) (json.RawMessage, error) {
 	return answer, nil
 }
 
-// refusal returns a problem as an error.
+// refusal returns a problem as an error. If package admin refused the request, the
+// problem's message names the parameter. If the check of the request's form refused it,
+// the message does not name the parameter; instead, the problem's Field has the
+// parameter's place in the request, such as body.amount.
 func refusal(p *wire.Problem) *admin.Error {
-	message := p.Error()
-	if _, field, found := strings.Cut(p.Field, "."); found { // without the prefix "body", "query" or "path"
-		message = field + ": " + message
+	message, field := p.Error(), p.Field
+	if place, name, found := strings.Cut(p.Field, "."); found && slices.Contains(places, place) {
+		message, field = name+": "+message, name
 	}
-	return &admin.Error{Code: admin.Code(p.Code), Message: message}
+	return &admin.Error{Code: admin.Code(p.Code), Message: message, Field: field}
 }
+
+// places are the parts of a request in which a parameter can be.
+var places = []string{"body", "query", "path"}
 
 // open sends a request. If the server asks for the token, open sends the request
 // again with the token.

@@ -10,8 +10,8 @@ import (
 	"net/http"
 )
 
-// Stream is like Do, but for a long operation. It calls the function progress,
-// unless that is nil, with how much of the operation is done.
+// Stream is like Do, but for a long operation. Unless progress is nil, Stream calls
+// progress(done, total) with the amount of finished work and the total.
 func (c *Client) Stream(ctx context.Context, method, path string, body any, progress func(done, total int64)) (json.RawMessage, error) {
 	var result json.RawMessage
 	err := c.Fetch(ctx, method, path, body, progress, func(r json.RawMessage, _ io.Reader) error {
@@ -21,15 +21,15 @@ func (c *Client) Stream(ctx context.Context, method, path string, body any, prog
 	return result, err
 }
 
-// Fetch is like Stream, but for a result that is followed by content. The function
-// receive reads the content; its errors are returned unchanged.
+// Fetch is like Stream, but for an operation with content after its result. receive
+// gets the result and reads the content. Fetch returns an error of receive unchanged.
 func (c *Client) Fetch(ctx context.Context, method, path string, body any, progress func(done, total int64), receive func(result json.RawMessage, content io.Reader) error) error {
 	resp, err := c.open(ctx, method, path, body, StreamType)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != StreamType { // a refusal, or the plain result of an older server
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != StreamType { // a refusal, or an older server's result without a stream
 		answer, err := c.whole(resp)
 		if err != nil {
 			return err

@@ -51,7 +51,7 @@ func (m *Mount) public(path, kind string, body []byte, headers map[string]string
 			w.Header().Set(name, value)
 		}
 		w.Header().Set("Content-Type", kind)
-		_, _ = w.Write(body) // fails only if the client has left
+		_, _ = w.Write(body) // fails only if the client has disconnected
 	})
 }
 

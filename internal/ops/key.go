@@ -20,9 +20,11 @@ type KeyPath struct {
 }
 
 type listKeys struct {
-	Account  string `query:"account" maxLength:"254" doc:"Only keys of the account with this name or id"`
-	Kind     string `query:"kind" maxLength:"16" doc:"Only keys of this kind"`
-	Expiring string `query:"expiring" maxLength:"32" doc:"Only usable keys that expire within this time, such as 14d"`
+	Sort       string `query:"sort" maxLength:"16" doc:"The order: created (the default), -created, name or -name"`
+	Account    string `query:"account" maxLength:"254" doc:"Only keys of the account with this name or id"`
+	Kind       string `query:"kind" maxLength:"16" doc:"Only keys of this kind"`
+	Expiring   string `query:"expiring" maxLength:"32" doc:"Only usable keys that expire within this time, such as 14d"`
+	UsageSince string `query:"usage_since" maxLength:"64" doc:"Also sum up the calls of each key, of those that it replaced, and of its successors, since the beginning of that day: a time before now, such as 30d, a day (UTC), or a time" example:"30d"`
 	Page
 }
 
@@ -31,7 +33,7 @@ var ListKeys = Define(Operation{
 	ID: "key.list", Method: http.MethodGet, Path: "/keys", Needs: identity.View, Tag: "keys",
 	Summary: "List keys", Command: "key list", Problems: []wire.Code{wire.NotFound},
 }, func(ctx context.Context, s *admin.Service, _ *identity.Principal, in *listKeys) (admin.List[admin.KeyView], error) {
-	return s.Keys(ctx, admin.KeyQuery{Page: in.page(), Account: in.Account, Kind: in.Kind, Expiring: in.Expiring})
+	return s.Keys(ctx, admin.KeyQuery{Page: in.sorted(in.Sort), Account: in.Account, Kind: in.Kind, Expiring: in.Expiring, UsageSince: in.UsageSince})
 })
 
 // CreateKey creates a key.

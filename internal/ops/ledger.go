@@ -11,7 +11,7 @@ import (
 )
 
 func ledgerOps() []Op[*admin.Service] {
-	return []Op[*admin.Service]{ListJournal, VerifyLedger, ShowArchive, ArchivePart, ArchiveLedger}
+	return []Op[*admin.Service]{ListJournal, VerifyLedger, StartVerification, ShowVerification, ShowArchive, ArchivePart, ArchiveLedger}
 }
 
 // ListJournal lists the journal.
@@ -29,6 +29,23 @@ var VerifyLedger = DefineProgress(Operation{
 }, func(ctx context.Context, s *admin.Service, _ *identity.Principal, _ *None, progress Progress) (admin.VerificationView, error) {
 	v, err := s.Verify(ctx, progress)
 	return admin.ViewVerification(v), err
+})
+
+// StartVerification verifies the books in the background.
+var StartVerification = Define(Operation{
+	ID: "ledger.verification.start", Method: http.MethodPost, Path: "/ledger/verification", Needs: identity.View, Tag: "ledger", Status: http.StatusAccepted,
+	Summary: "Start to verify the books, or join the verification that runs", Description: "It goes on when the client has left. Ask for its progress and result by GET, at the same process.",
+}, func(_ context.Context, s *admin.Service, _ *identity.Principal, _ *None) (admin.VerificationState, error) {
+	s.StartVerification()
+	return s.VerificationState(), nil
+})
+
+// ShowVerification shows the progress or the result of the last verification.
+var ShowVerification = Define(Operation{
+	ID: "ledger.verification.show", Method: http.MethodGet, Path: "/ledger/verification", Needs: identity.View, Tag: "ledger",
+	Summary: "Show the verification of the books that runs in this process, or its last one",
+}, func(_ context.Context, s *admin.Service, _ *identity.Principal, _ *None) (admin.VerificationState, error) {
+	return s.VerificationState(), nil
 })
 
 // ShowArchive shows the state of the archive.

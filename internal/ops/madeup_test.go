@@ -26,7 +26,7 @@ type greeting struct {
 	By   string `json:"by"`
 }
 
-// madeUp is an operation declared as in the other files of this package.
+// madeUp is an operation that is declared in the same way as those of this package.
 var madeUp = Define(Operation{
 	ID: "made.up", Method: http.MethodPost, Path: "/made-up/{name}", Needs: identity.ManageKeys, Tag: "tests",
 	Summary: "Greet", Command: "made up <name>",
@@ -34,9 +34,10 @@ var madeUp = Define(Operation{
 	return greeting{in.Body.Words + ", " + in.Name, by.Subject}, nil
 })
 
-// TestMadeUpOperation checks that one declaration is enough for an operation. The
-// admin endpoint and the API then serve the operation, and the OpenAPI document
-// describes it. The operation also has a command, and its right is checked.
+// TestMadeUpOperation checks that an operation needs only one declaration. From this
+// declaration, the admin endpoint and the API serve the operation, the OpenAPI document
+// describes it, and there is a command. A caller without the right that the operation
+// needs must be refused.
 func TestMadeUpOperation(t *testing.T) {
 	table := append(Store(), madeUp)
 	caller := identity.As{Subject: "somebody", Rights: identity.ManageKeys}
@@ -119,7 +120,7 @@ func TestAuditedOperations(t *testing.T) {
 		"key.create": admin.NewKey{Account: "payer"}, "key.update": map[string]any{"name": "n"}, "key.rotate": admin.Rotation{Grace: "1h"},
 		"charge.refund": admin.Refund{Reason: "r"}, "ledger.archive": admin.ArchiveTake{},
 	}
-	elsewhere := []string{"charge.refund", "ledger.archive", "ledger.archive.part", "ledger.archive.show", "charge.show", "receipt.keys", "backup"} // not tried here, because they need more than this store has
+	elsewhere := []string{"charge.refund", "ledger.archive", "ledger.archive.part", "ledger.archive.show", "charge.show", "receipt.keys", "backup"} // left out here, because they need more than this store has
 	rows := func() []admin.AuditView { return do[admin.List[admin.AuditView]](o, "GET", "audit", nil).Items }
 	table := slices.DeleteFunc(Describe(Store()), func(op Operation) bool { return slices.Contains(elsewhere, op.ID) })
 	slices.SortStableFunc(table, func(a, b Operation) int { return rank(a.ID) - rank(b.ID) })
@@ -140,7 +141,8 @@ func TestAuditedOperations(t *testing.T) {
 	}
 }
 
-// rank sorts the operations that end a key after all others.
+// rank returns the place of an operation in the order of the test. Operations that
+// disable, rotate or delete the key come last, because the others need an active key.
 func rank(id string) int {
 	return max(slices.Index([]string{"key.disable", "key.enable", "key.rotate", "key.delete"}, id), -1)
 }

@@ -29,25 +29,25 @@ type MountOptions struct {
 	Version     string
 	Description string
 
-	Unknown     string // hint for a path that the mount does not have
+	Unknown     string // hint in the refusal of an unknown path
 	Credential  string // the word for a credential; "" means "key"
-	Missing     string // hint for a request without a credential
-	Wrong       string // hint for an invalid credential
-	Realm       string // realm in the challenge for a credential; "" means "farebox"
-	Unavailable string // hint for an operation that failed, such as where to read the cause
-	Private     bool   // hide from clients without a valid credential which paths exist
+	Missing     string // hint in the refusal of a request without a credential
+	Wrong       string // hint in the refusal of an invalid credential
+	Realm       string // realm in the header WWW-Authenticate; "" means "farebox"
+	Unavailable string // hint after an operation that failed, such as where to read the cause
+	Private     bool   // requests without a valid credential are refused alike on every path, to hide which paths exist
 
 	Memory *share.Budget // bounds the request bodies in memory; nil means no bound
 	Done   func(*Visit)  // called after each successful operation; may be nil
 }
 
-// Mount serves operations over HTTP below one path. It is safe for concurrent use
-// after all operations are registered.
+// Mount serves operations over HTTP, on paths that begin with a common base. It is safe
+// for concurrent use after all operations are registered.
 type Mount struct {
 	o     MountOptions
 	mux   *http.ServeMux
 	api   huma.API
-	rules map[string]*Operation // by mux pattern; nil for pages that need no credential
+	rules map[string]*Operation // by the pattern of mux; nil for pages that need no credential
 }
 
 // NewMount returns a mount without operations.
@@ -67,9 +67,9 @@ func (m *Mount) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.Serve(w, r, from.Addr(), nil)
 }
 
-// Serve serves a request of the given client. The client's address may be the zero
-// Addr if it is unknown. If the function known is not nil, it is called with the
-// principal before the operation begins.
+// Serve serves a request of the given client. The client's address may be the zero Addr
+// if it is unknown. If known is not nil, Serve calls known(principal) before the
+// operation begins.
 func (m *Mount) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr, known func(*identity.Principal)) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -98,7 +98,7 @@ func (m *Mount) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr,
 		known(&v.By)
 	}
 	var memory share.Allocation
-	if m.o.Memory != nil && v.By.Key != nil { // the operator created the key, so request bodies that come with it count as paid
+	if m.o.Memory != nil && v.By.Key != nil { // operators give out keys, so their holders count as paying clients
 		m.o.Memory.Open(&memory, share.Holder{Address: client, Account: v.By.Account, Lineage: v.By.Key.Lineage, Paid: true})
 		defer memory.Close()
 	}
@@ -106,8 +106,8 @@ func (m *Mount) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr,
 	// original body to reuse the connection.
 	r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 	if refused = readBody(w, r, &memory, op.MaxBody); refused == nil && op.MaxBody > 0 {
-		// The client decides how long the body takes to arrive. Its credential may have
-		// become invalid in the meantime.
+		// Check the credential again, because it may have become invalid while the body
+		// arrived. The client decides how long that takes.
 		v.By, refused = m.admit(r, client, op)
 	}
 	if refused != nil {
@@ -121,17 +121,17 @@ func (m *Mount) refuse(w http.ResponseWriter, p *wire.Problem) {
 	writeProblem(w, p, m.o.Realm)
 }
 
-// Visit is a request that a mount has admitted.
+// Visit describes a request that a mount has admitted.
 type Visit struct {
 	By     identity.Principal
 	Client netip.Addr  // zero if unknown
 	Header http.Header // request headers
-	Payer  *keys.Key   // the key that the operation charged, if that is not the caller's own; otherwise nil
+	Payer  *keys.Key   // the key that the operation charged, if it is not the caller's own; otherwise nil
 }
 
 type visitKey struct{}
 
-// VisitOf returns the visit of an operation's context.
+// VisitOf returns the visit in the context of an operation.
 func VisitOf(ctx context.Context) *Visit { return ctx.Value(visitKey{}).(*Visit) }
 
 func (m *Mount) done(ctx context.Context) {
@@ -147,7 +147,7 @@ var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.Met
 // credential. Paths are taken literally and never cleaned or redirected, because a
 // client that follows a redirect would send its key again.
 func (m *Mount) route(w http.ResponseWriter, r *http.Request) (*Operation, *wire.Problem) {
-	if escaped := r.URL.EscapedPath(); path.Clean(escaped) == escaped { // an escaped slash is a part of a name
+	if escaped := r.URL.EscapedPath(); path.Clean(escaped) == escaped { // EscapedPath keeps an escaped slash, which is a part of a name
 		if _, pattern := m.mux.Handler(r); pattern != "" {
 			if op := m.rules[pattern]; r.Method != http.MethodHead || op == nil {
 				return op, nil
@@ -176,13 +176,13 @@ func (m *Mount) allowed(r *http.Request) []string {
 func (m *Mount) admit(r *http.Request, client netip.Addr, op *Operation) (identity.Principal, *wire.Problem) {
 	by, refused := m.authenticate(r, client, cmp.Or(op.Credential, m.o.Credential))
 	if refused == nil && !by.Rights.Has(op.Needs) {
-		refused = Problem(wire.KindWrong, "The key is of the wrong kind", "This is for keys of kind "+kindNames(op.Needs))
+		refused = Problem(wire.KindWrong, "The key is of the wrong kind", "This is for "+kindNames(op.Needs))
 	}
 	return by, refused
 }
 
-// authenticate returns the principal of the request. The name is the word for the
-// credential in problems.
+// authenticate returns the principal of the request. Problems call the credential by
+// the given name, such as "key".
 func (m *Mount) authenticate(r *http.Request, client netip.Addr, name string) (identity.Principal, *wire.Problem) {
 	by, err := m.o.Auth.Authenticate(r, client)
 	switch {
@@ -204,7 +204,7 @@ func (x *Exchange) Admit() (identity.Principal, *wire.Problem) {
 	return x.mount.admit(x.R, VisitOf(x.R.Context()).Client, x.op)
 }
 
-// kindNames returns the names of the kinds of keys that can have a right.
+// kindNames describes the holders of a right: the kinds of keys, or the operator.
 func kindNames(needed identity.Right) string {
 	var names []string
 	for _, kind := range identity.KindsWith(needed) {
@@ -214,5 +214,8 @@ func kindNames(needed identity.Right) string {
 		}
 		names = append(names, name)
 	}
-	return strings.Join(names, " or ")
+	if len(names) == 0 {
+		return "the operator alone"
+	}
+	return "keys of kind " + strings.Join(names, " or ")
 }

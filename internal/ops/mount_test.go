@@ -13,10 +13,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestUnexpectedBodies sends a body to an operation that takes none. The mount drops
-// the body from its copy of the request. The test checks that the server still has
-// the original body, which it needs to reuse the connection: otherwise the server
-// would log an error.
+// TestUnexpectedBodies sends a body to an operation that takes no body. The mount drops
+// the body from its copy of the request. The test checks that the server still has the
+// original body, which it needs to reuse the connection: otherwise the server would log
+// an error.
 func TestUnexpectedBodies(t *testing.T) {
 	var logged bytes.Buffer
 	server := httptest.NewUnstartedServer(mountOf(t))
@@ -39,7 +39,7 @@ func TestUnexpectedBodies(t *testing.T) {
 	}
 }
 
-// mountOf returns an endpoint on a new store.
+// mountOf returns the admin endpoint of a new store.
 func mountOf(t *testing.T) *Mount {
 	t.Helper()
 	o := newOffice(t)

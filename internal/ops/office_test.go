@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/callstore"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/identity"
 	"github.com/fareboxhq/farebox/internal/keys"
@@ -27,12 +28,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// revoked records the revoked digests.
+// revoked is a Revoker that records the digests of revoked keys.
 type revoked []keys.Digest
 
 func (r *revoked) Revoke(d keys.Digest) { *r = append(*r, d) }
 
-// office is an admin.Service on a real store, served over HTTP, with a client.
+// office is an admin.Service with a real store, served over HTTP, and a client of the
+// service.
 type office struct {
 	*Client
 	t       *testing.T
@@ -43,7 +45,8 @@ type office struct {
 	settings atomic.Pointer[admin.Settings]
 }
 
-// endpoint serves a service to everybody, as an operator called test.
+// endpoint returns an endpoint that serves the service. It treats every client as an
+// operator with the name "test".
 func endpoint(s *admin.Service) *Mount {
 	m := NewAdminEndpoint(asTest{}, slog.New(slog.DiscardHandler))
 	Register(m, Always(s), Store())
@@ -57,8 +60,8 @@ func (asTest) Authenticate(r *http.Request, _ netip.Addr) (identity.Principal, e
 	return identity.Principal{Subject: "test", Rights: identity.Operator, Remote: r.RemoteAddr}, nil
 }
 
-// declare returns settings with declared scopes. The arguments are the default
-// scopes of personal keys.
+// declare returns settings that declare some scopes. The arguments are the scopes that
+// a personal key gets by default.
 func declare(t *testing.T, defaults ...string) *admin.Settings {
 	t.Helper()
 	scopes, err := keys.NewCatalogue([]keys.Scope{
@@ -79,7 +82,7 @@ func newOffice(t *testing.T) *office {
 	o := &office{t: t, store: store, revoked: new(revoked)}
 	now := func() time.Time { return clock.Now().UTC().Truncate(time.Microsecond) }
 	o.settings.Store(declare(t))
-	server := httptest.NewServer(endpoint(admin.New(store, o.revoked, o.settings.Load, now)))
+	server := httptest.NewServer(endpoint(admin.New(store, o.revoked, o.settings.Load, now).WithCalls(callstore.New(store))))
 	t.Cleanup(func() {
 		server.Close()
 		if err := store.Close(); err != nil {
@@ -119,8 +122,8 @@ func (o *office) account(name string) admin.AccountView {
 	return do[admin.AccountView](o, "POST", "accounts", map[string]string{"name": name})
 }
 
-// TestAccounts checks that an account is created only one time, can be found by name
-// and by id, and is listed.
+// TestAccounts checks that an account is created only once, can be found by name and by
+// id, and is listed.
 func TestAccounts(t *testing.T) {
 	o := newOffice(t)
 	a := o.account("alice")
@@ -150,7 +153,7 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
-// oddNames are account names that need escaping in a path or a query.
+// oddNames are account names with characters that need escaping in a path or a query.
 var oddNames = []string{"Jane.Doe+mcp@Example.com", "auth0|5f7c8ec7", "user:123", "o'brien@example.com", "b64==", "x~y"}
 
 // TestOddNames checks that an e-mail address, or an id from another system, works as
@@ -174,8 +177,8 @@ func TestOddNames(t *testing.T) {
 	}
 }
 
-// TestCredit checks that a top-up needs a reason, is made only one time per id, and
-// keeps live and test credits separate.
+// TestCredit checks that a top-up needs a reason, is made only once per id, and keeps
+// live and test credits separate.
 func TestCredit(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -254,9 +257,9 @@ func TestCreateKeyRefuses(t *testing.T) {
 	}
 }
 
-// TestUpdateKey checks that an update changes the properties that it names, and
-// removes those for which it gives an empty value. It is refused if it names no
-// properties or is invalid.
+// TestUpdateKey checks that an update changes the properties that it names, and removes
+// those for which it gives an empty value. An update that names no properties, or is
+// invalid, is refused.
 func TestUpdateKey(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -277,7 +280,7 @@ func TestUpdateKey(t *testing.T) {
 	o.refused(admin.Invalid, "always expires", "PATCH", "keys/"+p.ID, map[string]any{"expires_in": admin.Never})
 	o.refused(admin.Invalid, "always expires", "POST", "keys", admin.NewKey{Account: "alice", Kind: "personal", Name: "ci", Scopes: []string{"billing.read"}, ExpiresIn: admin.Never})
 	o.refused(admin.Invalid, "always expires", "POST", "keys/"+p.ID+"/rotate", admin.Rotation{ExpiresIn: admin.Never})
-	log, _, err := o.store.AuditLog(context.Background(), ledger.Page{})
+	log, _, err := o.store.AuditLog(context.Background(), ledger.AuditFilter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,8 +295,8 @@ func TestUpdateKey(t *testing.T) {
 	}
 }
 
-// TestClientAtAStranger checks that the client reports a server that does not respond
-// with JSON.
+// TestClientAtAStranger checks that the client returns an error if it reaches a server
+// that is not Farebox and does not respond with JSON.
 func TestClientAtAStranger(t *testing.T) {
 	for _, body := range []string{"", "hello"} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
@@ -320,7 +323,7 @@ func TestDeleteKey(t *testing.T) {
 		t.Errorf("the cache was told %d times, want 3", len(*o.revoked))
 	}
 	o.refused(admin.NotFound, "no key", "DELETE", "keys/key_none", nil)
-	log, _, err := o.store.AuditLog(context.Background(), ledger.Page{})
+	log, _, err := o.store.AuditLog(context.Background(), ledger.AuditFilter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,17 +376,18 @@ func TestStoreDown(t *testing.T) {
 	o.refused(admin.Unavailable, "server's log", "POST", "accounts", map[string]string{"name": "alice"})
 }
 
-// noServers is a config without servers.
+// noServers stands for a config without servers.
 type noServers struct{}
 
-func (noServers) ListServers() []ServerView { return []ServerView{} }
+func (noServers) ListServers() []ServerView                { return []ServerView{} }
+func (noServers) ShowServer(string) (*ServerDetail, error) { return new(ServerDetail), nil }
 func (noServers) CheckServer(context.Context, string, string) (*CheckView, error) {
 	return nil, &admin.Error{Code: admin.NotFound, Message: "none"}
 }
 
-// TestToken checks the admission by the server's token file. Only a client that can
-// read the file is admitted. The server creates the file when a request first needs
-// it. Only the file's owner can read it.
+// TestToken checks that the admin endpoint admits only clients that know the token from
+// the server's token file. The server creates the file when a request first needs it.
+// Only the file's owner can read it.
 func TestToken(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	m := NewAdminEndpoint(admin.Local{Dir: func() string { return dir }, Name: "test"}, slog.New(slog.DiscardHandler))
@@ -451,8 +455,8 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// TestAdjust checks that an adjustment can be positive or negative, may take the
-// balance below zero, and needs a reason.
+// TestAdjust checks that an adjustment can raise or lower a balance, even below zero,
+// and needs a reason.
 func TestAdjust(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
@@ -470,9 +474,9 @@ func TestAdjust(t *testing.T) {
 	}
 }
 
-// TestRefund checks that a charge is shown, and can be refunded in part and in whole
-// but never beyond its amount. A refund is made only one time per id. The journal
-// contains all refunds.
+// TestRefund checks that a charge can be refunded in parts and as a whole, but never
+// beyond its amount. A refund is made only once per id. The journal contains all
+// refunds.
 func TestRefund(t *testing.T) {
 	o := newOffice(t)
 	alice, acme := o.account("alice"), o.account("acme")
@@ -513,9 +517,9 @@ func TestRefund(t *testing.T) {
 	}
 }
 
-// TestRotateKey checks that a successor expires when the old key would have expired,
-// unless the request sets another time. The old key then cannot get a second
-// successor or more time.
+// TestRotateKey checks that the successor of a key expires when the old key would have
+// expired, unless the request sets another time. After that, the old key can neither be
+// rotated again nor get a later expiry.
 func TestRotateKey(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")

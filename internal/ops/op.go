@@ -1,9 +1,9 @@
 // Package ops is the table of the operations that an operator can perform. Each
-// operation has a single declaration. The declaration gives the operation's id,
-// method and path, the right that the caller needs, the input and output, and the
-// function that performs the operation. A Mount serves operations over HTTP. The
-// admin endpoint and the API are two mounts of the same table. The OpenAPI document
-// and the commands are derived from the table as well.
+// operation has a single declaration. The declaration gives the operation's id, method
+// and path, the right that the caller needs, the input and output, and a function that
+// performs the operation. A Mount serves operations over HTTP. The admin endpoint and
+// the API are two mounts of the same table. The OpenAPI document and the commands are
+// derived from the table as well.
 //
 // To add an operation, declare it in the file for its noun. Then add it to the list
 // at the top of that file.
@@ -24,17 +24,17 @@ import (
 type Operation struct {
 	ID          string // noun and verb, such as "key.delete"; also the action in the audit log
 	Method      string
-	Path        string         // below the base of a mount
+	Path        string         // path below the base of the mount
 	Needs       identity.Right // the right that the principal must have
-	Summary     string         // one line
+	Summary     string         // one line for the documentation
 	Description string         // further sentences; may be empty
 	Tag         string         // section of the documentation
 	Command     string         // the command and its arguments, such as "key delete <key-id>"; "" means no command
-	Audited     bool           // the operation writes an audit row in the same transaction
-	Status      int            // status of a success; 0 means 200, or 204 without output
-	MaxBody     int64          // bytes; 0 means SmallBody, or no body if the input has none
-	Problems    []wire.Code    // problems besides those that every operation has
-	Credential  string         // word for the credential in refusals; "" means that of the mount
+	Audited     bool           // the operation writes an audit row in the transaction of its change
+	Status      int            // HTTP status of a success; 0 means 200, or 204 without output
+	MaxBody     int64          // largest body in bytes; 0 means SmallBody, or no body if the input has none
+	Problems    []wire.Code    // codes of problems beside those that every operation has
+	Credential  string         // word for the credential in refusals; "" means the mount's word
 	Content     string         // media type of a streamed response; "" means JSON
 
 	// In is a struct. Its fields with the tags path, query or header are parameters.
@@ -43,10 +43,10 @@ type Operation struct {
 	In, Out reflect.Type
 }
 
-// SmallBody bounds most request bodies in bytes.
+// SmallBody is the usual bound on request bodies, in bytes.
 const SmallBody = 64 << 10
 
-// None is the input or output of an operation that has none.
+// None is the type of the input or output of an operation without one.
 type None struct{}
 
 // Op is an operation on a value of type E, such as *admin.Service.
@@ -55,16 +55,15 @@ type Op[E any] struct {
 	register func(*Mount, Open[E])
 }
 
-// Open returns the E for one request, and a function that releases it after the
-// request.
+// Open returns the value of type E on which a request operates, and a function that
+// releases the value after the request.
 type Open[E any] func() (E, func(), error)
 
 // Always returns an Open that returns e every time.
 func Always[E any](e E) Open[E] { return func() (E, func(), error) { return e, func() {}, nil } }
 
-// Define returns an operation that calls the function do. The error that this
-// function returns may be a *wire.Problem, an *admin.Error, or an error of package
-// ledger.
+// Define returns an operation that is performed by calls of do. The error of a call may
+// be a *wire.Problem, an *admin.Error, or an error of package ledger.
 func Define[E, I, O any](o Operation, do func(ctx context.Context, e E, by *identity.Principal, in *I) (O, error)) Op[E] {
 	o = complete[I, O](o)
 	return Op[E]{o, func(m *Mount, open Open[E]) {
@@ -97,9 +96,9 @@ func Define[E, I, O any](o Operation, do func(ctx context.Context, e E, by *iden
 	}}
 }
 
-// DefineRaw returns an operation in which the function do writes the response
-// itself. If do returns an error other than errReported, it must not have written
-// anything.
+// DefineRaw returns an operation that is performed by calls of do. A call writes the
+// response itself. A call that returns an error other than errReported must not have
+// written anything.
 func DefineRaw[E, I, O any](o Operation, do func(ctx context.Context, e E, by *identity.Principal, in *I, x *Exchange) error) Op[E] {
 	o = complete[I, O](o)
 	return Op[E]{o, func(m *Mount, open Open[E]) {
@@ -122,7 +121,7 @@ func DefineRaw[E, I, O any](o Operation, do func(ctx context.Context, e E, by *i
 	}}
 }
 
-// Exchange is the request and the response of a raw operation.
+// Exchange is the request and the response of an operation that DefineRaw has made.
 type Exchange struct {
 	W     http.ResponseWriter
 	R     *http.Request
@@ -130,8 +129,8 @@ type Exchange struct {
 	op    *Operation
 }
 
-// errReported stands for an error that the response has already reported, or that can
-// no longer be reported.
+// errReported means that the operation has already reported its error in the response,
+// or could not report it any more.
 var errReported = errors.New("reported")
 
 func complete[I, O any](o Operation) Operation {

@@ -19,7 +19,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// bearer is the name of the only security scheme.
+// bearer is the name of the only security scheme of the OpenAPI document.
 const bearer = "key"
 
 // newAPI returns an API on the mux, without operations.
@@ -48,8 +48,8 @@ func (m *Mount) newAPI() huma.API {
 	})
 }
 
-// marshal buffers the JSON, so that a value that cannot be encoded is not sent in
-// part.
+// marshal encodes v into memory first, so that no partial JSON is sent if v cannot be
+// encoded.
 func marshal(w io.Writer, v any) error {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
@@ -57,7 +57,7 @@ func marshal(w io.Writer, v any) error {
 	if err := encoder.Encode(v); err != nil {
 		return err
 	}
-	_, _ = w.Write(b.Bytes()) // fails only if the client has left
+	_, _ = w.Write(b.Bytes()) // fails only if the client has disconnected
 	return nil
 }
 
@@ -80,10 +80,10 @@ func schemaName(t reflect.Type, hint string) string {
 	return strings.TrimSuffix(name, "View")
 }
 
-// content is a request or a response with a JSON body.
+// content is an input or output with a JSON body.
 type content[T any] struct{ Body T }
 
-// rawContent is a response that the operation writes itself.
+// rawContent is an output that the operation writes itself.
 type rawContent struct{ Body func(huma.Context) }
 
 func rawBody(serve http.HandlerFunc) func(huma.Context) {
@@ -100,7 +100,7 @@ func handle[I, O any](m *Mount, o *Operation, do func(context.Context, *I) (*O, 
 		Description:   strings.TrimSpace(o.Description + "\n\n" + o.audience()),
 		Security:      []map[string][]string{{bearer: {}}},
 		DefaultStatus: o.Status,
-		MaxBodyBytes:  o.MaxBody + 1, BodyReadTimeout: -1, // readBody has already read the body within its limits
+		MaxBodyBytes:  o.MaxBody + 1, BodyReadTimeout: -1, // readBody has already read the body and applied its limits
 		Responses: map[string]*huma.Response{},
 	}
 	schemas := m.api.OpenAPI().Components.Schemas
@@ -116,7 +116,8 @@ func handle[I, O any](m *Mount, o *Operation, do func(context.Context, *I) (*O, 
 	huma.Register(m.api, op, do)
 }
 
-// audience describes the keys that may perform the operation.
+// audience returns a sentence that names the kinds of keys that may perform the
+// operation.
 func (o *Operation) audience() string {
 	if names := kindNames(o.Needs); names != "" {
 		return "For keys of kind " + names + "."

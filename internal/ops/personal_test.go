@@ -81,10 +81,10 @@ func TestPersonalKeysHaveNames(t *testing.T) {
 	do[admin.KeyView](o, "PATCH", "keys/"+agent.ID, map[string]any{"name": ""})
 }
 
-// TestPersonalKeysHaveScopes checks that a personal key gets the default scopes if
-// the request names none, and that the audit log records them. A personal key without
-// scopes could do nothing. So it is refused if there are no default scopes, and its
-// scopes cannot all be removed.
+// TestPersonalKeysHaveScopes checks that a personal key gets the default scopes if the
+// request names none, and that the audit log records them. A personal key without
+// scopes could do nothing. So a request for such a key is refused if there are no
+// default scopes, and an update cannot remove all scopes of a personal key.
 func TestPersonalKeysHaveScopes(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")

@@ -21,7 +21,7 @@ func Problem(code wire.Code, title, detail string) *wire.Problem {
 	return &wire.Problem{Status: code.Status(), Code: code, Title: title, Detail: detail}
 }
 
-// Invalid returns a problem with the given part of a request.
+// Invalid returns a problem that names the invalid part of a request.
 func Invalid(field, format string, args ...any) *wire.Problem {
 	p := Problem(wire.Invalid, titles[wire.Invalid], fmt.Sprintf(format, args...))
 	p.Field = field
@@ -40,8 +40,8 @@ var titles = map[wire.Code]string{
 	wire.Conflict: "The id was used with other content", wire.Unavailable: "The platform cannot answer now", wire.KindWrong: "Not allowed",
 }
 
-// problem returns the problem to respond with. Internal errors are logged, and the
-// problem does not reveal their cause.
+// problem returns the problem with which to respond to an error. Internal errors are
+// logged, and their problem does not reveal the cause.
 func (m *Mount) problem(ctx context.Context, operation string, err error) *wire.Problem {
 	var known *wire.Problem
 	if errors.As(err, &known) {
@@ -50,7 +50,9 @@ func (m *Mount) problem(ctx context.Context, operation string, err error) *wire.
 	var refused *admin.Error
 	if errors.As(err, &refused) {
 		code := adminCodes[refused.Code]
-		return Problem(code, titles[code], refused.Message)
+		p := Problem(code, titles[code], refused.Message)
+		p.Field = refused.Field
+		return p
 	}
 	p := wire.ProblemOf(err)
 	if errors.Is(err, ledger.ErrInvalid) {
@@ -65,10 +67,10 @@ func (m *Mount) problem(ctx context.Context, operation string, err error) *wire.
 	return p
 }
 
-// retryAfter is the number of seconds after which a client may try again.
+// retryAfter is the number of seconds in the header Retry-After.
 const retryAfter = "1"
 
-// setHeaders sets the headers of a response with a problem.
+// setHeaders sets the headers of a response that is a problem.
 func setHeaders(set func(name, value string), p *wire.Problem, realm string) {
 	set("Content-Type", problemType)
 	switch {
@@ -90,7 +92,7 @@ func WriteProblem(w http.ResponseWriter, p *wire.Problem) {
 func writeProblem(w http.ResponseWriter, p *wire.Problem, realm string) {
 	setHeaders(w.Header().Set, p, realm)
 	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode(p) // fails only if the client has left
+	_ = json.NewEncoder(w).Encode(p) // fails only if the client has disconnected
 }
 
 // Unavailable responds that no operation is possible now. The detail may be "".
@@ -124,8 +126,8 @@ func (m *Mount) transform(ctx huma.Context, _ string, v any) (any, error) {
 	return p, nil
 }
 
-// problemOfModel keeps the location and the kind of the first fault, and drops the
-// value.
+// problemOfModel returns a problem with the location and the kind of the first fault.
+// It leaves out the invalid value.
 func problemOfModel(e *huma.ErrorModel) *wire.Problem {
 	p := &wire.Problem{Status: e.Status, Code: wire.Invalid, Title: titles[wire.Invalid], Detail: e.Detail}
 	switch {

@@ -12,8 +12,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// TestReceiptKeysAreServed checks that a service serves the public receipt keys as a
-// JWK set, and refuses the request if it does not have them.
+// TestReceiptKeysAreServed checks that a service serves its public receipt keys as a
+// JWK set. A service without receipt keys refuses the request.
 func TestReceiptKeysAreServed(t *testing.T) {
 	o := newOffice(t)
 	o.refused(admin.Unavailable, "no receipt keys", "GET", "receipt-keys", nil)

@@ -11,19 +11,22 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// OnServers returns the operations on the servers of the running config. They need no
-// store.
-func OnServers() []Op[Servers] { return []Op[Servers]{ListServers, CheckServer} }
+// OnServers returns the operations on the MCP servers in the running config. They need
+// no store.
+func OnServers() []Op[Servers] { return []Op[Servers]{ListServers, ShowServer, CheckServer} }
 
-// Servers gives access to the servers of the running config.
+// Servers gives access to the MCP servers in the running config.
 type Servers interface {
 	ListServers() []ServerView
-	// CheckServer asks a server for its offer. If the path is "", it tries the usual
-	// paths.
+	// ShowServer returns a server with its price book and the items that it offered at
+	// the last check.
+	ShowServer(name string) (*ServerDetail, error)
+	// CheckServer lists the items that a server offers and compares them with its price
+	// book. If path is "", CheckServer tries the usual paths.
 	CheckServer(ctx context.Context, name, path string) (*CheckView, error)
 }
 
-// ServerView is a server of the config, in JSON.
+// ServerView is a server in the config, in JSON.
 type ServerView struct {
 	Name         string   `json:"name"`
 	Provider     string   `json:"provider"`
@@ -36,12 +39,55 @@ type ServerView struct {
 	Source       string   `json:"source,omitempty"`
 }
 
+// ServerDetail is a server of the config with its price book, in JSON.
+type ServerDetail struct {
+	ServerView
+	Currency  string      `json:"currency"`
+	Prices    []PriceView `json:"prices" doc:"In the order of the config; methods last"`
+	ChargeOn  []string    `json:"charge_on,omitempty" doc:"The ends of a call that are charged, of prices without their own; absent: success"`
+	ChargeIf  string      `json:"charge_if,omitempty" doc:"The expression that decides whether a tool's result is charged, of prices without their own"`
+	FreeQuota string      `json:"free_quota,omitempty" doc:"Free calls of each account"`
+	Fee       string      `json:"fee,omitempty" doc:"The operator's share and account"`
+	Scopes    []ScopeView `json:"scopes" doc:"The scopes that calls need"`
+	CheckedAt *time.Time  `json:"checked_at" doc:"When the server was asked for its offer last; null: never, so its items are not known"`
+	NoPrice   []KnownItem `json:"unpriced_items" doc:"Items of that offer to which no price applies"`
+}
+
+// PriceView is one price of the config, in JSON.
+type PriceView struct {
+	Pattern    string         `json:"pattern" doc:"As in the config: a name or a pattern"`
+	Kind       string         `json:"kind" doc:"tool, prompt, resource or method"`
+	Amount     *ledger.Amount `json:"amount,omitempty" doc:"Absent if an expression gives the price"`
+	Expression string         `json:"expression,omitempty"`
+	Max        *ledger.Amount `json:"max,omitempty" doc:"The most that the expression may give"`
+	ChargeOn   []string       `json:"charge_on,omitempty"`
+	ChargeIf   string         `json:"charge_if,omitempty"`
+	Source     string         `json:"source,omitempty"`
+	Items      []KnownItem    `json:"items" doc:"Items of the last offer to which the price applies"`
+}
+
+// ScopeView is one rule for the scopes of calls, in JSON.
+type ScopeView struct {
+	Items  string   `json:"items"`
+	Scopes []string `json:"scopes"`
+}
+
+// KnownItem is an item that the server offered at the last check, in JSON.
+type KnownItem struct {
+	Kind      string     `json:"kind"`
+	Name      string     `json:"name"`
+	Tool      string     `json:"tool" doc:"As in charges and usage"`
+	State     string     `json:"state" doc:"priced, free or hidden"`
+	Reason    string     `json:"reason,omitempty" doc:"Why it is hidden"`
+	ChangedAt *time.Time `json:"changed_at,omitempty" doc:"When a check found another definition than before"`
+}
+
 // ServerCheck is a request to check a server.
 type ServerCheck struct {
 	Path string `json:"path,omitempty" doc:"Where the server answers, as its proxy is asked; absent: look for it"`
 }
 
-// CheckView is the offer of a server compared with its price book, in JSON.
+// CheckView compares the items that a server offers with its price book, in JSON.
 type CheckView struct {
 	Server    string        `json:"server"`
 	Name      string        `json:"name,omitempty" doc:"As the server calls itself"`
@@ -56,7 +102,7 @@ type CheckView struct {
 	CheckedAt time.Time     `json:"checked_at"`
 }
 
-// OfferedView is one item of a server's offer.
+// OfferedView is an item that a server offers, in JSON.
 type OfferedView struct {
 	Kind   string         `json:"kind"`
 	Name   string         `json:"name"`
@@ -68,20 +114,20 @@ type OfferedView struct {
 	Change string         `json:"change,omitempty" doc:"new or changed, since the last check"`
 }
 
-// GoneView identifies an item that is no longer offered.
+// GoneView identifies an item that the server no longer offers, in JSON.
 type GoneView struct {
 	Kind string `json:"kind"`
 	Name string `json:"name"`
 }
 
-// IdlePrice is a price of the config that applies to no item.
+// IdlePrice is a price in the config that applies to no item, in JSON.
 type IdlePrice struct {
 	Price  string `json:"price"`
 	State  string `json:"state" doc:"unknown: the server offers nothing of the name; shadowed: other prices apply first"`
 	Source string `json:"source,omitempty"`
 }
 
-// The states of an item of an offer.
+// The states of an item that a server offers.
 const (
 	ItemPriced = "priced"
 	ItemFree   = "free"
@@ -94,7 +140,7 @@ const (
 	PriceShadowed = "shadowed" // other prices apply to all items with this name
 )
 
-// ListServers lists the servers of the running config.
+// ListServers lists the servers in the running config.
 var ListServers = Define(Operation{
 	ID: "server.list", Method: http.MethodGet, Path: "/servers", Needs: identity.Operate, Tag: "servers",
 	Summary: "List the servers of the running config", Command: "server list",
@@ -102,12 +148,25 @@ var ListServers = Define(Operation{
 	return admin.List[ServerView]{Items: s.ListServers()}, nil
 })
 
+type serverPath struct {
+	Name string `path:"name" maxLength:"64" doc:"The name of the server"`
+}
+
+// ShowServer shows a server with its price book.
+var ShowServer = Define(Operation{
+	ID: "server.show", Method: http.MethodGet, Path: "/servers/{name}", Needs: identity.Operate, Tag: "servers",
+	Summary: "Show a server with its price book", Description: "It does not ask the server: the items are those of the last check.",
+	Command: "server show <server>", Problems: []wire.Code{wire.NotFound},
+}, func(_ context.Context, s Servers, _ *identity.Principal, in *serverPath) (*ServerDetail, error) {
+	return s.ShowServer(in.Name)
+})
+
 type checkServer struct {
 	Name string `path:"name" maxLength:"64" doc:"The name of the server"`
 	Body ServerCheck
 }
 
-// CheckServer compares the offer of a server with its price book.
+// CheckServer compares the items that a server offers with its price book.
 var CheckServer = Define(Operation{
 	ID: "server.check", Method: http.MethodPost, Path: "/servers/{name}/check", Needs: identity.Operate, Tag: "servers",
 	Summary: "Compare the offer of a server with its price book", Command: "server check <server>", Problems: []wire.Code{wire.NotFound},

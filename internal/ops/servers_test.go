@@ -8,13 +8,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/admin"
 )
 
-// TestServersAreKnown checks that a key can only get servers in the config, and that
-// the error for a misspelt name lists them. A key keeps the servers that it already
-// has. With force, a key can get a future server.
+// TestServersAreKnown checks that a key can only get servers that are in the config,
+// and that the error for a misspelt name lists these servers. A key keeps the servers
+// that it already has. With force, a key can get a server that is not in the config
+// yet.
 func TestServersAreKnown(t *testing.T) {
 	o := newOffice(t)
 	o.account("alice")
-	old := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: "alice", Servers: []string{"old"}}) // the servers are unknown at this point
+	old := do[admin.KeyView](o, "POST", "keys", admin.NewKey{Account: "alice", Servers: []string{"old"}}) // allowed, because the names of the servers are not known yet
 	known := declare(t)
 	known.Servers = []string{"maps", "weather"}
 	o.settings.Store(known)

@@ -17,7 +17,7 @@ import (
 
 // StreamType is the content type of a response that reports progress. The response
 // consists of lines of JSON, each a StreamLine. The last line has the result or the
-// problem. A long operation responds in this way if the client accepts this type.
+// problem. A long operation responds with this type if the client accepts it.
 const StreamType = "application/vnd.farebox.progress"
 
 // StreamLine is one line of a stream. Exactly one of its members is set.
@@ -27,32 +27,33 @@ type StreamLine struct {
 	Problem  *wire.Problem   `json:"problem,omitempty"`
 }
 
-// ProgressLine says how much of an operation is done. The unit depends on the
-// operation.
+// ProgressLine has the amount of work that an operation has done, and the total. The
+// unit depends on the operation.
 type ProgressLine struct {
 	Done  int64 `json:"done"`
 	Total int64 `json:"total"`
 }
 
-// Progress is called with how much of an operation is done. It is nil if no client
-// wants to know.
+// Progress is a function that an operation calls with the amount of work that is done
+// and the total. It is nil if the client has not asked for progress.
 type Progress = func(done, total int64)
 
-// progressParts is the approximate maximum number of progress lines per operation.
+// progressParts bounds the progress lines of an operation: about one for each
+// hundredth of the work.
 const progressParts = 100
 
-// writeTime bounds how long a client may take to accept one piece of a stream.
+// writeTime is the time in which a client must accept one write to a stream.
 const writeTime = 30 * time.Second
 
-// Stream is a response in pieces. Until the first piece is written, the operation can
-// still be refused with a status.
+// Stream is a response that is written in pieces. Before the first piece, the operation
+// can still be refused with a status.
 type Stream struct {
 	w        http.ResponseWriter
 	control  *http.ResponseController
 	logger   *slog.Logger
 	begun    bool
-	reported int64 // Done in the last report
-	gone     error // why writing to the client failed; nil if it has not failed
+	reported int64 // value of Done in the last progress line
+	gone     error // the first error of a write to the client; nil without an error
 }
 
 func newStream(w http.ResponseWriter, logger *slog.Logger) *Stream {
@@ -68,7 +69,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 		s.w.Header().Set("Connection", "close") // otherwise the write deadline would apply to the next response on the connection
 		s.w.WriteHeader(http.StatusOK)
 	}
-	_ = s.control.SetWriteDeadline(clock.Deadline(writeTime)) // some writers do not support deadlines
+	_ = s.control.SetWriteDeadline(clock.Deadline(writeTime)) // a writer without deadlines returns an error, which does not matter
 	return s.w.Write(p)
 }
 
@@ -82,7 +83,7 @@ func (s *Stream) line(l StreamLine) error {
 	return nil
 }
 
-// Progress reports how much is done, unless little has changed since the last report.
+// Progress writes a progress line, unless little has changed since the last one.
 func (s *Stream) Progress(done, total int64) {
 	if s.gone != nil || done < total && done < s.reported+max(total/progressParts, 1) {
 		return
@@ -91,7 +92,7 @@ func (s *Stream) Progress(done, total int64) {
 	s.gone = s.line(StreamLine{Progress: &ProgressLine{done, total}})
 }
 
-// end writes the last line, unless the client has left.
+// end writes the line with the result, unless writing to the client has failed.
 func (s *Stream) end(result any) error {
 	text, err := json.Marshal(result)
 	if err != nil {
@@ -103,12 +104,12 @@ func (s *Stream) end(result any) error {
 	return s.gone
 }
 
-// Deliver writes the result as the last line, and then the content.
+// Deliver writes the line with the result, and then the content.
 func (s *Stream) Deliver(result any, content io.Reader) error {
 	if err := s.end(result); err != nil {
 		return err
 	}
-	_, s.gone = io.Copy(s, content) // after an error, a further line would land in the middle of the content
+	_, s.gone = io.Copy(s, content) // after an error, s.gone prevents a further line in the middle of the content
 	return s.gone
 }
 
@@ -136,7 +137,7 @@ func DefineProgress[E, I, O any](o Operation, do func(ctx context.Context, e E, 
 				return err
 			}
 			x.W.Header().Set("Content-Type", "application/json")
-			_, _ = x.W.Write(text.Bytes()) // fails only if the client has left
+			_, _ = x.W.Write(text.Bytes()) // fails only if the client has disconnected
 			return nil
 		}
 		return x.stream(ctx, func(s *Stream) error {
@@ -149,8 +150,8 @@ func DefineProgress[E, I, O any](o Operation, do func(ctx context.Context, e E, 
 	})
 }
 
-// stream responds with a stream. The function serve writes it; if serve fails after
-// the first piece, the last line reports the error.
+// stream responds with a stream and calls serve to write it. If serve fails after the
+// first piece, the last line reports the error.
 func (x *Exchange) stream(ctx context.Context, serve func(*Stream) error) error {
 	s := newStream(x.W, x.mount.o.Logger)
 	err := serve(s)
@@ -160,7 +161,7 @@ func (x *Exchange) stream(ctx context.Context, serve func(*Stream) error) error 
 		return errReported
 	case err != nil && s.begun:
 		p := x.mount.problem(ctx, x.op.ID, err)
-		_ = s.line(StreamLine{Problem: p}) // fails only if the client has left
+		_ = s.line(StreamLine{Problem: p}) // fails only if the client has disconnected
 		return errReported
 	}
 	return err

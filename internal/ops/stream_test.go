@@ -25,8 +25,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// officeOf serves an existing store, with the handler wrapped by the function
-// middle.
+// officeOf returns an office with the existing store at the path. middle wraps the
+// handler of the office.
 func officeOf(t *testing.T, path string, middle func(http.Handler) http.Handler) *office {
 	t.Helper()
 	store, err := sqlitestore.Open(context.Background(), sqlitestore.Options{Path: path})
@@ -83,7 +83,7 @@ func longBooks(t *testing.T, n int64) (path string) {
 // times before the result.
 func TestVerifyProgress(t *testing.T) {
 	n := int64(200_000)
-	if raceEnabled { // otherwise the race detector would make this take a minute
+	if raceEnabled { // with the race detector, the full number would take a minute
 		n = 20_000
 	}
 	o := officeOf(t, longBooks(t, n), straight)
@@ -119,7 +119,8 @@ func TestVerifyProgress(t *testing.T) {
 	}
 }
 
-// fetch makes a backup and returns its parts and the number of progress reports.
+// fetch makes a backup. It returns the result, the copy of the store, and the number of
+// progress reports.
 func (o *office) fetch(ctx context.Context) (head admin.BackupView, content []byte, told int, err error) {
 	err = o.Fetch(ctx, "GET", "backup", nil, func(int64, int64) { told++ }, func(result json.RawMessage, r io.Reader) error {
 		if err := json.Unmarshal(result, &head); err != nil {
@@ -131,8 +132,8 @@ func (o *office) fetch(ctx context.Context) (head admin.BackupView, content []by
 	return head, content, told, err
 }
 
-// TestBackupIsStreamed checks that a backup arrives whole after its size and sum, and
-// that it is a working store.
+// TestBackupIsStreamed checks that the response has the size and the sum of the copy
+// first, then the whole copy, and that the copy is a working store.
 func TestBackupIsStreamed(t *testing.T) {
 	o := officeOf(t, longBooks(t, 20_000), straight)
 	head, content, told, err := o.fetch(t.Context())
@@ -153,10 +154,10 @@ func TestBackupIsStreamed(t *testing.T) {
 	}
 }
 
-// TestBackupsOneAtATime checks that a concurrent backup is refused with a status. If
-// the client leaves, its backup is cancelled, so that the next one can begin. The
-// store is larger than the buffers of a connection, so that the backup is not over
-// before the client leaves.
+// TestBackupsOneAtATime checks that a second backup is refused with a status while one
+// is running. When a client disconnects, its backup is cancelled, so that the next one
+// can begin. The store is larger than the buffers of a connection, so that the backup
+// cannot end before the client disconnects.
 func TestBackupsOneAtATime(t *testing.T) {
 	n := int64(120_000)
 	if raceEnabled {
@@ -166,7 +167,7 @@ func TestBackupsOneAtATime(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	err := o.Fetch(ctx, "GET", "backup", nil, nil, func(_ json.RawMessage, content io.Reader) error {
 		o.refused(admin.Conflict, "a backup is being made already", "GET", "backup", nil)
-		leave() // with most of the content unread
+		leave() // disconnects while most of the copy is unread
 		return nil
 	})
 	if err != nil {
@@ -185,9 +186,9 @@ func TestBackupsOneAtATime(t *testing.T) {
 	}
 }
 
-// TestStreamEndsBadly checks two bad ends of a stream. If an operation fails after
-// it has reported progress, the last line gives the reason. A response that breaks
-// off is an error.
+// TestStreamEndsBadly checks two bad ends of a stream. If an operation fails after it
+// has reported progress, the last line gives the reason. If the connection breaks, the
+// client returns an error.
 func TestStreamEndsBadly(t *testing.T) {
 	var o *office
 	broken := -1 // number of bytes after which the response breaks off
@@ -217,7 +218,8 @@ func TestStreamEndsBadly(t *testing.T) {
 	}
 }
 
-// tripwire calls the function trip when the first progress line is written.
+// tripwire is a response writer that calls trip when the first progress line is
+// written.
 type tripwire struct {
 	http.ResponseWriter
 	trip func()

@@ -10,11 +10,13 @@ import (
 
 // Store returns the operations on accounts, keys and money, which need a store.
 func Store() []Op[*admin.Service] {
-	return slices.Concat(accountOps(), keyOps(), chargeOps(), ledgerOps(), auditOps(), receiptOps(), backupOps())
+	return slices.Concat(accountOps(), keyOps(), chargeOps(), callOps(), usageOps(), ledgerOps(), auditOps(), receiptOps(), backupOps())
 }
 
-// All returns the descriptions of all operator operations, in a fixed order.
-func All() []Operation { return slices.Concat(Describe(Store()), Describe(OnServers())) }
+// All returns the descriptions of all operations, in a fixed order.
+func All() []Operation {
+	return slices.Concat(Describe(Store()), Describe(OnPeople()), Describe(OnAlerts()), Describe(OnGrants()), Describe(OnServers()), Describe(OnNodes()), Describe(OnHealth()))
+}
 
 // AdminBase is the base of the admin endpoint.
 const AdminBase = "/farebox"

@@ -1,5 +1,6 @@
-// Package pgerr classifies errors of PostgreSQL and of connections to it by how a
-// caller can proceed (PostgreSQL documentation, appendix A: error codes).
+// Package pgerr classifies errors from PostgreSQL, and from connections to PostgreSQL,
+// by the way in which a caller can proceed (PostgreSQL documentation, appendix A: error
+// codes).
 package pgerr
 
 import (
@@ -34,15 +35,16 @@ func Contended(err error) bool {
 		return false
 	}
 	switch e.Code {
-	case "40001", "40P01", "23505": // serialization failure, deadlock, an id that another transaction used first
+	case "40001", "40P01", "23505": // a serialization failure, a deadlock, and an id that another transaction used first
 		return true
 	}
 	return false
 }
 
 // Overloaded reports whether the server had no time, space or connection for the
-// transaction and rolled it back. Splitting the batch would not help. An error that
-// did not come from the server counts as well.
+// transaction and rolled it back. Splitting a batch of operations into several
+// transactions would not help then. Overloaded also returns true for an error that did
+// not come from the server.
 func Overloaded(err error) bool {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {

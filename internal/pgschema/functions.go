@@ -14,21 +14,23 @@ import (
 //go:embed functions/*.sql
 var functionFiles embed.FS
 
-// FunctionsVersion is the version of the files in functions. Raise it with every
-// change to them: a node replaces functions of a lower version. It keeps
-// functions of a higher version, so newer functions must still serve older nodes.
-const FunctionsVersion = 1
+// FunctionsVersion is the version of the files in the folder functions. Raise the
+// version with every change to the files, because a node replaces only functions of a
+// lower version. A node keeps functions of a higher version, so newer functions must
+// still serve older nodes.
+const FunctionsVersion = 3
 
 // Functions returns the statements that create or replace all functions, and the
-// checksum of the statements. Their order does not matter: loadFunctions turns off
-// check_function_bodies, so a body is checked only when it is called.
+// checksum of the statements. The order of the statements does not matter:
+// loadFunctions turns off check_function_bodies, so PostgreSQL checks the body of a
+// function only when the function is called.
 func Functions() (text string, sum []byte, err error) {
 	names, err := fs.Glob(functionFiles, "functions/*.sql")
 	if err != nil {
 		return "", nil, err
 	}
 	var b bytes.Buffer
-	for _, name := range names { // sorted
+	for _, name := range names { // in the order of the names, because Glob sorts them
 		file, err := functionFiles.ReadFile(name)
 		if err != nil {
 			return "", nil, err

@@ -32,8 +32,10 @@ var Migrations embed.FS
 // numbers.
 const (
 	LockSpace   = 1180791397 // "Fare" in ASCII
-	JournalLock = 1          // shared by writers to the journal
-	migrateLock = 4          // 2 and 3 belong to the SQL functions revoke and bound_responses
+	JournalLock = 1          // writers to the journal take this lock in shared mode
+	migrateLock = 4          // locks 2 and 3 belong to the SQL functions revoke and bound_responses
+	UsageLock   = 5          // held by the node that sums usage up
+	RowsLock    = 7          // taken by each change through package pgrows, such as one of package peoplestore
 )
 
 // firstWithFunctions is the first migration that can load the functions.
@@ -108,8 +110,8 @@ func Migrate(ctx context.Context, o *Options, progress func(done, total int64)) 
 // Latest returns the version of the schema that this program works with.
 func Latest() (version int64, err error) { return schema.Latest(Migrations) }
 
-// versionOf reads the version of the schema, 0 if the database has none. It changes
-// nothing.
+// versionOf returns the version of the schema, or 0 if the database has no schema. It
+// changes nothing.
 func versionOf(ctx context.Context, db *sql.DB) (version int64, err error) {
 	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&version)
 	var e *pgconn.PgError
@@ -119,7 +121,8 @@ func versionOf(ctx context.Context, db *sql.DB) (version int64, err error) {
 	return version, err
 }
 
-// migrateLocked migrates under a lock that keeps other nodes from migrating.
+// migrateLocked migrates while it holds a lock, so that no other node migrates at the
+// same time.
 func migrateLocked(ctx context.Context, db *sql.DB, o *Options, progress func(done, total int64)) (from, to int64, err error) {
 	lock, err := db.Conn(ctx)
 	if err != nil {
@@ -176,25 +179,22 @@ func nextVersion(ctx context.Context, provider *goose.Provider) (int64, error) {
 			return result.Source.Version, nil
 		}
 		var e *pgconn.PgError
-		crowded := errors.As(err, &e) && (pgerr.Contended(err) || e.Code == "55P03") // lock_not_available
+		crowded := errors.As(err, &e) && (pgerr.Contended(err) || e.Code == "55P03") // 55P03: the lock was not available in time
 		if !crowded || attempt == maxMigrations || clock.Sleep(ctx, time.Second) != nil {
 			return 0, err
 		}
 	}
 }
 
-// migrations returns a provider of all migrations. The last migration loads the
-// functions in its transaction.
+// migrations returns a provider of all migrations. A migration that can load the
+// functions does so in its own transaction. So nodes of an older version, which keep
+// running during a migration, never find tables and functions that do not match.
 func migrations(db *sql.DB, log *slog.Logger) (*goose.Provider, error) {
 	files, err := fs.Sub(Migrations, "migrations")
 	if err != nil {
 		return nil, err
 	}
 	names, err := fs.Glob(files, "*.sql")
-	if err != nil {
-		return nil, err
-	}
-	latest, err := Latest()
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func migrations(db *sql.DB, log *slog.Logger) (*goose.Provider, error) {
 		}
 		excluded = append(excluded, name)
 		withFunctions = append(withFunctions, goose.NewGoMigration(version, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
-			if _, err := tx.ExecContext(ctx, string(text)); err != nil || version < latest {
+			if _, err := tx.ExecContext(ctx, string(text)); err != nil {
 				return err
 			}
 			return loadFunctions(ctx, tx)
@@ -224,7 +224,8 @@ func migrations(db *sql.DB, log *slog.Logger) (*goose.Provider, error) {
 		goose.WithExcludeNames(excluded), goose.WithGoMigrations(withFunctions...))
 }
 
-// inTransaction calls do in a transaction, and rolls back if do fails.
+// inTransaction calls do(ctx, tx) in a transaction. It rolls back if do returns an
+// error.
 func inTransaction(ctx context.Context, conn *sql.Conn, do func(context.Context, *sql.Tx) error) error {
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {

@@ -57,7 +57,7 @@ func start(ctx context.Context, fsync string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("/tmp", "farebox-pg-") // short, because the length of a socket's path is limited
+	dir, err := os.MkdirTemp("/tmp", "farebox-pg-") // a short path, because the length of a socket's path is limited
 	if err != nil {
 		return nil, err
 	}
@@ -138,14 +138,14 @@ func (s *Server) spawn(program string) error {
 	p := &process{cmd: cmd, gone: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
-		// The server is to end with this process, even if the process is killed. The
-		// kernel binds a child to the thread that started it (Pdeathsig), so the
+		// The server must end when this process ends, even if this process is killed.
+		// The kernel binds a child to the thread that started it (Pdeathsig), so the
 		// thread must live as long as the server.
 		runtime.LockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // the reason is in the server's log
+			_ = cmd.Wait() // an error does not matter, because the server's log has the reason
 		}
 		close(p.gone)
 	}()
@@ -215,14 +215,14 @@ func (s *Server) Halt() error {
 // installed is a pattern for the path of initdb in Debian's packages.
 const installed = "/usr/lib/postgresql/*/bin/initdb"
 
-// Installed reports whether PostgreSQL's programs are there.
+// Installed reports whether PostgreSQL's programs are installed.
 func Installed() bool {
 	_, err := programs(installed)
 	return err == nil
 }
 
 // programs returns the directory with the programs of the newest PostgreSQL. It
-// considers the files that match pattern, and the initdb in PATH.
+// considers the files that match the given pattern, and the initdb in PATH.
 func programs(pattern string) (string, error) {
 	found, err := filepath.Glob(pattern)
 	if err != nil {

@@ -71,7 +71,7 @@ func TestRemoveKeepsFilesOfRunningServer(t *testing.T) {
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sh", "-c", `trap "" INT; echo ready; read _`) // ends when its input does, and ignores SIGINT
+	cmd := exec.Command("sh", "-c", `trap "" INT; echo ready; read _`) // this program ignores SIGINT, and ends when its input ends
 	input, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func TestRemoveKeepsFilesOfRunningServer(t *testing.T) {
 		}
 	}
 	_ = input.Close()
-	_ = cmd.Wait() // the status is of no interest
+	_ = cmd.Wait() // an error does not matter, because the program was ended on purpose
 	close(p.gone)
 	if err := s.Remove(); err != nil {
 		t.Error(err)

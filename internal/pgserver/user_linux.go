@@ -11,10 +11,10 @@ import (
 // superuser is the name of the user that runs the server if the caller is root.
 const superuser = "postgres"
 
-// attributes returns the attributes for a program of PostgreSQL. The program runs as
-// a user that PostgreSQL accepts, and ends when the thread that started it ends. The
-// program has a process group of its own. Ctrl-C in a terminal therefore does not
-// reach the program, and cannot end it before its clients.
+// attributes returns the attributes for a program of PostgreSQL. The program runs as a
+// user that PostgreSQL accepts, and ends when the thread that started it ends. The
+// program has a process group of its own, so that Ctrl-C in a terminal does not reach
+// it and cannot end the server before its clients end.
 func attributes() *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT, Setpgid: true}
 	if uid, gid, err := runsAs(); err == nil && uid != os.Getuid() {

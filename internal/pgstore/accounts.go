@@ -4,18 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgquery"
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // selectAccount reads accounts. It adds earnings that the account's row does not
-// include yet, and leaves out expired reservations. $1 is the shift of the clock.
+// include yet, and leaves out expired reservations. $1 is the shift of the clock (see
+// Store.shift).
 const selectAccount = `SELECT a.n, a.id, a.name, a.created_at, a.credit_limit, a.cap_call, a.cap_day, a.cap_month,
 	(a.live + coalesce(e.live, 0))::bigint, (a.live_reserved - coalesce(r.live, 0))::bigint,
 	(a.test + coalesce(e.test, 0))::bigint, (a.test_reserved - coalesce(r.test, 0))::bigint
@@ -39,7 +40,7 @@ func scanAccount(row pgx.CollectableRow) (a accountRow, err error) {
 	return a, err
 }
 
-// accountRow is an account. The field n is its number in the database.
+// accountRow is an account, with its number n in the database.
 type accountRow struct {
 	ledger.Account
 	n int64
@@ -51,15 +52,15 @@ type queryFunc func(ctx context.Context, query string, args ...any) (pgx.Rows, e
 func (s *Store) accounts(ctx context.Context, query queryFunc, where string, args ...any) ([]accountRow, error) {
 	rows, err := query(ctx, selectAccount+where, append([]any{s.shift()}, args...)...)
 	if err != nil {
-		return nil, failure(ctx, err)
+		return nil, pgquery.Failure(ctx, err)
 	}
 	list, err := pgx.CollectRows(rows, scanAccount)
-	return list, failure(ctx, err)
+	return list, pgquery.Failure(ctx, err)
 }
 
 // account reads one account. Errors: ledger.ErrNotFound.
 func (s *Store) account(ctx context.Context, where string, args ...any) (ledger.Account, error) {
-	list, err := s.accounts(ctx, s.query, where, args...)
+	list, err := s.accounts(ctx, s.db.Query, where, args...)
 	if err != nil {
 		return ledger.Account{}, err
 	}
@@ -106,7 +107,8 @@ func checkLimits(a *ledger.Account) error {
 	return a.Caps.Check()
 }
 
-// maxChanges bounds the attempts of UpdateAccount while other changes get in first.
+// maxChanges bounds the attempts of UpdateAccount if other changes of the same limits
+// commit first.
 const maxChanges = 20
 
 // swapLimits writes limits and their audit row, unless the limits have changed since
@@ -119,20 +121,21 @@ const swapLimits = `WITH changed AS (
 	INSERT INTO audit (at, actor, origin, action, target, detail)
 	SELECT coalesce($10, moved_clock($16)), $11, $12, $13, $14, $15 FROM changed`
 
-// UpdateAccount reads the account with the id, calls the function change to alter
-// CreditLimit and Caps, and writes both with the audit row in one step. It ignores
-// changes of other fields. It calls the function again if the limits have changed
-// meanwhile. If the function fails, nothing is written and UpdateAccount returns the
-// error unchanged. Open reservations stay; later ones obey the new limits. Other
-// errors: ledger.ErrNotFound, and ErrUnavailable, after which the outcome is unknown.
+// UpdateAccount reads the account with the given id, calls the given function to alter
+// CreditLimit and Caps, and writes both with the audit row in one step. UpdateAccount
+// ignores changes of other fields. It calls the function again if another caller has
+// changed the limits meanwhile. If the function fails, nothing is written and
+// UpdateAccount returns the error unchanged. Open reservations stay; later reservations
+// obey the new limits. Other errors: ledger.ErrNotFound, and ErrUnavailable, after
+// which the outcome is unknown.
 func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
 	for range maxChanges {
-		list, err := s.accounts(ctx, s.query, `a.id = $2 AND a.id NOT LIKE '@%'`, pgvalue.Pack(id))
+		list, err := s.accounts(ctx, s.db.Query, `a.id = $2 AND a.id NOT LIKE '@%'`, pgvalue.Pack(id))
 		if err != nil {
 			return ledger.Account{}, err
 		}
@@ -154,22 +157,24 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 			int64(was.CreditLimit), int64(before.Call), int64(before.Day), int64(before.Month),
 			pgvalue.Column(audit.At), pgvalue.Pack(audit.Actor), pgvalue.Pack(audit.From), pgvalue.Pack(audit.Action), pgvalue.Pack(audit.Target), pgvalue.Pack(audit.Detail), s.shift())
 		if err != nil {
-			return ledger.Account{}, failure(ctx, err)
+			return ledger.Account{}, pgquery.Failure(ctx, err)
 		}
 		if done.RowsAffected() == 1 {
+			s.o.Audited(audit)
 			return changed, nil
 		}
 	}
-	return ledger.Account{}, &outage{cause: errContention}
+	return ledger.Account{}, &pgquery.Outage{Cause: errContention}
 }
 
-// Account returns the account that has the text ref as its id or, if there is no
-// such id, as its name in upper or lower case. Errors: ledger.ErrNotFound.
+// Account returns the account that has ref as its id. If there is no such account, it
+// returns the account that has ref as its name, ignoring case. Errors:
+// ledger.ErrNotFound.
 func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
 	a, err := s.account(ctx, `a.n = coalesce((SELECT x.n FROM account x WHERE x.id = $2), (SELECT x.n FROM account x WHERE lower(x.name) = lower($2 COLLATE "C")))`, pgvalue.Pack(ref))
 	if errors.Is(err, ledger.ErrNotFound) {
@@ -183,24 +188,24 @@ func (s *Store) AccountNames(ctx context.Context, ids []string) (map[string]stri
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
 	packed := make([]string, len(ids))
 	for i, id := range ids {
 		packed[i] = pgvalue.Pack(id)
 	}
-	rows, err := s.query(ctx, `SELECT id, name FROM account WHERE id = ANY($1)`, packed)
+	rows, err := s.db.Query(ctx, `SELECT id, name FROM account WHERE id = ANY($1)`, packed)
 	if err != nil {
-		return nil, failure(ctx, err)
+		return nil, pgquery.Failure(ctx, err)
 	}
 	names := make(map[string]string, len(ids))
 	var id, name string
 	_, err = pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[pgvalue.Unpack(id)] = name; return nil })
-	return names, failure(ctx, err)
+	return names, pgquery.Failure(ctx, err)
 }
 
-// selectUsage sums the spend counters of an account and of a lineage, for today and
-// for this month. $1 is the shift of the clock.
+// selectUsage sums the spend counters of an account and of a lineage, for today and for
+// this month. $1 is the shift of the clock (see Store.shift).
 const selectUsage = `SELECT ` +
 	`least(coalesce(sum(m.spent) FILTER (WHERE m.holder = 1 AND m.day = d.today), 0), 9223372036854775807)::bigint, ` +
 	`least(coalesce(sum(m.spent) FILTER (WHERE m.holder = 1), 0), 9223372036854775807)::bigint, ` +
@@ -218,43 +223,51 @@ func (s *Store) Usage(ctx context.Context, id, lineage string, test bool) (u led
 	if err := ctx.Err(); err != nil {
 		return u, err
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
-	err = s.row(ctx, selectUsage, []any{s.shift(), pgvalue.Pack(id), pgvalue.Pack(lineage), test},
+	err = s.db.Row(ctx, selectUsage, []any{s.shift(), pgvalue.Pack(id), pgvalue.Pack(lineage), test},
 		(*int64)(&u.Account.Day), (*int64)(&u.Account.Month), (*int64)(&u.Key.Day), (*int64)(&u.Key.Month))
-	if err = found(ctx, err); errors.Is(err, ledger.ErrNotFound) {
+	if err = pgquery.Found(ctx, err); errors.Is(err, ledger.ErrNotFound) {
 		err = fmt.Errorf("account %q: %w", id, err)
 	}
 	return u, err
 }
 
-// Accounts lists the accounts in the order of creation, except the ledger's own
-// accounts. It also returns the cursor of the next page, "" at the end.
+// Accounts lists the accounts, by default in the order of creation, except the ledger's
+// own accounts. It also returns the cursor of the next page, "" at the end.
 func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
-	after, err := ledger.Cursor(ctx, p.After, 0)
+	if err := p.Sort.OneOf(ledger.ByCreation, ledger.ByCreationDown, ledger.ByName, ledger.ByNameDown); err != nil {
+		return nil, "", err
+	}
+	after, err := p.Position(ctx, 0)
 	if err != nil {
 		return nil, "", err
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
-	rows, err := s.accounts(ctx, s.query, `a.n > $2 AND a.id NOT LIKE '@%' ORDER BY a.n LIMIT $3`, after, p.Size()+1)
+	q := pgvalue.Conditions{Where: `a.id NOT LIKE '@%'`, Args: []any{s.shift()}}
+	order := pgvalue.Order{Number: "a.n", Down: p.Sort.Down()}
+	if p.Sort.ByName() {
+		order.By, order.ByOf = `lower(a.name)`, `SELECT lower(x.name) FROM account x WHERE x.n = $%[1]d`
+	}
+	q.Page(order, after, p.Size()+1)
+	rows, err := s.accounts(ctx, s.db.Query, q.Where, q.Args[1:]...)
 	if err != nil {
 		return nil, "", err
 	}
-	rows, next := part(rows, p, func(a *accountRow) int64 { return a.n })
-	var list []ledger.Account
-	for _, a := range rows {
-		list = append(list, a.Account)
-	}
+	list, next := page(rows, p, func(a *accountRow) (ledger.Account, int64) { return a.Account, a.n })
 	return list, next, nil
 }
 
-// part cuts rows to one page and returns the cursor of the next page, "" at the end.
-// The query must have asked for one row more than the page holds.
-func part[R any](rows []R, p ledger.Page, number func(*R) int64) ([]R, string) {
-	if len(rows) <= p.Size() {
-		return rows, ""
+// page returns the values of one page of rows, and the cursor of the next page, "" at
+// the end. The query must have asked for one row more than the page holds. read(row)
+// returns the value of a row and the row's number.
+func page[R, V any](rows []R, p ledger.Page, read func(*R) (V, int64)) (list []V, next string) {
+	for i := range rows[:min(len(rows), p.Size())] {
+		v, n := read(&rows[i])
+		if list = append(list, v); len(list) == p.Size() && len(rows) > len(list) {
+			next = p.CursorAt(n)
+		}
 	}
-	rows = rows[:p.Size()]
-	return rows, strconv.FormatInt(number(&rows[len(rows)-1]), 10)
+	return list, next
 }

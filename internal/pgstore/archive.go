@@ -14,14 +14,15 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgquery"
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // archived is the state of the archive as this node last read it.
 type archived struct {
 	ledger.Archived
-	lastID uuid.UUID // the greatest archived UUIDv7
-	odd    bool      // whether the table archived_id has rows (ids without a usable time)
+	lastID uuid.UUID // the greatest UUIDv7 among the archived ids
+	odd    bool      // whether the table archived_id has rows; it lists archived ids without a usable timestamp
 }
 
 const selectArchived = `SELECT n, last_seq, last_at, last_day, last_id, sum, (SELECT sum(transactions) FROM archive)::bigint,
@@ -47,7 +48,7 @@ func scanArchived(from pgx.Row) (a archived, err error) {
 func (s *Store) readArchived(ctx context.Context) error {
 	a, err := scanArchived(s.pool.QueryRow(ctx, selectArchived))
 	if err != nil {
-		return failure(ctx, err)
+		return pgquery.Failure(ctx, err)
 	}
 	s.archived.Store(&a)
 	return nil
@@ -55,9 +56,9 @@ func (s *Store) readArchived(ctx context.Context) error {
 
 // Archived returns the state of the archive: how much of the journal it has taken.
 func (s *Store) Archived(ctx context.Context) (ledger.Archived, error) {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
-	err := s.fresh(ctx, func() error { return s.readArchived(ctx) })
+	err := s.db.Retry(ctx, func() error { return s.readArchived(ctx) })
 	return s.archived.Load().Archived, err
 }
 
@@ -66,17 +67,18 @@ func (a *archived) covers(id uuid.UUID) bool {
 	return a.Files > 0 && id.Version() == 7 && bytes.Compare(id[:], a.lastID[:]) <= 0
 }
 
-// again refuses a new charge if its id was archived or is as old as an archived id.
-// It relies on s.archived. The database itself refuses ids archived since then.
+// again returns an ArchivedError for a new charge if its id was archived or if the time
+// in the id lies in the archived period. It relies on s.archived, which may be out of
+// date. This is safe, because the database itself refuses every archived id.
 func (s *Store) again(ctx context.Context, id uuid.UUID) error {
 	if a := s.archived.Load(); !a.covers(id) && (!a.odd || id.Version() == 7) {
 		return nil
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
 	var gone bool
-	if err := s.row(ctx, `SELECT was_archived($1) AND NOT EXISTS (SELECT FROM txn WHERE id = $1)`, []any{asUUID(id)}, &gone); err != nil {
-		return failure(ctx, err)
+	if err := s.db.Row(ctx, `SELECT was_archived($1) AND NOT EXISTS (SELECT FROM txn WHERE id = $1)`, []any{asUUID(id)}, &gone); err != nil {
+		return pgquery.Failure(ctx, err)
 	}
 	if gone {
 		return &ledger.ArchivedError{ID: chargePrefix + id.String(), Cause: ledger.ErrSettled}
@@ -91,12 +93,12 @@ func (s *Store) absent(ctx context.Context, id uuid.UUID, prefix string, notFoun
 	var file int64
 	made := time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16))
 	if id.Version() != 7 {
-		made = time.Unix(1<<33, 0) // an id without a time is in no known file
+		made = time.Unix(1<<33, 0) // the id contains no time, so use a time in the far future, after which no archive file ends
 	}
-	err := s.row(ctx, `SELECT was_archived($1), coalesce((SELECT min(n) FROM archive WHERE last_at >= $2), 0)`, []any{asUUID(id), made}, &gone, &file)
+	err := s.db.Row(ctx, `SELECT was_archived($1), coalesce((SELECT min(n) FROM archive WHERE last_at >= $2), 0)`, []any{asUUID(id), made}, &gone, &file)
 	switch {
 	case err != nil:
-		return failure(ctx, err)
+		return pgquery.Failure(ctx, err)
 	case gone:
 		return &ledger.ArchivedError{ID: prefix + id.String(), File: file, Cause: ledger.ErrNotFound}
 	}
@@ -140,7 +142,8 @@ const selectCarried = `SELECT k.seq, k.id, 1, d.id, c.id, k.amount, k.test, k.at
 	FROM carried k JOIN account d ON d.n = k.debtor JOIN account c ON c.n = k.creditor LEFT JOIN account f ON f.n = k.fee_to
 	WHERE EXISTS (SELECT FROM txn t WHERE t.ref = k.seq AND t.seq BETWEEN $1 AND $2) ORDER BY k.seq`
 
-// scanEntry reads a row of selectArchivable. The pointers more get further columns.
+// scanEntry reads a row of selectArchivable into an entry. Its last arguments are
+// pointers for further columns of the query.
 func scanEntry(row pgx.CollectableRow, more ...any) (e ledger.Entry, err error) {
 	var id pgtype.UUID
 	var kind int
@@ -170,8 +173,8 @@ func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.
 	// Transactions that commit later have numbers above journal_end.
 	var end int64
 	var now time.Time
-	if err := s.row(ctx, `SELECT journal_end(), moved_clock($1)`, []any{s.shift()}, &end, &now); err != nil {
-		return ledger.ArchivePart{}, failure(ctx, err)
+	if err := s.db.Row(ctx, `SELECT journal_end(), moved_clock($1)`, []any{s.shift()}, &end, &now); err != nil {
+		return ledger.ArchivePart{}, pgquery.Failure(ctx, err)
 	}
 	q, err := q.Check(now)
 	if err != nil {
@@ -180,15 +183,15 @@ func (s *Store) ArchivePart(ctx context.Context, q ledger.ArchiveQuery) (ledger.
 	if q.Last != 0 {
 		end, q.Most = min(end, q.Last), ledger.MaxArchivePart
 	}
-	tx, err := s.begin(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	tx, err := s.db.Begin(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
-		return ledger.ArchivePart{}, failure(ctx, err)
+		return ledger.ArchivePart{}, pgquery.Failure(ctx, err)
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // the transaction is read-only
 	p, err := archivePart(ctx, tx, &q, end)
 	switch {
 	case err != nil:
-		return p, failure(ctx, err)
+		return p, pgquery.Failure(ctx, err)
 	case q.Last == 0 && len(p.Entries) == 0:
 		return p, nil
 	case q.Last != 0 && (len(p.Entries) == 0 || p.Last() != q.Last):

@@ -15,15 +15,16 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/pgerr"
+	"github.com/fareboxhq/farebox/internal/pgquery"
 )
 
 // Bounds of batchers.
 const (
-	maxBatch      = 256     // operations
-	maxBytes      = 8 << 20 // bytes of responses in a batch; a batch of one may exceed it
-	maxQueue      = 1 << 13 // queued operations; further callers block until there is room
-	maxAlone      = 3       // attempts at an operation that must be sent alone
-	maxContention = 5       // repetitions of a batch that conflicts with others
+	maxBatch      = 256     // maximum number of operations in a batch
+	maxBytes      = 8 << 20 // maximum number of response bytes in a batch; a single operation may exceed it
+	maxQueue      = 1 << 13 // maximum number of queued operations; further callers block until there is room
+	maxAlone      = 3       // maximum number of attempts at an operation that must be sent alone
+	maxContention = 5       // maximum number of repetitions of a batch that conflicts with others
 )
 
 // The pauses between attempts to reach the database grow from minPause to maxPause.
@@ -34,11 +35,11 @@ const minPause, maxPause = 10 * time.Millisecond, 200 * time.Millisecond
 type batcher struct {
 	store    *Store
 	pool     *pgxpool.Pool
-	patience time.Duration // how long a batch waits for the database to come back
+	patience time.Duration // the longest time for which a batch waits until the database can be reached again
 	queue    chan *operation
 	ending   chan struct{}
 	ended    chan struct{}
-	carried  []*operation // taken from the queue for the next batch; only run uses it
+	carried  []*operation // operations that were taken from the queue but did not fit into their batch; only the goroutine of run uses this field
 	batches  atomic.Int64
 }
 
@@ -59,7 +60,7 @@ func (b *batcher) submit(ctx context.Context, o *operation) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-b.ending:
-		return &outage{cause: errClosed}
+		return &pgquery.Outage{Cause: errClosed}
 	}
 	select {
 	case <-o.done:
@@ -70,7 +71,7 @@ func (b *batcher) submit(ctx context.Context, o *operation) error {
 		case <-o.done:
 			return o.err
 		default:
-			return &outage{cause: errClosed}
+			return &pgquery.Outage{Cause: errClosed}
 		}
 	}
 	if o.state.CompareAndSwap(opQueued, opAbandoned) {
@@ -80,7 +81,8 @@ func (b *batcher) submit(ctx context.Context, o *operation) error {
 	return fmt.Errorf("%w: the outcome is not known yet: %w", ledger.ErrUnavailable, ctx.Err())
 }
 
-// releaseOrphan waits for o, which lost its caller, and releases the reservation.
+// releaseOrphan waits until the operation o is carried out. The caller of o has left,
+// so if o made a reservation, releaseOrphan releases it.
 func (b *batcher) releaseOrphan(o *operation) {
 	select {
 	case <-o.done:
@@ -141,7 +143,8 @@ func (b *batcher) next() []*operation {
 	return n.list
 }
 
-// await waits for an operation. It returns nil when the batcher is closed and empty.
+// await waits for an operation. It returns nil when the batcher is closed and the queue
+// is empty.
 func (b *batcher) await() *operation {
 	select {
 	case o := <-b.queue:
@@ -191,7 +194,7 @@ func (b *batcher) carryOut(list []*operation) {
 	}
 	if err != nil {
 		for _, o := range list {
-			o.err = &outage{cause: err}
+			o.err = &pgquery.Outage{Cause: err}
 		}
 		return
 	}
@@ -211,20 +214,21 @@ func (b *batcher) carryOutAlone(o *operation) {
 			return
 		}
 		if err != nil {
-			o.err = &outage{cause: err}
+			o.err = &pgquery.Outage{Cause: err}
 			return
 		}
 		if len(again) == 0 {
 			return
 		}
 	}
-	o.err = &outage{cause: errContention}
+	o.err = &pgquery.Outage{Cause: errContention}
 }
 
-// attempt sends the batch and returns the operations that must be sent alone. It
-// repeats the batch after a broken connection or a conflict with other batches. That
-// is safe: an operation that was carried out returns its first outcome. During an
-// outage it retries until the batcher's patience has passed since the outage began.
+// attempt sends the batch and returns the operations that must be sent alone. attempt
+// repeats the batch after a broken connection or a conflict with other batches.
+// Repeating is safe, because an operation that was carried out returns its first
+// outcome. During an outage, attempt retries until the batcher's patience has passed
+// since the outage began.
 func (b *batcher) attempt(list []*operation, alone bool) (again []*operation, err error) {
 	began, contention, breaks := clock.Now(), 0, 0
 	pauses := backoff.ExponentialBackOff{InitialInterval: minPause, Multiplier: 2, MaxInterval: maxPause}
@@ -243,13 +247,13 @@ func (b *batcher) attempt(list []*operation, alone bool) (again []*operation, er
 		}
 		b.store.refresh()
 		if breaks++; breaks == 1 && clock.Since(began) < b.patience && b.store.Healthy() == nil {
-			continue // probably the server restarted while the connection was idle
+			continue // send the batch again at once, because the server has probably restarted while the connection was idle
 		}
 		away := clock.Since(b.store.failed(err))
 		if max(away, clock.Since(began)) > b.patience {
 			return nil, err
 		}
-		_ = clock.SleepOr(context.Background(), pauses.NextBackOff(), b.ending) // the error is nil, because that context never ends
+		_ = clock.SleepOr(context.Background(), pauses.NextBackOff(), b.ending) // the error is always nil, because context.Background never ends
 		select {
 		case <-b.ending:
 			return nil, err
@@ -261,14 +265,16 @@ func (b *batcher) attempt(list []*operation, alone bool) (again []*operation, er
 // send carries out the batch in one statement. It uses a context of its own, so that
 // no caller can cancel the operations of other callers.
 func (b *batcher) send(list []*operation, alone bool) (again []*operation, err error) {
-	ctx, cancel := bounded(context.Background())
+	ctx, cancel := pgquery.Bounded(context.Background())
 	defer cancel()
+	began := clock.Now()
 	outcomes, err := apply(ctx, b.pool, list, alone, b.store.shift())
+	b.store.o.Committed(len(list), clock.Since(began), err)
 	if err != nil {
 		return nil, err
 	}
 	b.batches.Add(1)
-	for i, o := range list { // committed from here on
+	for i, o := range list { // at this point the transaction is committed
 		o.out = outcomes[i]
 		if o.out.Code == codeAlone {
 			again = append(again, o)

@@ -26,7 +26,7 @@ func TestBadOrderFailsAlone(t *testing.T) {
 		o.Server = server
 		return &operation{kind: opCharge, id: ids.V7(), order: o, done: make(chan struct{})}
 	}
-	var long strings.Builder // too long for an index
+	var long strings.Builder // as the name of a server, this text is too long for an index of the database
 	for range 500 {
 		long.WriteString(uuid.NewString())
 	}
@@ -52,8 +52,9 @@ func TestBadOrderFailsAlone(t *testing.T) {
 	}
 }
 
-// TestBatchIsExact checks that a refused operation leaves its amount to later
-// operations in the same batch, with caps, quotas and mixed prices.
+// TestBatchIsExact checks that a refused operation takes nothing from the balance, the
+// caps and the quotas that later operations of the same batch need. The prices of the
+// operations differ.
 func TestBatchIsExact(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)
@@ -62,7 +63,7 @@ func TestBatchIsExact(t *testing.T) {
 	for _, amount := range []ledger.Amount{7, 31, 30, 11, 10, 5, 1, 0} {
 		o := &operation{kind: opReserve, id: ids.V7(), order: order(payer, payee, amount), terms: terms, done: make(chan struct{})}
 		if amount == 0 {
-			o.kind = opRenew // the id has no reservation
+			o.kind = opRenew // this renewal is refused, because the id has no reservation
 		}
 		list = append(list, o)
 	}
@@ -82,8 +83,8 @@ func TestBatchIsExact(t *testing.T) {
 	clean(t, s)
 }
 
-// TestAnyTextCanBeStored checks that names that PostgreSQL cannot store as they are
-// come back unchanged, and make no batch fail.
+// TestAnyTextCanBeStored checks names that PostgreSQL cannot store as they are, for
+// example with zero bytes. Such a name is read back unchanged, and makes no batch fail.
 func TestAnyTextCanBeStored(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)
@@ -108,7 +109,8 @@ func TestAnyTextCanBeStored(t *testing.T) {
 	clean(t, s)
 }
 
-// held locks an account, as a batch of another node does.
+// held locks the row of an account, as a batch of another node does, until the returned
+// function is called.
 func held(t *testing.T, s *Store, account string) (release func()) {
 	t.Helper()
 	tx, err := s.pool.Begin(context.Background())
@@ -125,9 +127,9 @@ func held(t *testing.T, s *Store, account string) (release func()) {
 	}
 }
 
-// TestOrphanedReservation checks callers that leave before they have an outcome. If
-// the caller leaves while its batch runs, its reservation is released. If the caller
-// leaves the queue, it reserves nothing.
+// TestOrphanedReservation checks callers that leave before they have an outcome. If the
+// caller leaves while its batch runs, its reservation is released. If the caller leaves
+// while its operation is still in the queue, nothing is reserved.
 func TestOrphanedReservation(t *testing.T) {
 	s := fresh(t)
 	payer, payee := account(t, s, "payer", 100), account(t, s, "payee", 0)

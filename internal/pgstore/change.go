@@ -11,6 +11,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgquery"
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
@@ -29,8 +30,8 @@ func (r *refused) Error() string { return r.cause.Error() }
 
 func refuse(format string, args ...any) error { return &refused{fmt.Errorf(format, args...)} }
 
-// asked calls a caller's change function. It turns a panic into an error, so that
-// the transaction does not stay open.
+// asked calls change(v), a function that the caller of a store's method has passed. It
+// turns a panic into an error, so that the transaction does not stay open.
 func asked(change func(*keys.Key) error, v *keys.Key) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -43,18 +44,18 @@ func asked(change func(*keys.Key) error, v *keys.Key) (err error) {
 	return nil
 }
 
-// change calls the function do in a transaction, then writes the audit row and the
-// revocations and commits. After an error nothing has changed. Only if the commit
-// itself failed is the outcome unknown.
+// change calls do(ctx, c) in a transaction, then writes the audit row and the
+// revocations and commits. After a failed commit the outcome is unknown. After any
+// other error nothing has changed.
 func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.Context, *changes) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
 	conn, err := s.transact(ctx)
 	if err != nil {
-		return failure(ctx, err)
+		return pgquery.Failure(ctx, err)
 	}
 	defer conn.Release() // closes the connection if the transaction is still open, so that the server rolls back
 	c := &changes{tx: conn}
@@ -68,12 +69,12 @@ func (s *Store) change(ctx context.Context, audit ledger.Audit, do func(context.
 	if errors.As(err, &r) {
 		return r.cause
 	}
-	return failure(ctx, err)
+	return pgquery.Failure(ctx, err)
 }
 
 // transact begins a transaction. The caller must release the connection.
 func (s *Store) transact(ctx context.Context) (conn *pgxpool.Conn, err error) {
-	err = s.fresh(ctx, func() error {
+	err = s.db.Retry(ctx, func() error {
 		if conn, err = s.pool.Acquire(ctx); err != nil {
 			return err
 		}
@@ -100,5 +101,6 @@ func (s *Store) finish(ctx context.Context, c *changes, a ledger.Audit) error {
 	if err := c.tx.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("writing the audit log and committing: %w", err)
 	}
+	s.o.Audited(a)
 	return nil
 }

@@ -10,9 +10,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestStoppedChangeHoldsNoLock stops a node right after it has sent a change of a
-// key. All revocations take the same lock, but the stopped node must not block
-// changes of other keys on other nodes.
+// TestStoppedChangeHoldsNoLock stops a node right after it has sent a change of a key.
+// All changes of keys take the same lock for their revocations. The test checks that
+// the stopped node nevertheless does not block the change of another key on another
+// node.
 func TestStoppedChangeHoldsNoLock(t *testing.T) {
 	s := fresh(t)
 	other := opened(t, Options{DSN: s.o.DSN})
@@ -36,7 +37,7 @@ func TestStoppedChangeHoldsNoLock(t *testing.T) {
 	if err := s.finish(t.Context(), c, ledger.Audit{}); err != nil {
 		t.Fatal(err)
 	}
-	// From here on the first node does nothing.
+	// From here on the first node, s, does nothing.
 	ctx, cancel := context.WithTimeout(t.Context(), idleTime/2)
 	defer cancel()
 	if _, err := other.UpdateKey(ctx, theirs.ID, rename, ledger.Audit{}); err != nil {

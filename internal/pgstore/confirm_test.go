@@ -19,7 +19,7 @@ func TestConfirmWaitsForARenewalUnderWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.exec(t.Context(), `UPDATE node SET lease_until = clock_timestamp() - interval '1 second'`); err != nil {
+	if err := s.db.Exec(t.Context(), `UPDATE node SET lease_until = clock_timestamp() - interval '1 second'`); err != nil {
 		t.Fatal(err)
 	}
 	tx, err := s.pool.Begin(t.Context())

@@ -10,7 +10,7 @@
 // it leaves no lock that could block other nodes.
 //
 // Each node has two batchers, each with its own connection. One batcher captures; its
-// commits are on disk before its callers wake. The other one reserves, renews and
+// commits are on disk before its callers wake. The other batcher reserves, renews and
 // releases. If the database's machine crashes, the last commits of that batcher may be
 // lost; a call without its reservation is charged only if the balance still allows it.
 //

@@ -62,8 +62,8 @@ func (k *outcomes) captures(t *testing.T, s *Store, o ledger.Order, stop <-chan 
 	}
 }
 
-// settled repeats each charge with an unknown outcome, and then compares the books
-// with all acknowledged charges.
+// settled repeats each charge with an unknown outcome. Then it checks that the books
+// have all acknowledged charges, and no others.
 func (k *outcomes) settled(t *testing.T, s *Store, o ledger.Order, balance ledger.Amount) {
 	t.Helper()
 	for _, charge := range k.doubt {
@@ -145,8 +145,7 @@ func TestCutConnections(t *testing.T) {
 	k.settled(t, direct, o, balance)
 }
 
-// TestPostIsCut checks that a top-up is posted exactly one time if its response is
-// lost.
+// TestPostIsCut checks that a top-up is posted exactly once if its response is lost.
 func TestPostIsCut(t *testing.T) {
 	long(t)
 	direct := fresh(t)
@@ -166,8 +165,8 @@ func TestPostIsCut(t *testing.T) {
 	clean(t, direct)
 }
 
-// TestDatabaseIsAway checks that each method reports an outage within a time limit,
-// and that all methods work again after it.
+// TestDatabaseIsAway checks that each method reports an outage within a time limit, and
+// that all methods work again after the outage.
 func TestDatabaseIsAway(t *testing.T) {
 	long(t)
 	c := pgtest.New(t)
@@ -213,7 +212,7 @@ func TestDatabaseIsAway(t *testing.T) {
 		"Bind":          func() error { return s.Bind(t.Context(), ledger.Binding{Until: clock.Now().Add(time.Hour)}) },
 		"Bond":          func() error { _, err := s.Binding(t.Context(), "", ledger.HandleHash{}); return err },
 		"Verify":        func() error { _, err := s.Verify(t.Context(), nil); return err },
-		"AuditLog":      func() error { _, _, err := s.AuditLog(t.Context(), ledger.Page{}); return err },
+		"AuditLog":      func() error { _, _, err := s.AuditLog(t.Context(), ledger.AuditFilter{}); return err },
 		"Revocations":   func() error { _, _, err := s.Revocations(t.Context(), 0, 1); return err },
 	}
 	c.Kill(t)
@@ -268,8 +267,8 @@ func TestRestartIsNotNoticed(t *testing.T) {
 	clean(t, s)
 }
 
-// TestHangingDatabase checks that a caller waits for a server that does not respond
-// only until the caller's own deadline.
+// TestHangingDatabase checks that a caller stops waiting at its own deadline if the
+// server does not respond.
 func TestHangingDatabase(t *testing.T) {
 	s := fresh(t)
 	payer := account(t, s, "payer", 100)

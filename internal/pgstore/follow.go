@@ -10,6 +10,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/pgquery"
 )
 
 const (
@@ -26,23 +27,24 @@ const (
 	listenAgain = time.Second
 )
 
-// Follow renews the node's lease and returns the revocations after seen, the
-// position up to which the node has read the log; a negative one means the log's
-// end. From the call on, the node may trust its cached keys for the duration lease.
-// The database's clock ends a lease. Errors wrap ledger.ErrUnavailable.
+// Follow renews the node's lease and returns the revocations after the given position,
+// up to which the node has read the log. If the position is negative, Follow begins at
+// the end of the log. From the call on, the node may trust its cached keys for the
+// given time. For other nodes, the lease ends by the database's clock. Errors wrap
+// ledger.ErrUnavailable.
 func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.Duration) (r keys.Revocations, err error) {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
-	rows, err := s.query(ctx, `SELECT seq, digest, newest, oldest FROM follow($1, $2, $3, $4)`, node, seen, lease, mostFollowed)
+	rows, err := s.db.Query(ctx, `SELECT seq, digest, newest, oldest FROM follow($1, $2, $3, $4)`, node, seen, lease, mostFollowed)
 	if err != nil {
-		return r, failure(ctx, err)
+		return r, pgquery.Failure(ctx, err)
 	}
 	r.Position = seen
 	var position *int64
 	var digest []byte
 	var newest, oldest int64
 	_, err = pgx.ForEachRow(rows, []any{&position, &digest, &newest, &oldest}, func() error {
-		if position == nil { // there is no change, or the position seen is not in the log
+		if position == nil { // the row has only the range of the log, because the log has no later change, or no longer has the node's position
 			if seen < 0 || seen > newest || seen < oldest-1 {
 				r.Position, r.Gap = newest, seen >= 0
 			}
@@ -57,37 +59,38 @@ func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.
 		return nil
 	})
 	if err != nil {
-		return keys.Revocations{}, failure(ctx, err)
+		return keys.Revocations{}, pgquery.Failure(ctx, err)
 	}
 	r.More = len(r.Digests) == mostFollowed
 	return r, nil
 }
 
 // stillBehind counts the other nodes that hold a lease and have not read up to $2.
-// firstBehind also waits for renewals in progress: such a renewal may have read the
-// log before the change, and its lease is invisible until it commits. A renewal that
-// begins later sees the change.
+// firstBehind also waits for renewals in progress. Such a renewal may have read the log
+// before the change, and its lease is invisible until the renewal commits. A renewal
+// that begins later sees the change.
 const (
 	stillBehind = `SELECT count(*) FROM node WHERE id <> $1 AND seen < $2 AND lease_until > clock_timestamp()`
 	firstBehind = `SELECT count(*) FILTER (WHERE n.lease_until > clock_timestamp())
 		FROM (SELECT lease_until FROM node WHERE id <> $1 AND seen < $2 ORDER BY id FOR SHARE) n`
 )
 
-// Leave ends the lease of the node, if there is one.
+// Leave ends the node's lease, if the node has a lease.
 func (s *Store) Leave(ctx context.Context, node string) error {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
-	return failure(ctx, s.exec(ctx, `DELETE FROM node WHERE id = $1`, node))
+	return pgquery.Failure(ctx, s.db.Exec(ctx, `DELETE FROM node WHERE id = $1`, node))
 }
 
 // Confirm waits until every other node has read all changes made before the call, or
-// holds no lease. After an error it is unknown whether this is so.
+// holds no lease. After an error, a node may still hold a lease without having read the
+// changes.
 func (s *Store) Confirm(ctx context.Context, node string) error {
 	var position int64
 	ask := func(query string, args []any, into any) error { // bounds each query, but not the wait as a whole
-		ctx, cancel := bounded(ctx)
+		ctx, cancel := pgquery.Bounded(ctx)
 		defer cancel()
-		return failure(ctx, s.row(ctx, query, args, into))
+		return pgquery.Failure(ctx, s.db.Row(ctx, query, args, into))
 	}
 	if err := ask(`SELECT coalesce(max(seq), 0) FROM revocation`, nil, &position); err != nil {
 		return err
@@ -137,9 +140,9 @@ func (s *Store) hear() error {
 		return err
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), margin)
+		ctx, cancel := context.WithTimeout(context.Background(), pgquery.Margin)
 		defer cancel()
-		_ = conn.Close(ctx) // the connection is lost in any case
+		_ = conn.Close(ctx) // an error does not matter, because the connection is not used again
 	}()
 	if _, err := conn.Exec(s.ctx, `LISTEN farebox_revocation`); err != nil {
 		return err

@@ -45,7 +45,7 @@ func disable(t *testing.T, s *Store, k keys.Key) {
 }
 
 // TestFollow checks that a node is notified of a change of a key at once, and reads
-// each change a single time. Follow sets Gap if the node may have missed changes.
+// each change once. Follow sets Gap if the node may have missed changes.
 func TestFollow(t *testing.T) {
 	s := fresh(t)
 	k := someKey(t, s, "alice")
@@ -62,7 +62,7 @@ func TestFollow(t *testing.T) {
 		t.Fatalf("%+v", first)
 	}
 	deadline := time.After(10 * time.Second)
-	for heard := false; !heard; { // the store may not listen yet
+	for heard := false; !heard; { // change the key until a change is notified, because the store may not listen to notifications yet
 		changed := s.Changed()
 		disable(t, s, k)
 		select {
@@ -83,7 +83,7 @@ func TestFollow(t *testing.T) {
 	if r := follow(then.Position + 1); !r.Gap || r.Position != then.Position {
 		t.Errorf("a position that is not there yet: %+v", r)
 	}
-	if err := s.exec(t.Context(), `DELETE FROM revocation WHERE seq <= $1`, first.Position); err != nil {
+	if err := s.db.Exec(t.Context(), `DELETE FROM revocation WHERE seq <= $1`, first.Position); err != nil {
 		t.Fatal(err)
 	}
 	if r := follow(0); !r.Gap || r.Position != then.Position {

@@ -12,8 +12,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgschema"
 )
 
-// functionsSum is the checksum of the files in functions at FunctionsVersion.
-const functionsSum = "a22cf8a181a5222c3b91c8b22650d27d481833dd24d6a839023da20b2c2bbcd7"
+// functionsSum is the checksum of the SQL functions of version
+// pgschema.FunctionsVersion.
+const functionsSum = "52866e213833bed3f92a799d050edd7b08c4cb03cfe2f60726e8e6fe95520605"
 
 // TestChangedFunctionsHaveANewVersion checks that a change of the functions comes
 // with a new version. Under the same version, nodes of an older release would
@@ -84,7 +85,7 @@ func TestFunctionsOfAHigherVersionStay(t *testing.T) {
 		if err := conn.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		together(3, func(int) { // like three nodes that start at once
+		together(3, func(int) { // start three nodes at once
 			if _, _, err := Migrate(t.Context(), Options{DSN: dsn}, nil); err != nil {
 				t.Error(err)
 			}

@@ -77,7 +77,7 @@ func measureGrowth(t *testing.T, dsn string, charges int, what string) *Store {
 	v := clean(t, s)
 	verifying := clock.Since(began)
 	var journal, meters int64
-	err := s.row(context.Background(), `SELECT pg_total_relation_size('txn'), pg_total_relation_size('spend_counter')`, nil, &journal, &meters)
+	err := s.db.Row(context.Background(), `SELECT pg_total_relation_size('txn'), pg_total_relation_size('spend_counter')`, nil, &journal, &meters)
 	if err != nil {
 		t.Fatal(err)
 	}

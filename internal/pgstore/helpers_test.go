@@ -57,8 +57,8 @@ func fresh(t testing.TB) *Store {
 	return opened(t, Options{DSN: cluster.Database(t, template)})
 }
 
-// crash cuts the store's connections without waiting for operations, as the death of
-// the process would.
+// crash cuts the store's connections without waiting for operations, as the end of a
+// killed process would.
 func (s *Store) crash() {
 	for _, l := range []*batcher{s.reserves, s.settles} {
 		l.pool.Reset()
@@ -88,11 +88,13 @@ func harness(t *testing.T) storetest.Harness {
 			warnings.list = append(warnings.list, c)
 		},
 	}
+	reports := new(storetest.Reports)
+	o.Audited = reports.Add
 	query(t, o.DSN, `CREATE OR REPLACE FUNCTION moved_clock(shift bigint) RETURNS timestamptz LANGUAGE sql VOLATILE AS
 		'SELECT timestamptz ''epoch'' + shift * interval ''1 microsecond'''`)
 	current := opened(t, o)
 	return storetest.Harness{
-		Store: current, Now: now, Advance: func(d time.Duration) { ahead.Add(int64(d)) },
+		Store: current, Now: now, Advance: func(d time.Duration) { ahead.Add(int64(d)) }, Reports: reports,
 		Near: func() []ledger.Cap {
 			warnings.Lock()
 			defer warnings.Unlock()
@@ -159,7 +161,7 @@ func balanceOf(t testing.TB, s *Store, account string) ledger.Balance {
 }
 
 // long skips the test in short runs, which repeat the tests at other dates. Tests of
-// faults or speed call it, because they do not depend on the date.
+// faults or speed call long, because such tests do not depend on the date.
 func long(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it does not depend on the date")

@@ -9,14 +9,15 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgquery"
 )
 
-// Bounds of idempotency.
+// Bounds of idempotency keys and stored responses.
 const (
-	// maxKeys bounds the idempotency keys of a day. Beyond it the store refuses
-	// calls with a key. It drops no keys, because then a call could run a second
-	// time. The count of all keys is updated every half minute; an account's count
-	// is always exact.
+	// maxKeys bounds the idempotency keys of a day. Beyond this bound the store refuses
+	// calls with a key. The store drops no keys, because then a call could run a second
+	// time. The count of all keys is updated every half minute; an account's count is
+	// always exact.
 	maxKeys = 1 << 22
 	// maxKeysPerAccount keeps one account from using up maxKeys.
 	maxKeysPerAccount = maxKeys / 4
@@ -26,14 +27,14 @@ const (
 
 // storedResponse returns the stored response of a captured call.
 func (s *Store) storedResponse(ctx context.Context, charge pgtype.UUID, hash uuid.UUID, i *ledger.Idempotency) (*ledger.StoredResponse, error) {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
 	var fingerprint, body []byte
 	var size int
-	err := s.row(ctx, `SELECT fingerprint, size, body FROM idempotency WHERE hash = $1 AND charge = $2`, []any{asUUID(hash), charge},
+	err := s.db.Row(ctx, `SELECT fingerprint, size, body FROM idempotency WHERE hash = $1 AND charge = $2`, []any{asUUID(hash), charge},
 		&fingerprint, &size, &body)
-	if err = found(ctx, err); errors.Is(err, ledger.ErrNotFound) {
-		return nil, ledger.ErrGone // the key has just expired
+	if err = pgquery.Found(ctx, err); errors.Is(err, ledger.ErrNotFound) {
+		return nil, ledger.ErrGone // the idempotency key has expired since the call found it
 	}
 	switch {
 	case err != nil:

@@ -31,9 +31,9 @@ func listed(t *testing.T, s *Store, size int) (ids []string) {
 	}
 }
 
-// TestJournalMissesNothing lists the journal while three nodes charge. It checks
-// that each listing has every transaction up to the last one in it, although
-// transactions do not commit in the order of their numbers.
+// TestJournalMissesNothing lists the journal while three nodes charge. It checks that
+// each listing has every transaction up to its last transaction, although transactions
+// do not commit in the order of their numbers.
 func TestJournalMissesNothing(t *testing.T) {
 	long(t)
 	stores, _ := nodes(t, 3)

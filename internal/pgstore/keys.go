@@ -12,6 +12,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgquery"
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
@@ -29,14 +30,14 @@ const (
 	) UPDATE key SET last_used_at = used.at FROM used WHERE key.n = used.n AND (key.last_used_at IS NULL OR key.last_used_at < used.at)`
 )
 
-// keyRow is a key. The field n is the number of the key in the database.
+// keyRow is a key, with its number n in the database.
 type keyRow struct {
 	keys.Key
 	n int64
 }
 
-// KeyByDigest returns the key with the digest, even if the key is deleted. Errors:
-// keys.ErrUnknown.
+// KeyByDigest returns the key with the given digest, even if the key is deleted.
+// Errors: keys.ErrUnknown.
 func (s *Store) KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key, error) {
 	k, err := s.key(ctx, `WHERE digest = $1`, digest[:])
 	if errors.Is(err, ledger.ErrNotFound) {
@@ -48,7 +49,7 @@ func (s *Store) KeyByDigest(ctx context.Context, digest keys.Digest) (*keys.Key,
 	return &k, nil
 }
 
-// Key returns the key with the id. Errors: ledger.ErrNotFound.
+// Key returns the key with the given id. Errors: ledger.ErrNotFound.
 func (s *Store) Key(ctx context.Context, id string) (keys.Key, error) {
 	return s.key(ctx, `WHERE id = $1`, pgvalue.Pack(id))
 }
@@ -57,14 +58,14 @@ func (s *Store) key(ctx context.Context, where string, arg any) (keys.Key, error
 	if err := ctx.Err(); err != nil {
 		return keys.Key{}, err
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
-	rows, err := s.query(ctx, selectKey+where, arg)
+	rows, err := s.db.Query(ctx, selectKey+where, arg)
 	if err != nil {
-		return keys.Key{}, failure(ctx, err)
+		return keys.Key{}, pgquery.Failure(ctx, err)
 	}
 	k, err := pgx.CollectExactlyOneRow(rows, scanKey)
-	return k.Key, found(ctx, err)
+	return k.Key, pgquery.Found(ctx, err)
 }
 
 // CreateKey stores a new key with its audit row. Errors: ledger.ErrNotFound if the
@@ -73,11 +74,12 @@ func (s *Store) CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
 	return s.change(ctx, a, func(ctx context.Context, t *changes) error { return t.insertKey(ctx, &k) })
 }
 
-// UpdateKey reads the key, lets the function change alter it, and writes the key and
-// its audit row. All of this is one transaction. If the function fails, nothing is
+// UpdateKey reads the key, lets the given function alter the key, and writes the key
+// and its audit row. All of this is one transaction. If the function fails, nothing is
 // written and UpdateKey returns the error unchanged. The function must not alter ID,
-// Digest, Account, Lineage, Kind, Environment or a DeletedAt that is set. It must be
-// quick, because other changes of the key wait. Other errors: ledger.ErrNotFound.
+// Digest, Account, Lineage, Kind, Environment or a DeletedAt that is set. The function
+// must also be quick, because other changes of the key wait. Other errors:
+// ledger.ErrNotFound.
 func (s *Store) UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error) {
 	var changed keys.Key
 	err := s.change(ctx, a, func(ctx context.Context, t *changes) (err error) {
@@ -112,17 +114,17 @@ func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *k
 	return old, nil
 }
 
-// TouchKeys records the last use of keys, given as times by key id. It ignores
-// unknown keys and times before the recorded one. It adds no audit row.
+// TouchKeys records the last use of keys, given as a map from key ids to times. It
+// ignores unknown keys and times before the recorded one. It adds no audit row.
 func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
 	var ids []string
 	var times []time.Time
 	for id, at := range used {
 		ids, times = append(ids, pgvalue.Pack(id)), append(times, pgvalue.Micro(at))
 	}
-	return failure(ctx, s.exec(ctx, touchKeys, ids, times))
+	return pgquery.Failure(ctx, s.db.Exec(ctx, touchKeys, ids, times))
 }
 
 func (c *changes) changeKey(ctx context.Context, id string, change func(*keys.Key) error) (keys.Key, error) {
@@ -214,8 +216,8 @@ func listsOf(k *keys.Key) (l lists, err error) {
 	return l, nil
 }
 
-// stored returns the key as it reads back from the database: times in microseconds,
-// empty lists and limits as nil.
+// stored returns the key as a later read returns it: with times in microseconds, and
+// with nil in place of empty lists and limits.
 func stored(k keys.Key) keys.Key {
 	for _, t := range []*time.Time{&k.CreatedAt, &k.ExpiresAt, &k.DisabledAt, &k.DeletedAt, &k.LastUsedAt} {
 		*t = pgvalue.Micro(*t)

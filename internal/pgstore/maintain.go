@@ -6,18 +6,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/pgerr"
+	"github.com/fareboxhq/farebox/internal/pgquery"
 )
 
 // Intervals and bounds of maintenance.
 const (
 	maintainEvery = time.Second
-	probeEvery    = 100 * time.Millisecond // while the database is down
-	rarelyEvery   = 30                     // ticks between runs of the rare jobs
-	maintainLimit = 500                    // rows or accounts per run; some jobs take ten times as many
+	probeEvery    = 100 * time.Millisecond // the interval of maintenance while the database is down
+	rarelyEvery   = 30                     // the number of ticks from one run of the rare jobs to the next
+	maintainLimit = 500                    // rows or accounts that one run of a job handles; some jobs handle ten times as many
 )
 
 // maintain runs periodic clean-up and probes the database's health until the store
-// closes. The results of calls do not depend on it.
+// closes. The results of calls do not depend on maintenance.
 func (s *Store) maintain() {
 	for tick := 0; ; tick++ {
 		every := maintainEvery
@@ -40,31 +41,31 @@ func (s *Store) maintain() {
 	}
 }
 
-// maintainOnce runs each job in its own transaction. It runs the rare jobs only if
-// the parameter all is true.
+// maintainOnce runs each job in its own transaction. It runs the rare jobs only if all
+// is true.
 func (s *Store) maintainOnce(all bool) error {
-	ctx, cancel := bounded(s.ctx)
+	ctx, cancel := pgquery.Bounded(s.ctx)
 	defer cancel()
 	if err := s.readArchived(ctx); err != nil {
 		return err
 	}
-	if err := s.exec(ctx, `SELECT expire_reservations($1, $2)`, s.shift(), maintainLimit); err != nil {
+	if err := s.db.Exec(ctx, `SELECT expire_reservations($1, $2)`, s.shift(), maintainLimit); err != nil {
 		return err
 	}
-	if err := s.exec(ctx, `SELECT fold_earnings($1)`, maintainLimit); err != nil {
+	if err := s.db.Exec(ctx, `SELECT fold_earnings($1)`, maintainLimit); err != nil {
 		return err
 	}
-	if err := s.exec(ctx, `SELECT expire_idempotency($1, $2, $3)`, s.shift(), ledger.IdempotencyLife, 10*maintainLimit); err != nil {
+	if err := s.db.Exec(ctx, `SELECT expire_idempotency($1, $2, $3)`, s.shift(), ledger.IdempotencyLife, 10*maintainLimit); err != nil {
 		return err
 	}
-	if err := s.exec(ctx, `SELECT delete_ended($1, $2, $3)`, s.shift(), s.o.Remember, 10*maintainLimit); err != nil {
+	if err := s.db.Exec(ctx, `SELECT delete_ended($1, $2, $3)`, s.shift(), s.o.Remember, 10*maintainLimit); err != nil {
 		return err
 	}
 	if !all {
 		return nil
 	}
-	if err := s.exec(ctx, `SELECT delete_nodes($1)`, keepRevocations); err != nil {
+	if err := s.db.Exec(ctx, `SELECT delete_nodes($1)`, keepRevocations); err != nil {
 		return err
 	}
-	return s.exec(ctx, `SELECT bound_responses($1)`, s.o.MaxAnswers)
+	return s.db.Exec(ctx, `SELECT bound_responses($1)`, s.o.MaxAnswers)
 }

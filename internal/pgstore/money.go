@@ -13,14 +13,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Reserve holds the order's amount under the charge id for ledger.ReservationLife,
-// if the terms and the account's own caps allow it. If the terms have the
-// idempotency key of a captured call, Reserve reserves nothing and returns the
-// stored response. Repeating Reserve with the same order changes nothing while the
-// reservation is open. If ctx ends before Reserve returns, nothing stays reserved.
+// Reserve holds the order's amount under the charge id for ledger.ReservationLife, if
+// the balance, the terms and the account's own caps allow it. If the terms have the
+// idempotency key of a captured call, Reserve reserves nothing and returns the stored
+// response. Repeating Reserve with the same order changes nothing while the reservation
+// is open. If ctx ends before Reserve returns, nothing stays reserved.
 //
-// Errors: ledger.ErrNotFound (account or provider), ErrConflict (the id has another
-// order), ErrSettled (the id is captured, released or expired), *CapError,
+// Errors: ledger.ErrNotFound (account or provider), ErrConflict (the id was used with
+// another order), ErrSettled (the id is captured, released or expired), *CapError,
 // *InsufficientError, ErrUnavailable. With an idempotency key: ErrInFlight, ErrReused
 // and ErrGone as well.
 func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
@@ -60,14 +60,14 @@ func (s *Store) check(ctx context.Context, id string, o *ledger.Order, terms *le
 	return u, err
 }
 
-// Renew lets an open reservation live for ledger.ReservationLife from now on.
-// Errors: ledger.ErrSettled if it is no longer open, ErrNotFound, ErrUnavailable.
+// Renew lets an open reservation live for ledger.ReservationLife from now on. Errors:
+// ledger.ErrSettled if the reservation is no longer open, ErrNotFound, ErrUnavailable.
 func (s *Store) Renew(ctx context.Context, id string) error { return s.settleOpen(ctx, opRenew, id) }
 
 // Release releases an open reservation. Repeating it changes nothing. Releasing an
-// expired reservation marks it as released. Errors: ledger.ErrSettled if it is
-// captured, ErrNotFound if the id is unknown, ErrUnavailable, after which the
-// reservation is released or will expire.
+// expired reservation marks it as released. Errors: ledger.ErrSettled if the
+// reservation is captured, ErrNotFound if the id is unknown, ErrUnavailable, after
+// which the reservation is released or will expire.
 func (s *Store) Release(ctx context.Context, id string) error {
 	return s.settleOpen(ctx, opRelease, id)
 }
@@ -81,7 +81,7 @@ func (s *Store) Void(ctx context.Context, id string) error {
 		return err
 	}
 	op := &operation{kind: opVoid, id: u}
-	if err := s.settles.submit(ctx, op); err != nil { // settles waits for the disk, reserves does not
+	if err := s.settles.submit(ctx, op); err != nil { // s.settles waits until the commit is on disk; s.reserves does not
 		return err
 	}
 	return op.refusal()
@@ -107,11 +107,11 @@ func (s *Store) settleOpen(ctx context.Context, kind operationKind, id string) e
 // Capture acts like Charge with the reservation's order. If ctx ends while the
 // outcome is still open, the error wraps ErrUnavailable as well.
 //
-// Errors: ledger.ErrSettled if the reservation was released, and ErrNotFound if it
-// is unknown. The database may have lost it in a crash of its machine; the caller
-// can use Charge then. After expiry, *InsufficientError and *CapError are possible,
-// too. With ErrUnavailable the outcome is unknown; a repetition with the same id
-// returns the outcome.
+// Errors: ledger.ErrSettled if the reservation was released, and ErrNotFound if no
+// reservation is known under the id. The database may have lost the reservation in a
+// crash of its machine; the caller can use Charge then. After expiry,
+// *InsufficientError and *CapError are possible, too. With ErrUnavailable the outcome
+// is unknown; a repetition with the same id returns the outcome.
 func (s *Store) Capture(ctx context.Context, id string, response []byte) (ledger.Charge, ledger.Balance, error) {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -146,7 +146,7 @@ func (s *Store) settle(ctx context.Context, id string, op *operation) (ledger.Ch
 	return op.out.charge(id), op.out.balance(), nil
 }
 
-// storable returns the response, or nil if it is empty or too long to store.
+// storable returns the response, or nil if the response is empty or too long to store.
 func storable(response []byte) []byte {
 	if len(response) == 0 || len(response) > ledger.MaxStoredResponse {
 		return nil
@@ -177,7 +177,7 @@ func (s *Store) OpenReservations() int {
 	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Second)
 	defer cancel()
 	var n int64
-	err := s.row(ctx, `SELECT count(*) FROM reservation WHERE state = 1 AND expires_at > (SELECT moved_clock($1))`, []any{s.shift()}, &n)
+	err := s.db.Row(ctx, `SELECT count(*) FROM reservation WHERE state = 1 AND expires_at > (SELECT moved_clock($1))`, []any{s.shift()}, &n)
 	if err != nil {
 		return int(s.open.Load())
 	}

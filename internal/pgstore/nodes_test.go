@@ -60,8 +60,8 @@ func eventually(t testing.TB, what string, so func() bool) {
 	}
 }
 
-// TestExactlyTenOnThreeNodes checks promise 3 across nodes: if 64 callers share a
-// balance for ten calls, exactly ten succeed.
+// TestExactlyTenOnThreeNodes checks promise 3 of docs/promises.md across nodes: if 64
+// callers share a balance for ten calls, exactly ten succeed.
 func TestExactlyTenOnThreeNodes(t *testing.T) {
 	stores, _ := nodes(t, 3)
 	payee := account(t, stores[0], "payee", 0)
@@ -74,7 +74,7 @@ func TestExactlyTenOnThreeNodes(t *testing.T) {
 			if i%2 == 0 {
 				_, _, err = s.Charge(t.Context(), charge, o, ledger.Terms{}, nil)
 			} else if _, err = s.Reserve(t.Context(), charge, o, ledger.Terms{}); err == nil {
-				_, _, err = stores[(i+1)%3].Capture(t.Context(), charge, nil) // on another node
+				_, _, err = stores[(i+1)%3].Capture(t.Context(), charge, nil) // the capture goes to another node than the reservation
 			}
 			switch {
 			case err == nil:
@@ -185,7 +185,8 @@ func TestNodesDoNotDeadlock(t *testing.T) {
 	clean(t, stores[1])
 }
 
-// mixed makes a call. After it, mixed may make one more operation, chosen at random.
+// mixed reserves and captures a call. Then it refunds the call, changes the account's
+// limits, runs maintenance or does nothing, chosen at random.
 func (s *Store) mixed(random *rand.Rand, o ledger.Order, i int) error {
 	ctx, charge := context.Background(), newID("chg_")
 	terms := ledger.Terms{Server: ledger.Caps{Day: 1 << 30}, Key: ledger.Caps{Month: 1 << 30}, FreeCalls: int64(random.IntN(2))}
@@ -280,7 +281,7 @@ func TestRepeatOnAnotherNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Made = false // only Capture itself sets Made
+	c.Made = false // Capture sets Made, but a stored charge is returned without it
 	got, err := stores[1].Reserve(t.Context(), newID("chg_"), o, terms)
 	if err != nil || got.First == nil || got.First.Charge != c || string(got.First.Body) != "answer" {
 		t.Fatalf("repeated on another node: %+v, %v", got, err)
@@ -293,8 +294,8 @@ func newKey(account string) keys.Key {
 	return keys.Key{ID: id, Account: account, Lineage: id, Kind: keys.Agent, Environment: keys.Live, Hint: keys.Hint(secret), Digest: keys.DigestOf(secret)}
 }
 
-// TestRevocationsAreInOrder checks that a reader gets every revocation, in order,
-// while three nodes create and change keys.
+// TestRevocationsAreInOrder reads revocations while three nodes create and change keys.
+// It checks that it gets every revocation, in order.
 func TestRevocationsAreInOrder(t *testing.T) {
 	const writers, each = 12, 8
 	stores, _ := nodes(t, 3)
@@ -351,10 +352,10 @@ func TestRevocationsAreInOrder(t *testing.T) {
 	}
 }
 
-// TestFrozenNodeHoldsNobodyUp freezes a node while it changes a key and an account.
-// It checks that the connection with the change of the key is ended, so that other
-// changes wait for seconds at most. The change of the account must delay neither
-// changes nor calls.
+// TestFrozenNodeHoldsNobodyUp freezes a node in the middle of a change of a key and of
+// a change of an account. It checks that the database ends the frozen transaction with
+// the change of the key, so that another node's change of the key succeeds. The
+// change of the account must not delay a charge on another node.
 func TestFrozenNodeHoldsNobodyUp(t *testing.T) {
 	long(t)
 	stores, _ := nodes(t, 2)

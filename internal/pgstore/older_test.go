@@ -25,7 +25,7 @@ import (
 )
 
 // olderNode calls SQL functions as a node of schema version 4 does: it passes all
-// arguments by position, and no settler for charges.
+// arguments by position, and passes no settler for charges.
 type olderNode struct {
 	*testing.T
 	conn *pgx.Conn

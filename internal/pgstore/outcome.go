@@ -34,7 +34,7 @@ const (
 
 // outcome is a row of the SQL type outcome.
 type outcome struct {
-	Ord               int64 // number in the batch, from 1
+	Ord               int64 // the number of the operation in the batch, from 1
 	Code              outcomeCode
 	Balance, Reserved ledger.Amount
 	Waived            bool
@@ -42,7 +42,7 @@ type outcome struct {
 	Near              []int64 // caps that are nearly spent, five numbers for each
 	Charge            pgtype.UUID
 	At                time.Time
-	ledger.Order      // only for capture and charge
+	ledger.Order      // set only after opCapture and opCharge
 	Refunded          ledger.Amount
 	Made              bool
 }
@@ -53,19 +53,22 @@ const applyQuery = `SELECT ord, code, balance, reserved, waived, facts, near, ch
 	FROM apply($1::operation[], $2, $3, ROW($4::interval, $5::interval, $6::interval, $7::bigint, $8::bigint, $9::bigint)::rules)`
 
 // apply sends a batch and returns its outcomes, in the order of the batch.
-func apply(ctx context.Context, pool *pgxpool.Pool, batch operations, alone bool, shift int64) ([]outcome, error) {
-	rows, err := pool.Query(ctx, applyQuery, batch, alone, shift,
+func apply(ctx context.Context, pool *pgxpool.Pool, batch []*operation, alone bool, shift int64) ([]outcome, error) {
+	rows, err := pool.Query(ctx, applyQuery, pgx.QueryResultFormats{pgx.BinaryFormatCode}, batch, alone, shift,
 		ledger.ReservationLife, ledger.SettleTime, ledger.IdempotencyLife, int64(ledger.NearPart), int64(maxKeys), int64(maxKeysPerAccount))
 	if err != nil {
 		return nil, err
 	}
+	defer rows.Close()
 	list := make([]outcome, len(batch))
 	n := 0
 	for rows.Next() {
-		out, err := pgx.RowToStructByName[outcome](rows)
-		if err != nil {
-			rows.Close()
+		var out outcome
+		if err := out.read(rows.RawValues()); err != nil {
 			return nil, fmt.Errorf("reading an outcome: %w", err)
+		}
+		if out.Ord < 1 || out.Ord > int64(len(list)) {
+			return nil, fmt.Errorf("the database returned an outcome of operation %d of %d", out.Ord, len(list))
 		}
 		list[out.Ord-1] = out
 		n++
@@ -77,6 +80,20 @@ func apply(ctx context.Context, pool *pgxpool.Pool, batch operations, alone bool
 		return nil, fmt.Errorf("the database returned %d outcomes of %d operations", n, len(batch))
 	}
 	return list, nil
+}
+
+// read reads a row of applyQuery in binary format.
+func (o *outcome) read(columns [][]byte) error {
+	r := pgvalue.NewRow(columns)
+	o.Ord, o.Code = r.Int8(), outcomeCode(r.Text())
+	o.Balance, o.Reserved, o.Waived = ledger.Amount(r.Int8()), ledger.Amount(r.Int8()), r.Bool()
+	o.Facts, o.Near = r.Int8s(), r.Int8s()
+	o.Charge.Bytes, o.Charge.Valid = r.UUID()
+	o.At = r.Time()
+	o.Account, o.Provider, o.Key, o.Lineage, o.Server, o.Tool = r.Text(), r.Text(), r.Text(), r.Text(), r.Text(), r.Text()
+	o.Amount, o.Fee, o.FeeTo = ledger.Amount(r.Int8()), ledger.Amount(r.Int8()), r.Text()
+	o.Test, o.Settler, o.Refunded, o.Made = r.Bool(), r.Text(), ledger.Amount(r.Int8()), r.Bool()
+	return r.Err()
 }
 
 // balance returns the payer's balance after the operation.
@@ -98,7 +115,8 @@ var (
 	capPeriods = [...]ledger.Period{ledger.PerCall, ledger.PerDay, ledger.PerMonth}
 )
 
-// orderOf returns the order that the operation brought or the database returned.
+// orderOf returns the order of the operation: the order that the operation brought or,
+// for a capture, the order that the database returned.
 func (o *operation) orderOf() ledger.Order {
 	if o.kind == opCapture {
 		return o.out.charge("").Order
@@ -106,7 +124,8 @@ func (o *operation) orderOf() ledger.Order {
 	return o.order
 }
 
-// capOf returns a cap of the order. First in facts are holder, period and amount.
+// capOf returns a cap of the order as a ledger.Cap. The given facts begin with the
+// holder, the period and the amount of the cap.
 func (o *operation) capOf(facts []int64, day int64) ledger.Cap {
 	order, period := o.orderOf(), capPeriods[facts[1]]
 	return ledger.Cap{

@@ -13,13 +13,14 @@ import (
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/pgerr"
+	"github.com/fareboxhq/farebox/internal/pgquery"
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
 // maxPosts bounds the attempts at a posting after conflicts and broken connections.
 const maxPosts = 5
 
-const postQuery = `SELECT code, debtor, creditor, amount, test, at, balance, reserved, remaining
+const postQuery = `SELECT code, debtor, creditor, amount, test, at, balance, reserved, remaining, made
 	FROM post(ROW(@id, @kind, @debtor, @creditor, @test, @amount, @reason, @charge, @fee_id)::posting,
 		ROW(NULL, @audit_at, @actor, @origin, @action, @target, @detail)::audit, @shift)`
 
@@ -28,11 +29,11 @@ const postQuery = `SELECT code, debtor, creditor, amount, test, at, balance, res
 // the transaction as recorded, and the balance of its account.
 //
 // For a top-up it reads ID, Creditor, Amount, Test and Reason. For an adjustment it
-// reads the same fields, with Debtor in place of Creditor to take credits away. For
-// a refund it reads ID, Charge, Amount and Reason; a zero Amount refunds the rest of
-// the charge. A refund returns the operator's fee to the provider in proportion. A
-// refund may take the provider's balance below zero, and an adjustment the
-// account's. Posting the same ID and content again returns the first outcome.
+// reads the same fields, with Debtor in place of Creditor to take credits away. For a
+// refund it reads ID, Charge, Amount and Reason; a zero Amount refunds the rest of the
+// charge. A refund returns the operator's fee to the provider in proportion. A refund
+// may take the provider's balance below zero, and an adjustment may do the same to the
+// account's balance. Posting the same ID and content again returns the first outcome.
 //
 // Errors: ledger.ErrNotFound (account or charge), ErrConflict (the ID was used with
 // other content), ErrSettled (all of the charge is refunded), ErrInsufficient
@@ -51,7 +52,7 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 		return ledger.Transaction{}, ledger.Balance{}, err
 	}
 	args := postArgs(id, &t, &a)
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
 	// Do not give up early because Healthy reports an outage: the database may be
 	// back already, and only sending the posting again returns its outcome.
@@ -63,6 +64,9 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 			if p.Code == codeNoCharge {
 				err = s.noCharge(ctx, t.Charge, err)
 			}
+			if value(p.Made) {
+				s.o.Audited(a)
+			}
 			return recorded, balance, err
 		}
 		if isArchived(err) {
@@ -72,11 +76,11 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 			break
 		}
 	}
-	return ledger.Transaction{}, ledger.Balance{}, failure(ctx, err)
+	return ledger.Transaction{}, ledger.Balance{}, pgquery.Failure(ctx, err)
 }
 
 func (s *Store) post(ctx context.Context, args pgx.NamedArgs) (posted, error) {
-	rows, err := s.query(ctx, postQuery, args)
+	rows, err := s.db.Query(ctx, postQuery, args)
 	if err != nil {
 		return posted{}, err
 	}
@@ -91,7 +95,7 @@ func postArgs(id uuid.UUID, t *ledger.Transaction, a *ledger.Audit) pgx.NamedArg
 	charge := pgtype.UUID{}
 	if u, err := parseID(chargePrefix, t.Charge); err == nil && t.Kind == ledger.KindRefund {
 		charge = asUUID(u)
-	} // an id that cannot be parsed stays null, and the refund finds no charge
+	} // an id that cannot be parsed stays null, and then the refund finds no charge
 	return pgx.NamedArgs{
 		"id": asUUID(id), "kind": kindNumbers[t.Kind], "debtor": pgvalue.Pack(t.Debtor), "creditor": pgvalue.Pack(t.Creditor), "test": t.Test,
 		"amount": int64(t.Amount), "reason": pgvalue.Pack(t.Reason), "charge": charge, "fee_id": asUUID(ids.V7()),
@@ -104,7 +108,7 @@ type posted struct {
 	Code                                 outcomeCode
 	Debtor, Creditor                     *string
 	Amount, Balance, Reserved, Remaining *int64
-	Test                                 *bool
+	Test, Made                           *bool
 	At                                   *time.Time
 }
 

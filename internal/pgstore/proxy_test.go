@@ -29,8 +29,8 @@ type proxy struct {
 	cuts    atomic.Int64
 }
 
-// newProxy starts a proxy for the cluster's server. The field dsn of the proxy leads
-// through it to the database that the argument dsn names.
+// newProxy starts a proxy for the cluster's server. p.dsn leads through the proxy to
+// the database with the given DSN.
 func newProxy(t *testing.T, c interface{ SocketDir() string }, dsn string) *proxy {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "farebox-proxy-")
@@ -118,8 +118,8 @@ func (p *proxy) pass(to, from net.Conn, answer bool) {
 	}
 }
 
-// counted subtracts n bytes from the field answers, and reports whether the
-// connections must be cut before these bytes.
+// counted subtracts n from p.answers, and reports whether the connections must be cut
+// before these bytes.
 func (p *proxy) counted(n int) bool {
 	for {
 		left := p.answers.Load()

@@ -63,14 +63,14 @@ func TestRequestLock(t *testing.T) {
 	if n := race(); n != 1 {
 		t.Errorf("%d callers took a lock that had expired", n)
 	}
-	if err := one.exec(t.Context(), `UPDATE request_lock SET until = clock_timestamp() - interval '1 hour'`); err != nil {
+	if err := one.db.Exec(t.Context(), `UPDATE request_lock SET until = clock_timestamp() - interval '1 hour'`); err != nil {
 		t.Fatal(err)
 	}
 	if err := one.maintainOnce(true); err != nil {
 		t.Fatal(err)
 	}
 	var left int
-	if err := one.row(t.Context(), `SELECT count(*) FROM request_lock`, nil, &left); err != nil || left != 0 {
+	if err := one.db.Row(t.Context(), `SELECT count(*) FROM request_lock`, nil, &left); err != nil || left != 0 {
 		t.Errorf("%d expired locks remain, %v", left, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgquery"
 	"github.com/fareboxhq/farebox/internal/pgvalue"
 )
 
@@ -19,18 +20,18 @@ type Revocation struct {
 	At     time.Time
 }
 
-// Revocations lists the revocations with numbers above the parameter after, in
-// order, at most limit and at most ledger.MaxPage. To continue, pass the result last
-// as that parameter. Numbers are in the order of the commits, so a reader that
-// continues misses none. NOTIFY announces each revocation on the channel
-// farebox_revocation.
+// Revocations lists the revocations with numbers greater than after, in ascending
+// order: at most limit of them, and at most ledger.MaxPage. It also returns the number
+// at which the next call can continue. Numbers are in the order of the commits, so a
+// caller that continues misses no revocation. NOTIFY announces each revocation on the
+// channel farebox_revocation.
 func (s *Store) Revocations(ctx context.Context, after int64, limit int) (list []Revocation, last int64, err error) {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := pgquery.Bounded(ctx)
 	defer cancel()
-	rows, err := s.query(ctx, `SELECT seq, digest, at FROM revocation WHERE seq > $1 ORDER BY seq LIMIT $2`,
+	rows, err := s.db.Query(ctx, `SELECT seq, digest, at FROM revocation WHERE seq > $1 ORDER BY seq LIMIT $2`,
 		after, ledger.Page{Limit: limit}.Size())
 	if err != nil {
-		return nil, after, failure(ctx, err)
+		return nil, after, pgquery.Failure(ctx, err)
 	}
 	list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Revocation, err error) {
 		var digest []byte
@@ -44,7 +45,7 @@ func (s *Store) Revocations(ctx context.Context, after int64, limit int) (list [
 		return r, nil
 	})
 	if err != nil {
-		return nil, after, failure(ctx, err)
+		return nil, after, pgquery.Failure(ctx, err)
 	}
 	if len(list) > 0 {
 		after = list[len(list)-1].Seq

@@ -26,7 +26,7 @@ const (
 	nodePayee = "FAREBOX_TEST_NODE_PAYEE"
 )
 
-// runNode charges an account until the test ends.
+// runNode charges an account until its standard input ends.
 func runNode() error {
 	s, err := Open(context.Background(), Options{DSN: os.Getenv(nodeDSN)})
 	if err != nil {
@@ -56,7 +56,7 @@ func TestStoppedProcess(t *testing.T) {
 	node := exec.Command(os.Args[0])
 	node.Env = append(os.Environ(), nodeDSN+"="+s.o.DSN, nodePayer+"="+payer, nodePayee+"="+payee)
 	node.Stderr = os.Stderr
-	if _, err := node.StdinPipe(); err != nil { // the node ends with the test
+	if _, err := node.StdinPipe(); err != nil { // the node's standard input ends with the test, and so the node ends, too
 		t.Fatal(err)
 	}
 	out, err := node.StdoutPipe()

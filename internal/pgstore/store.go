@@ -3,7 +3,6 @@ package pgstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -15,26 +14,28 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/pgalert"
+	"github.com/fareboxhq/farebox/internal/pgbinding"
 	"github.com/fareboxhq/farebox/internal/pgdsn"
+	"github.com/fareboxhq/farebox/internal/pgnode"
+	"github.com/fareboxhq/farebox/internal/pgquery"
 	"github.com/fareboxhq/farebox/internal/pgschema"
+	"github.com/fareboxhq/farebox/internal/pgusage"
 	"github.com/fareboxhq/farebox/internal/signal"
 )
 
-// Timeouts of this node and of the server.
+// Timeouts of this node and of the server. Package pgquery has those of statements.
 const (
-	connectTime   = 5 * time.Second
-	statementTime = 10 * time.Second
-	lockTime      = 8 * time.Second // longer than idleTime, so that a waiter outlasts a frozen node
-	idleTime      = 2 * time.Second // the server ends a transaction if the client is silent for this long
-	// margin makes this node wait longer than the server. So the server ends a slow
-	// statement first, and its error gives the reason.
-	margin = 2 * time.Second
+	connectTime = 5 * time.Second
+	lockTime    = 8 * time.Second // longer than idleTime, so that a waiter outlasts a frozen node
+	idleTime    = 2 * time.Second // the server ends a transaction if the client is silent for this long
 )
 
 // DefaultMaxConns bounds the connections of a store, without those of its batchers.
 const DefaultMaxConns = 8
 
-// defaultRemember is longer than a call, which lives for an hour at most.
+// defaultRemember is the default of Options.Remember. It is longer than any call,
+// because a call lives for an hour at most.
 const defaultRemember = 2 * time.Hour
 
 // Options configure a store.
@@ -49,8 +50,14 @@ type Options struct {
 	// nil, the store logs nothing.
 	Logger *slog.Logger
 	// NearCap, if not nil, is called on the capturing node when a capture raises the
-	// spending to 80 % of a cap or more, one time in each period. It must be fast.
+	// spending to 80 % of a cap or more, once in each period. It must be fast.
 	NearCap func(ledger.Cap)
+	// Committed, if not nil, is called for each batch that was committed or has failed,
+	// with the number of operations in it. It must be fast.
+	Committed func(rows int, took time.Duration, err error)
+	// Audited, if not nil, is called with each audit row that this node has committed,
+	// before the method that wrote the row returns.
+	Audited func(ledger.Audit)
 	// MaxConns bounds the connections, without those of the two batchers, which have at
 	// most two each. 0 means DefaultMaxConns.
 	MaxConns int
@@ -62,7 +69,7 @@ type Options struct {
 	// means clock.Shift, the shift of the process clock.
 	Shift func() time.Duration
 	// Remember is how long the store remembers released and expired reservations. Zero
-	// means two hours. Only tests set it.
+	// means defaultRemember. Only tests set it.
 	Remember time.Duration
 
 	maxBatch int // bounds the operations in a batch; only tests set it
@@ -72,13 +79,18 @@ type Options struct {
 // store itself wrap ledger.ErrUnavailable. Methods also return the errors that
 // packages ledger and keys define. Any other error means bad input.
 type Store struct {
+	*pgusage.Sums
+	*pgalert.Reader
+	*pgnode.Nodes
+	*pgbinding.Handles
 	o    Options
 	pool *pgxpool.Pool
+	db   pgquery.DB // statements on pool
 
 	reserves *batcher
 	settles  *batcher
 
-	down     atomic.Pointer[outage]
+	down     atomic.Pointer[pgquery.Outage]
 	archived atomic.Pointer[archived] // the state of the archive as last read
 
 	settled atomic.Int64 // the journal is complete up to this number
@@ -104,6 +116,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.NearCap == nil {
 		o.NearCap = func(ledger.Cap) {}
 	}
+	if o.Committed == nil {
+		o.Committed = func(int, time.Duration, error) {}
+	}
+	if o.Audited == nil {
+		o.Audited = func(ledger.Audit) {}
+	}
 	if o.MaxConns == 0 {
 		o.MaxConns = DefaultMaxConns
 	}
@@ -123,6 +141,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{o: o, verifying: make(chan struct{}, 1)}
+	s.Sums = pgusage.New(pgusage.Options{Begin: s.db.Begin, Failure: pgquery.Failure, Shift: s.shift, Timeout: pgquery.StatementTime + pgquery.Margin})
+	s.Handles = pgbinding.New(pgbinding.Options{DB: &s.db, Shift: s.shift})
+	s.Reader = pgalert.New(pgalert.Options{DB: &s.db, Shift: s.shift, Settled: &s.settled})
+	s.Nodes = pgnode.New(&s.db)
 	s.archived.Store(new(archived))
 	s.ctx, s.end = context.WithCancel(context.Background())
 	if err := s.connect(ctx); err != nil {
@@ -164,6 +186,7 @@ func (s *Store) connect(ctx context.Context) (err error) {
 	}
 	s.reserves = newBatcher(s, reserves, time.Second)
 	s.settles = newBatcher(s, settles, 5*time.Second)
+	s.db = pgquery.DB{Pool: s.pool, Refresh: s.refresh}
 	return nil
 }
 
@@ -181,7 +204,7 @@ func newPool(ctx context.Context, o *Options, conns int, durable bool) (*pgxpool
 	c.ConnConfig.ConnectTimeout = connectTime
 	for name, value := range map[string]string{
 		"application_name":                    "farebox",
-		"statement_timeout":                   millis(statementTime),
+		"statement_timeout":                   millis(pgquery.StatementTime),
 		"lock_timeout":                        millis(lockTime),
 		"idle_in_transaction_session_timeout": millis(idleTime),
 		"timezone":                            "UTC",
@@ -195,11 +218,11 @@ func newPool(ctx context.Context, o *Options, conns int, durable bool) (*pgxpool
 	c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return prepare(ctx, conn, durable) }
 	pool, err := pgxpool.NewWithConfig(ctx, c)
 	if err != nil {
-		return nil, failure(ctx, err)
+		return nil, pgquery.Failure(ctx, err)
 	}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		return nil, failure(ctx, err)
+		return nil, pgquery.Failure(ctx, err)
 	}
 	return pool, nil
 }
@@ -224,7 +247,7 @@ func migrate(ctx context.Context, o *Options, progress func(done, total int64)) 
 	if errors.As(err, &newer) {
 		return from, to, err
 	}
-	return from, to, failure(ctx, err)
+	return from, to, pgquery.Failure(ctx, err)
 }
 
 // Schema returns the version of the schema that this program works with.
@@ -255,7 +278,7 @@ func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.reserves.close()
 		s.settles.close()
-		s.down.Store(&outage{cause: errClosed})
+		s.down.Store(&pgquery.Outage{Cause: errClosed})
 		s.end()
 		s.running.Wait()
 		s.reserves.pool.Close()
@@ -278,20 +301,3 @@ func (s *Store) Healthy() error {
 
 // shift returns how far SQL functions move the clock ahead, in microseconds.
 func (s *Store) shift() int64 { return s.o.Shift().Microseconds() }
-
-// bounded returns the context of a statement. The server's own timeout is shorter.
-func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, statementTime+margin)
-}
-
-// outage is the error of a database that cannot be reached.
-type outage struct {
-	cause error
-	since time.Time
-}
-
-// Error includes the text of the cause, which never contains a password.
-func (o *outage) Error() string { return fmt.Sprintf("%v: %v", ledger.ErrUnavailable, o.cause) }
-
-// Unwrap returns ledger.ErrUnavailable and the cause.
-func (o *outage) Unwrap() []error { return []error{ledger.ErrUnavailable, o.cause} }

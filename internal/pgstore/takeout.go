@@ -14,13 +14,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/pgschema"
 )
 
-// Archive removes the part p from the journal and records it with its audit row, in
-// one transaction, for which captures wait. The part must already be in a durable
-// file with the checksum sum. Errors: ledger.ErrConflict if the part is not the next
-// one, ErrUnavailable if the outcome is unknown; Archived then shows the outcome.
+// Archive removes the part p from the journal and records it with its audit row, in one
+// transaction. Captures wait until the transaction ends. The part must already be in a
+// durable file, and sum must be the hash in the seal of that file. Errors:
+// ledger.ErrConflict if the part is not the next one, ErrUnavailable if the outcome is
+// unknown; Archived then shows the outcome.
 func (s *Store) Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.Sum, a ledger.Audit) error {
 	ctx, cancel := context.WithTimeout(ctx, archiveTime)
 	defer cancel()
+	if len(p.Entries) > 0 {
+		if err := s.SumUsageTo(ctx, p.Last()); err != nil {
+			return err
+		}
+	}
 	err := s.change(ctx, a, func(ctx context.Context, c *changes) error {
 		// Writers to the journal take this lock in shared mode. While it is held
 		// exclusively, no refund of a charge in the part can commit.
@@ -74,6 +80,7 @@ func takeOut(ctx context.Context, c *changes, p *ledger.ArchivePart, next *archi
 	var b pgx.Batch
 	b.Queue(`INSERT INTO archive (n, at, first_seq, last_seq, last_at, transactions, charges, last_day, last_id, sum) VALUES ($1, moved_clock($2), $3, $4, $5, $6, $7, $8, $9, $10)`,
 		p.Number, shift, p.First(), p.Last(), time.UnixMicro(last.At), len(p.Entries), p.Charges(), max(next.LastDay, p.LastDay()), asUUID(next.lastID), sum[:])
+	b.Queue(`UPDATE usage_state SET archived_at = greatest(archived_at, (SELECT (extract(epoch FROM max(at)) * 1000000)::bigint FROM txn WHERE seq <= $1))`, p.Last())
 	b.Queue(`INSERT INTO archived_id (id) SELECT unnest($1::uuid[]) ON CONFLICT DO NOTHING`, odd)
 	b.Queue(`INSERT INTO archived_account (account, live, test, paid, earned)
 		SELECT a.n, u.live, u.test, u.paid, u.earned FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS u (id, live, test, paid, earned)

@@ -60,9 +60,9 @@ func New(t testing.TB) *Cluster {
 	return c
 }
 
-// Database creates a database for the test and returns its DSN. The function prepare
-// fills the template from which the databases are cloned, and must be the same for
-// all databases of a cluster. The database is deleted together with the cluster.
+// Database creates a database for the test and returns its DSN. prepare(ctx, dsn) fills
+// the template from which the databases are cloned. It must be the same for all
+// databases of a cluster. The database is deleted together with the cluster.
 func (c *Cluster) Database(t testing.TB, prepare func(ctx context.Context, dsn string) error) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTime)
@@ -110,8 +110,8 @@ func (c *Cluster) database(ctx context.Context, prepare func(context.Context, st
 }
 
 // clone creates a database as a copy of the template. PostgreSQL refuses to copy a
-// database in use. A connection that the function prepare has closed may still exist
-// for a moment, so clone tries again until it is gone.
+// database in use. A connection that filled the template may still exist for a moment
+// after it was closed, so clone tries again until the connection is gone.
 func (c *Cluster) clone(ctx context.Context, name string) error {
 	for {
 		err := c.server.Exec(ctx, `CREATE DATABASE `+name+` TEMPLATE farebox_template`+c.strategy)
@@ -124,8 +124,8 @@ func (c *Cluster) clone(ctx context.Context, name string) error {
 	}
 }
 
-// SocketDir returns the directory of the server's socket, .s.PGSQL.5432, for tests
-// that put a proxy in front of it. It returns "" before the first database is
+// SocketDir returns the directory of the server's socket, .s.PGSQL.5432, for tests that
+// put a proxy in front of the server. It returns "" before the first database is
 // created.
 func (c *Cluster) SocketDir() string {
 	c.mu.Lock()

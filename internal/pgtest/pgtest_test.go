@@ -23,8 +23,8 @@ func exec1(t *testing.T, dsn, query string) (n int) {
 }
 
 // TestCluster clones two databases from one template. It checks that the template is
-// prepared only one time, that Cut ends the connections to a database, and that
-// committed data survives Kill and Restart.
+// prepared only once, that Cut ends the connections to a database, and that committed
+// data survives Kill and Restart.
 func TestCluster(t *testing.T) {
 	c := New(t)
 	prepared := 0

@@ -1,5 +1,6 @@
 // Package pgvalue converts texts and times to a form that PostgreSQL can store, and
-// back.
+// back. For the statements of every call, it writes and reads PostgreSQL's binary format
+// without reflection.
 package pgvalue
 
 import (
@@ -20,6 +21,15 @@ func Pack(s string) string {
 		return s
 	}
 	return escape + strconv.QuoteToASCII(s)
+}
+
+// PackAll returns the forms in which texts are stored; see Pack.
+func PackAll(texts []string) []string {
+	all := make([]string, len(texts))
+	for i, text := range texts {
+		all[i] = Pack(text)
+	}
+	return all
 }
 
 // Unpack reverses Pack.
@@ -53,7 +63,8 @@ func Time(t *time.Time) time.Time {
 	return Micro(*t)
 }
 
-// Micro returns the time in UTC, truncated to a microsecond, the store's resolution.
+// Micro returns the time in UTC, truncated to whole microseconds, because the store
+// keeps no smaller units.
 func Micro(t time.Time) time.Time {
 	if t.IsZero() {
 		return time.Time{}

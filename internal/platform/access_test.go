@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/alert"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/wire"
@@ -19,10 +20,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// endpoint is an operation with a valid request.
+// endpoint is an operation with a valid request for it.
 type endpoint struct {
 	method, path string // path is the path template in the description
-	at           string // path of the request; "" means path
+	at           string // the path of the request; "" means the value of path
 	body         any
 	kinds        string // the kinds of keys that may perform the operation
 }
@@ -36,7 +37,7 @@ func (s *site) endpoints() []endpoint {
 	never := "never"
 	return []endpoint{
 		{"POST", "/charge", "", NewCharge{Token: s.secrets["agent"], Server: "weather", Tool: "t", Amount: 1}, "provider"},
-		{"GET", "/balance", "", nil, "agent personal"},
+		{"GET", "/balance", "", nil, "agent personal access"},
 		{"POST", "/reservations", "", o, "gateway provider"},
 		{"POST", "/reservations/{id}/renew", "/reservations/" + charge + "/renew", nil, "gateway provider"},
 		{"POST", "/reservations/{id}/capture", "/reservations/" + charge + "/capture", wire.Capture{}, "gateway provider"},
@@ -63,8 +64,16 @@ func (s *site) endpoints() []endpoint {
 		{"PATCH", "/accounts/{ref}", "/accounts/alice", admin.AccountChange{CreditLimit: amount("1")}, "admin"},
 		{"POST", "/accounts/{ref}/credits", "/accounts/alice/credits", admin.Credit{Amount: 1, Reason: "r"}, "admin"},
 		{"POST", "/accounts/{ref}/adjustments", "/accounts/alice/adjustments", admin.Credit{Amount: -1, Reason: "r"}, "admin"},
+		{"GET", "/alerts", "", nil, "admin"},
+		{"GET", "/accounts/{ref}/alerts", "/accounts/alice/alerts", nil, "admin"},
+		{"PATCH", "/accounts/{ref}/alerts", "/accounts/alice/alerts", alert.SettingsChange{Caps: new(false)}, "admin"},
+		{"GET", "/grants", "", nil, "admin"},
+		{"GET", "/grants/{id}", "/grants/" + s.ids["grant"], nil, "admin"},
+		{"DELETE", "/grants/{id}", "/grants/" + s.ids["grant"], nil, "admin"},
 		{"GET", "/charges", "", nil, "admin"},
+		{"GET", "/calls", "/calls?outcome=refused", nil, "admin"},
 		{"GET", "/charges/sum", "/charges/sum?provider=acme&since=30d", nil, "admin"},
+		{"GET", "/usage", "/usage?provider=acme&since=30d", nil, "admin"},
 		{"GET", "/charges/{id}", "/charges/" + charge, nil, "admin"},
 		{"POST", "/charges/{id}/refunds", "/charges/" + charge + "/refunds", admin.Refund{Reason: "r"}, "admin"},
 		{"GET", "/journal", "", nil, "admin"},
@@ -72,6 +81,8 @@ func (s *site) endpoints() []endpoint {
 		{"GET", "/receipt-keys", "", nil, "admin"},
 		{"GET", "/audit", "", nil, "admin"},
 		{"POST", "/ledger/verify", "", nil, "admin"},
+		{"POST", "/ledger/verification", "", nil, "admin"},
+		{"GET", "/ledger/verification", "", nil, "admin"},
 	}
 }
 
@@ -82,9 +93,9 @@ func (e *endpoint) url() string {
 	return e.path
 }
 
-// TestWhoMayDoWhat checks that each operation accepts keys of its kinds and refuses
-// all others. Missing, unknown, ended and malformed keys get their own refusals. A
-// refusal changes nothing.
+// TestWhoMayDoWhat checks that each operation accepts keys of its kinds and refuses all
+// others. A missing, unknown, ended or malformed key is refused with a code of its own.
+// A refusal changes nothing.
 func TestWhoMayDoWhat(t *testing.T) {
 	s := newSite(t)
 	end := func(name, kind string, change func(id string) error) {
@@ -128,7 +139,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			s.refused(401, wire.TokenInvalid, "disabled "+kind, e.method, e.url(), e.body)
 			s.refused(401, wire.TokenExpired, "expired "+kind, e.method, e.url(), e.body)
 		}
-		for _, kind := range []string{"agent", "test agent", "personal", "weak personal", "provider", "gateway", "admin"} {
+		for _, kind := range []string{"agent", "test agent", "personal", "weak personal", "access", "refresh", "provider", "gateway", "admin"} {
 			if !slices.Contains(strings.Fields(e.kinds), strings.TrimPrefix(kind, "test ")) {
 				if p := s.refused(403, wire.KindWrong, kind, e.method, e.url(), e.body); p.Field != "" {
 					t.Errorf("%+v", p)
@@ -218,8 +229,8 @@ func (s *site) document() document {
 }
 
 // TestDescription checks that the description is an OpenAPI 3.1 document. Every
-// operation has a unique id, responses, a declared security requirement, and the
-// parameters of its path. Every reference has a target.
+// operation must have a unique id, responses, a declared security requirement, and the
+// parameters of its path. Every reference must have a target.
 func TestDescription(t *testing.T) {
 	s := newSite(t)
 	d := s.document()
@@ -306,8 +317,9 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestNowhere checks that an unknown path gets a problem for every method, and never
-// a redirect, because the client would send its key again.
+// TestNowhere checks that a request to an unknown path gets a problem as its response,
+// whatever the method. The response must not be a redirect, because a client that
+// follows a redirect sends its key again.
 func TestNowhere(t *testing.T) {
 	s := newSite(t)
 	for _, path := range []string{"", "/", "/nothing", "/keys/", "//keys", "/keys//x", "/./keys", "/keys/../keys", "/charge/x", "/openapi-3.0.json", "/schemas/Key"} {

@@ -14,8 +14,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Balance is the response to a client that asks with a key for the state of the
-// key's own account.
+// Balance is the state of the account of the caller's key, in JSON.
 type Balance struct {
 	Account     string        `json:"account"`
 	AccountName string        `json:"account_name"`
@@ -47,13 +46,13 @@ type KeyUsage struct {
 }
 
 // balanceRate bounds how often the keys of one lineage may ask for their balance. An
-// agent may ask before each call; more requests mean that the client is out of
-// control.
+// agent may ask before each call. A client that asks more often than this rate is
+// probably out of control.
 var balanceRate = keys.Rate{Requests: 60, Per: time.Minute, Burst: 60}
 
-// balanceBucket stands in place of a server's name in the bucket that counts
-// requests for the balance. It is not a valid server name, so no server can have the
-// same bucket.
+// balanceBucket names the rate limiter's bucket that counts requests for the balance.
+// The other buckets are named after servers. balanceBucket is not a valid server name,
+// so no server can have the same bucket.
 const balanceBucket = "/balance"
 
 func balanceOps() []ops.Op[*Platform] {

@@ -14,9 +14,9 @@ import (
 func TestBalance(t *testing.T) {
 	s := newSite(t)
 	do[admin.AccountView](s, 200, "admin", "PATCH", "/accounts/alice", `{"credit_limit":"1.00","caps":{"day":"2.00"}}`)
-	do[Charged](s, 200, "provider", "POST", "/charge", s.request("agent"))           // 0.10
-	do[Charged](s, 200, "provider", "POST", "/charge", s.request("personal"))        // another key of alice
-	do[Charged](s, 200, "test provider", "POST", "/charge", s.request("test agent")) // test credits are separate
+	do[Charged](s, 200, "provider", "POST", "/charge", s.request("agent"))           // a charge of 0.10
+	do[Charged](s, 200, "provider", "POST", "/charge", s.request("personal"))        // a charge of 0.10 for another key of alice
+	do[Charged](s, 200, "test provider", "POST", "/charge", s.request("test agent")) // a test charge, which must not count as spending of live credits
 	b := do[Balance](s, 200, "agent", "GET", "/balance", nil)
 	if b.Account != s.accounts["alice"] || b.AccountName != "alice" || b.Environment != "live" || b.Currency != "USD" ||
 		b.Balance != 9_800_000 || b.Reserved != 0 || b.Available != 9_800_000 || b.CreditLimit != 1_000_000 || b.Caps == nil || *b.Caps.Day != 2_000_000 || b.Caps.Month != nil ||

@@ -14,7 +14,7 @@ var actorNobody = admin.Actor{Name: "test"}
 
 type keyChange = admin.KeyChange
 
-// TestBadBodies checks that a body is refused if it is invalid, or if two readers
+// TestBadBodies checks that a body is refused if it is invalid, or if two JSON parsers
 // could read it differently. The problem names the location and does not quote the
 // body.
 func TestBadBodies(t *testing.T) {

@@ -77,8 +77,8 @@ func charge(ctx context.Context, p *Platform, by *identity.Principal, in *charge
 	return Charged{ID: c.ID, Amount: c.Paid(), Currency: p.o.Currency, Balance: balance.Available(), Receipt: receipt}, nil
 }
 
-// count reports a charge that this request of a provider has made. A retry is not
-// counted again.
+// count reports a charge to Options.Charged if a provider has made it. A retry makes no
+// new charge, so it is not counted again.
 func (p *Platform) count(caller *keys.Key, c *ledger.Charge) {
 	if caller.Kind == keys.Provider && c.Made {
 		p.o.Charged(c.Server, c.Paid(), c.Test)
@@ -86,8 +86,8 @@ func (p *Platform) count(caller *keys.Key, c *ledger.Charge) {
 }
 
 // chargeID returns the id of the charge. It derives the id from the provider's
-// idempotency key, which is in the header Idempotency-Key or in the parameter
-// inBody. Without an idempotency key, it returns a new id.
+// idempotency key, which comes from the header Idempotency-Key or, as inBody, from the
+// request's body. Without an idempotency key, it returns a new id.
 func (p *Platform) chargeID(ctx context.Context, caller *keys.Key, inBody string) (string, error) {
 	inHeader := ops.VisitOf(ctx).Header.Values("Idempotency-Key")
 	key := inBody
@@ -109,16 +109,16 @@ func (p *Platform) chargeID(ctx context.Context, caller *keys.Key, inBody string
 	return derivedID(caller, key), nil
 }
 
-// derivedID derives the id of a charge from the provider's account, the
-// environment of its key and its idempotency key. The id is a UUID of version 8
-// (RFC 9562, 5.8) with the first bits of the SHA-256 of these three, each preceded
-// by its length in four bytes. A retry therefore gets the id of the first attempt,
-// on every node and after every crash, and the ledger compares the contents of the
-// two. Callers cannot choose such an id; see ofCaller.
+// derivedID derives the id of a charge from the provider's account, the environment of
+// its key and its idempotency key. The id is a UUID of version 8 (RFC 9562, 5.8) with
+// the first bits of the SHA-256 of these three, each preceded by its length in four
+// bytes. A retry therefore gets the id of the first attempt, on every node and after
+// every crash, and the ledger compares the contents of the two attempts. Callers cannot
+// choose such an id; see ofCaller.
 func derivedID(caller *keys.Key, key string) string {
 	sum := id.Hash("farebox charge", caller.Account, string(caller.Environment), key)
 	u := uuid.UUID(sum[:16])
-	u[6] = u[6]&0x0f | 0x80 // version 8
-	u[8] = u[8]&0x3f | 0x80 // the variant of RFC 9562, 4.1
+	u[6] = u[6]&0x0f | 0x80 // sets the version of the UUID to 8
+	u[8] = u[8]&0x3f | 0x80 // sets the variant of the UUID (RFC 9562, 4.1)
 	return chargePrefix + u.String()
 }

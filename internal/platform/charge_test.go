@@ -104,9 +104,9 @@ func TestChargeRefused(t *testing.T) {
 	}
 }
 
-// TestChargeOnce checks that a retry with the same idempotency key, in the header or
-// in the body, gets the first outcome. Other content is a conflict. Two providers can
-// use the same idempotency key.
+// TestChargeOnce checks that a retry with the same idempotency key, in the header or in
+// the body, gets the first outcome. A retry with other content is refused as a
+// conflict. Two providers can use the same idempotency key.
 func TestChargeOnce(t *testing.T) {
 	s := newSite(t)
 	c := s.request("agent")
@@ -136,7 +136,7 @@ func TestChargeOnce(t *testing.T) {
 	if r := do[Charged](s, 200, "rival", "POST", "/charge", theirs); r.ID == first.ID {
 		t.Error("two providers share a key")
 	}
-	// No other caller can take the id first.
+	// No other caller can take the id that a provider's charge will get.
 	o := s.order("agent")
 	o.ID = derivedID(&keys.Key{Account: s.accounts["acme"], Environment: keys.Live}, "order 3")
 	s.refused(422, wire.Invalid, "gateway", "POST", "/reservations", o)
@@ -155,8 +155,8 @@ func TestChargeOnce(t *testing.T) {
 	}
 }
 
-// TestChargeConcurrently checks that concurrent retries charge only one time and all
-// get the outcome. If concurrent requests are for different charges, as many succeed
+// TestChargeConcurrently checks that concurrent retries charge only once and all get
+// the same outcome. If concurrent requests are for different charges, as many succeed
 // as the balance allows.
 func TestChargeConcurrently(t *testing.T) {
 	s := newSite(t)

@@ -27,9 +27,9 @@ type Ledger interface {
 	// a reservation in any state, as long as the ledger has the reservation.
 	// Otherwise it returns ledger.ErrNotFound.
 	OrderByID(ctx context.Context, id string) (ledger.Order, error)
-	// Void is a durable Release that also works for an unknown id. During
-	// ledger.SettleTime after the call, no order with a settler can be captured
-	// under the id.
+	// Void is a durable Release that also works for an unknown id. For
+	// ledger.SettleTime after the call, a capture under the id fails if its order comes
+	// from a gateway or provider.
 	Void(ctx context.Context, id string) error
 	ChargeByID(ctx context.Context, id string) (ledger.Charge, error)
 }
@@ -57,9 +57,9 @@ type Revocations interface {
 	Changed() <-chan struct{}
 }
 
-// Watch watches the key with the given digest. The channel changed receives a value
-// when the key changes, and closing is closed when the process shuts down. The caller
-// must call end.
+// Watch is a function that watches the key with the given digest. The first channel
+// receives a value when the key changes. The second channel is closed when the process
+// shuts down. The caller must call the returned function in the end.
 type Watch func(digest keys.Digest) (changed, closing <-chan struct{}, end func())
 
 // Signer signs receipts.

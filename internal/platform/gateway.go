@@ -77,7 +77,8 @@ func lookup(ctx context.Context, p *Platform, by *identity.Principal, in *body[w
 const nameTime = time.Second
 
 // accountName returns the name of an account, or "" if the store fails. The name is
-// used only in texts, so a lookup neither fails because of it nor waits long for it.
+// used only in texts, so a lookup of a key must neither fail nor wait long because of
+// the name.
 func (p *Platform) accountName(ctx context.Context, id string) string {
 	ctx, cancel := context.WithTimeout(ctx, nameTime)
 	defer cancel()
@@ -85,7 +86,7 @@ func (p *Platform) accountName(ctx context.Context, id string) string {
 	return names[id]
 }
 
-// perWrite is the number of key uses that one transaction writes. It is small because
+// perWrite is the number of key uses that one transaction writes. It is small, because
 // captures wait for the transaction.
 const perWrite = 256
 
@@ -106,12 +107,12 @@ func used(ctx context.Context, p *Platform, _ *identity.Principal, in *body[wire
 	return none, nil
 }
 
-// maxNodes bounds how many nodes may follow key changes with one key at the same
-// time, because each change waits for every node.
+// maxNodes bounds how many nodes with the same gateway key may follow key changes at
+// the same time. There is a bound because each key change waits for every node.
 const maxNodes = 64
 
-// nodes records, by the lineage of a gateway's key and the name of a node, when the
-// lease of the node ends.
+// nodes records when the lease of each node ends. A node is identified by the
+// lineage of its gateway's key and by its own name.
 type nodes struct {
 	mu     *sync.Mutex
 	leases map[string]map[string]time.Time
@@ -121,8 +122,8 @@ func newNodes() nodes {
 	return nodes{mu: new(sync.Mutex), leases: make(map[string]map[string]time.Time)}
 }
 
-// admit reports whether a node may follow key changes. If it may, admit records that
-// the node's lease ends at the time until.
+// admit reports whether a node may follow key changes. If so, admit records the end of
+// the node's lease.
 func (n *nodes) admit(lineage, node string, now, until time.Time) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -151,8 +152,9 @@ func (n *nodes) forget(lineage, node string) {
 	}
 }
 
-// nodeOf returns the name of a node in the log. It contains the lineage, so that
-// gateways with different keys cannot end each other's leases.
+// nodeOf returns the name of a gateway's node in the log of key changes. The name
+// contains the lineage, so that gateways with different keys cannot end each other's
+// leases.
 func nodeOf(key *keys.Key, node string) string { return key.Lineage + "/" + node }
 
 func follow(ctx context.Context, p *Platform, by *identity.Principal, in *body[wire.Follow]) (none wire.Revocations, err error) {
@@ -219,7 +221,7 @@ func binding(ctx context.Context, p *Platform, by *identity.Principal, in *bindi
 	return wire.BindingOf(b), nil
 }
 
-// forbidden returns the refusal of a valid key that may not be used at the server.
+// forbidden returns the problem for a valid key that is not allowed at the server.
 func forbidden() *wire.Problem {
 	return ops.Problem(wire.ServerForbidden, "The key is not for this server", "")
 }

@@ -53,8 +53,8 @@ func TestLookupWithoutName(t *testing.T) {
 }
 
 // TestGatewaySettles checks that a gateway can reserve, renew and capture a call. The
-// platform determines the account that earns and the fee. Repeating a step changes
-// nothing.
+// platform, not the gateway, determines the fee and the account that is paid. Repeating
+// a step changes nothing.
 func TestGatewaySettles(t *testing.T) {
 	s := newSite(t)
 	o := s.order("agent")
@@ -74,7 +74,7 @@ func TestGatewaySettles(t *testing.T) {
 	s.refused(409, wire.Settled, "gateway", "DELETE", path, nil)
 	s.refused(409, wire.Settled, "gateway", "POST", path+"/renew", nil)
 
-	for _, amount := range []ledger.Amount{0, -1} { // zero is not "all that is left"
+	for _, amount := range []ledger.Amount{0, -1} { // an amount of zero must not stand for "all that is left"
 		s.refused(422, wire.Invalid, "gateway", "POST", path+"/refund", OwnRefund{Amount: new(amount), Reason: "r"})
 	}
 	refund := wire.Refund{ID: ids.New("txn_"), Reason: "the result was not delivered"}
@@ -86,7 +86,7 @@ func TestGatewaySettles(t *testing.T) {
 	}
 	refund.ID = ids.New("txn_")
 	s.refused(409, wire.Settled, "gateway", "POST", "/reservations/"+o.ID+"/refund", refund)
-	rows, _, err := s.store.AuditLog(t.Context(), ledger.Page{Limit: 1})
+	rows, _, err := s.store.AuditLog(t.Context(), ledger.AuditFilter{Page: ledger.Page{Limit: 1}})
 	if err != nil || len(rows) != 1 || rows[0].Actor != s.ids["gateway"] || rows[0].Action != "charge.refund" || rows[0].Target != o.ID || rows[0].From != "192.0.2.1" {
 		t.Errorf("audit %+v, %v", rows, err)
 	}
@@ -109,7 +109,7 @@ func TestCaptureWithoutReservation(t *testing.T) {
 	path := "/reservations/" + o.ID + "/capture"
 	s.refused(404, wire.NotFound, "gateway", "POST", path, wire.Capture{})
 	s.refused(404, wire.NotFound, "gateway", "DELETE", "/reservations/"+o.ID, nil)
-	s.refused(409, wire.Settled, "gateway", "POST", path, wire.Capture{Order: &o}) // the reservation was released
+	s.refused(409, wire.Settled, "gateway", "POST", path, wire.Capture{Order: &o}) // a released reservation can no longer be captured
 	o = s.order("agent")
 	path = "/reservations/" + o.ID + "/capture"
 	for i := range 2 {
@@ -150,7 +150,8 @@ func TestGatewayStaysAtItsServers(t *testing.T) {
 	unknown := s.order("agent")
 	unknown.Server = "nowhere"
 	s.refused(403, wire.ServerForbidden, "gateway", "POST", "/reservations", unknown)
-	// The same id with other content reveals nothing.
+	// A gateway that uses the id of another gateway's reservation learns only that the
+	// id is taken, before and after the capture.
 	mine := s.orderBy("mail gateway", "mail", "agent")
 	mine.ID = o.ID
 	s.refused(409, wire.Conflict, "mail gateway", "POST", "/reservations", mine)
@@ -194,10 +195,10 @@ func TestGatewayDoesNotSetWhoEarns(t *testing.T) {
 	}
 	s.refused(403, wire.KindWrong, "gateway", "POST", "/reservations", s.order("weak personal"))
 	for _, key := range []string{"provider", "gateway", "admin"} {
-		s.refused(401, wire.TokenInvalid, "gateway", "POST", "/reservations", s.order(key)) // a gateway gets no proof of such a key
+		s.refused(401, wire.TokenInvalid, "gateway", "POST", "/reservations", s.order(key)) // a gateway gets no proof of a key of this kind, so the order has no proof
 	}
 	s.refused(401, wire.TokenInvalid, "gateway", "POST", "/reservations", s.order("bound agent"))
-	s.refused(422, wire.Invalid, "gateway", "POST", "/reservations", s.order("nobody")) // no key
+	s.refused(422, wire.Invalid, "gateway", "POST", "/reservations", s.order("nobody")) // no key has this name, so the order names no key
 	test := s.order("test agent")
 	if r := do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", test); r.Balance.Reserved != 100_000 {
 		t.Errorf("%+v", r)
@@ -247,7 +248,8 @@ func TestCaptureBody(t *testing.T) {
 	}
 }
 
-// TestBonds checks that bindings are returned as they were stored.
+// TestBonds checks that a gateway can store a binding and gets it back as it was
+// stored.
 func TestBonds(t *testing.T) {
 	s := newSite(t)
 	mark := strings.Repeat("ab", 16)
@@ -321,7 +323,7 @@ func TestForgottenNodesUseNoMemory(t *testing.T) {
 	}
 }
 
-// events opens the stream of revocations and returns a scanner of its lines.
+// events opens the stream of key changes, and returns a scanner that reads its lines.
 func (s *site) events(key, query string, headers ...string) *bufio.Scanner {
 	s.t.Helper()
 	r, err := http.NewRequestWithContext(s.t.Context(), "GET", s.server.URL+wire.Base+"/keys/revocations"+query, nil)
@@ -343,7 +345,7 @@ func (s *site) events(key, query string, headers ...string) *bufio.Scanner {
 	return bufio.NewScanner(answer.Body)
 }
 
-// next reads one event.
+// next reads one event of a stream. The last result is false at the end of the stream.
 func next(t *testing.T, lines *bufio.Scanner) (id string, r wire.Revocations, more bool) {
 	t.Helper()
 	for lines.Scan() {

@@ -19,17 +19,23 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/alert"
+	"github.com/fareboxhq/farebox/internal/alertstore"
+	"github.com/fareboxhq/farebox/internal/callstore"
 	"github.com/fareboxhq/farebox/internal/gate"
 	ids "github.com/fareboxhq/farebox/internal/id"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/oauth"
+	"github.com/fareboxhq/farebox/internal/oauthstore"
+	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/sqlitestore"
 	"github.com/fareboxhq/farebox/internal/wire"
 
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// site is a platform on a real store, served over HTTP, with some accounts and keys.
+// site is a platform with a real store, served over HTTP, and some accounts and keys.
 type site struct {
 	t        *testing.T
 	store    *sqlitestore.Store
@@ -40,19 +46,19 @@ type site struct {
 	closing  chan struct{}
 	signer   *ledger.Signer
 	sealer   *gate.Sealer
-	moved    atomic.Int64 // how far the platform's clock is set forward
+	moved    atomic.Int64 // how far the platform's clock is ahead
 	logged   *bytes.Buffer
 	counted  atomic.Int64 // number of charges made by providers
 	asked    asked
 	used     sync.Map // ids of the keys that were reported as used
 
-	accounts map[string]string // account ids by name
-	secrets  map[string]string // secrets by key name
-	ids      map[string]string // key ids by key name
+	accounts map[string]string // the ids of accounts, by the name of the account
+	secrets  map[string]string // the secrets of keys, by the name of the key
+	ids      map[string]string // the ids of keys, by the name of the key
 }
 
-// The type asked counts requests by lineage, and refuses those that exceed the
-// burst.
+// The type asked is a Limiter. It counts requests by lineage, and refuses those that
+// exceed the burst.
 type asked struct {
 	mu    sync.Mutex
 	count map[string]int64
@@ -158,7 +164,7 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	s.service = admin.New(store, s.log, func() *admin.Settings { return &admin.Settings{Scopes: declared} }, now).
-		WithSigner(s.signer).WithReceiptKeys(ledger.ReceiptKeys{s.signer.Public()})
+		WithCalls(callstore.New(store)).WithSigner(s.signer).WithReceiptKeys(ledger.ReceiptKeys{s.signer.Public()})
 	for _, name := range []string{"acme", "other", "operator", "alice", "poor"} {
 		a, err := s.service.CreateAccount(t.Context(), admin.Actor{}, admin.NewAccount{Name: name})
 		if err != nil {
@@ -194,6 +200,24 @@ func newSite(t *testing.T) *site {
 		}
 		s.secrets[name], s.ids[name] = secret, key.ID
 	}
+	for _, kind := range []keys.Kind{keys.Access, keys.Refresh} {
+		secret := keys.Mint(kind, keys.Live)
+		k := keys.Key{
+			ID: ids.New("key_"), Account: s.accounts["alice"], Lineage: "grant_1", Kind: kind, Environment: keys.Live, Name: kind.String(),
+			Digest: keys.DigestOf(secret), CreatedAt: now(), ExpiresAt: now().Add(time.Hour),
+		}
+		if err := s.service.IssueToken(t.Context(), admin.Actor{}, k); err != nil {
+			t.Fatal(err)
+		}
+		s.secrets[kind.String()], s.ids[kind.String()] = secret, k.ID
+	}
+	alerts := alert.New(alertstore.New(store.Rows()), alert.Options{Now: now, NewID: ids.New, Accounts: s.service, Books: store})
+	grants := oauth.New(oauthstore.New(store.Rows()), oauth.Options{Now: now, Keys: s.service, Secrets: func() *keys.Format { return &keys.DefaultFormat }})
+	grant, err := grants.Approve(t.Context(), admin.Actor{}, oauth.Consent{Client: "https://client.example/id", Server: "weather", Key: s.ids["agent"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ids["grant"] = grant.ID
 	s.platform, err = New(Options{
 		Servers: map[string]Server{
 			"weather": {Earner: ledger.Earner{Provider: s.accounts["acme"], Fee: 25_000, FeeTo: s.accounts["operator"]}, Environments: []keys.Environment{keys.Live, keys.Test}},
@@ -201,7 +225,7 @@ func newSite(t *testing.T) *site {
 			"mail":    {Earner: ledger.Earner{Provider: s.accounts["other"]}},
 		},
 		Secrets: &keys.DefaultFormat, Currency: "USD", Version: "1.2.3",
-		Keys: direct{store}, Ledger: store, Store: store, Admin: s.service, Changes: s.log, Limiter: &s.asked, Signer: s.signer, Sealer: s.sealer,
+		Keys: direct{store}, Ledger: store, Store: store, Admin: s.service, Alerts: alerts, Grants: &ops.Grants{OAuth: grants, Accounts: s.service}, Changes: s.log, Limiter: &s.asked, Signer: s.signer, Sealer: s.sealer,
 		Watch:  s.watch,
 		Logger: slog.New(slog.NewTextHandler(s.logged, nil)), Now: now,
 		Used:    func(k *keys.Key) { s.used.Store(k.ID, true) },
@@ -335,8 +359,8 @@ func do[T any](s *site, status int, key, method, path string, body any, headers 
 	return v
 }
 
-// order returns an order that the gateway places and the key with the given name
-// pays. It contains the gateway's proof of that key.
+// order returns an order of the gateway. The key with the given name pays. The order
+// contains the gateway's proof of that key.
 func (s *site) order(key string) wire.Order { return s.orderBy("gateway", "weather", key) }
 
 // orderBy is like order, for the given gateway and server.

@@ -8,9 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fareboxhq/farebox/internal/alert"
 	"github.com/fareboxhq/farebox/internal/identity"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ops"
+	"github.com/fareboxhq/farebox/internal/people"
 )
 
 // matrix lists every operation with the principals that may perform it. A new
@@ -21,13 +23,18 @@ var matrix = map[string]string{
 	"key.list": "operator admin", "key.create": "operator admin", "key.show": "operator admin", "key.update": "operator admin",
 	"key.delete": "operator admin", "key.disable": "operator admin", "key.enable": "operator admin", "key.rotate": "operator admin",
 	"charge.list": "operator admin", "charge.sum": "operator admin", "charge.show": "operator admin", "charge.refund": "operator admin",
-	"journal.list": "operator admin", "ledger.verify": "operator admin", "ledger.archive.show": "operator admin",
-	"audit.list": "operator admin", "receipt.keys": "operator admin",
+	"journal.list": "operator admin", "ledger.verify": "operator admin", "ledger.verification.start": "operator admin", "ledger.verification.show": "operator admin", "ledger.archive.show": "operator admin",
+	"audit.list": "operator admin", "receipt.keys": "operator admin", "usage.show": "operator admin", "call.list": "operator admin",
 	"ledger.archive.part": "operator", "ledger.archive": "operator", "backup": "operator",
-	"server.list": "operator", "server.check": "operator",
+	"server.list": "operator", "server.show": "operator", "server.check": "operator", "health.show": "operator", "node.list": "operator",
+	"invitation.create": "operator", "invitation.list": "operator", "invitation.withdraw": "operator",
+	"person.list": "operator", "person.show": "operator", "person.update": "operator", "person.disable": "operator", "person.enable": "operator", "person.remove": "operator",
+	"alert.list": "operator admin", "alert.settings": "operator admin", "alert.set": "operator admin", "alert.test": "operator",
+	"grant.list": "operator admin", "grant.show": "operator admin", "grant.revoke": "operator admin",
+	"session.list": "operator", "session.end": "operator",
 
 	"charge":       "provider",
-	"balance.show": "agent, personal with agent:connect",
+	"balance.show": "agent, access, personal with agent:connect",
 	"key.lookup":   "gateway", "key.used": "gateway", "revocation.follow": "gateway", "revocation.leave": "gateway", "revocation.stream": "gateway",
 	"binding.put": "gateway", "binding.show": "gateway",
 	"reservation.create": "gateway provider", "reservation.renew": "gateway provider", "reservation.capture": "gateway provider", "reservation.release": "gateway provider",
@@ -45,7 +52,7 @@ func principals() map[string]identity.Principal {
 		"personal with agent:connect": of(keys.Key{Kind: keys.Personal, Scopes: []string{keys.ScopeConnect}}),
 		"no kind":                     of(keys.Key{Scopes: []string{keys.ScopeAdmin}}),
 	}
-	for _, kind := range []keys.Kind{keys.Agent, keys.Provider, keys.Gateway, keys.Admin} {
+	for _, kind := range []keys.Kind{keys.Agent, keys.Provider, keys.Gateway, keys.Admin, keys.Access, keys.Refresh} {
 		all[kind.String()] = of(keys.Key{Kind: kind})
 		// A scope in the list of a key must not give it the rights of another kind.
 		all["scoped "+kind.String()] = of(keys.Key{Kind: kind, Environment: keys.Test, Scopes: []string{keys.ScopeAdmin, keys.ScopeLookup, keys.ScopeCharge, keys.ScopeConnect}})
@@ -79,7 +86,12 @@ func TestRightsMatrix(t *testing.T) {
 	entered := false
 	ops.Register(m, counting(&entered, s.platform), Operations())
 	ops.Register(m, counting(&entered, s.service), ops.Store())
+	ops.Register(m, counting[*people.Service](&entered, nil), ops.OnPeople())
+	ops.Register(m, counting[*alert.Service](&entered, nil), ops.OnAlerts())
+	ops.Register(m, counting[*ops.Grants](&entered, nil), ops.OnGrants())
 	ops.Register(m, counting[ops.Servers](&entered, nil), ops.OnServers())
+	ops.Register(m, counting[ops.Nodes](&entered, nil), ops.OnNodes())
+	ops.Register(m, counting[ops.Health](&entered, nil), ops.OnHealth())
 	all := slices.Concat(ops.All(), ops.Describe(Operations()))
 	seen := make(map[string]bool)
 	for _, op := range all {

@@ -36,8 +36,8 @@ func (p *Platform) serverFor(caller *keys.Key, name string) (Server, bool) {
 	return server, known && server.Provider == caller.Account && caller.AllowsServer(name)
 }
 
-// covers reports whether the order was made by the caller or a key of its lineage,
-// and the caller could still make it.
+// covers reports whether the order was made by the caller or a key of its lineage, and
+// whether the caller could still make the order.
 func (p *Platform) covers(caller *keys.Key, o *ledger.Order) bool {
 	if o.Settler != caller.Lineage || caller.Environment == keys.Test && !o.Test {
 		return false
@@ -56,7 +56,7 @@ func environments(caller *keys.Key, server *Server) []keys.Environment {
 		return server.Environments
 	}
 	if len(server.Environments) > 0 && !slices.Contains(server.Environments, keys.Test) {
-		return []keys.Environment{""} // matches no environment
+		return []keys.Environment{""} // the text "" matches no environment, so that no key may pay
 	}
 	return []keys.Environment{keys.Test}
 }
@@ -108,17 +108,18 @@ func (s *Server) order(key *keys.Key, name, tool string, amount ledger.Amount) l
 	})
 }
 
-// ofCaller reports whether an id consists of the prefix and a UUIDv7, the only
-// kind of UUID that callers may choose. UUIDs of version 8 are derived from
-// idempotency keys. A caller that took such a UUID, even under another prefix, would
-// block the charge that derives it later: all prefixes share one set of UUIDs.
+// ofCaller reports whether an id consists of the prefix and a UUIDv7, the only kind of
+// UUID that callers may choose. UUIDs of version 8 are reserved for ids that are
+// derived from idempotency keys. A caller that took such a UUID, even under another
+// prefix, would block the charge with the derived id, because all prefixes share one
+// set of UUIDs.
 func ofCaller(prefix, id string) bool {
 	text, prefixed := strings.CutPrefix(id, prefix)
 	u, err := uuid.Parse(text)
 	return prefixed && err == nil && u.Version() == 7 && u.Variant() == uuid.RFC4122
 }
 
-// checkOrder refuses an order that a caller of this kind may not place.
+// checkOrder refuses an order that a caller with a key of this kind must not place.
 func checkOrder(w *wire.Order, kind keys.Kind) error {
 	if !ofCaller(chargePrefix, w.ID) {
 		return ops.Invalid("body.id", "want chg_ and a UUIDv7 (RFC 9562, 5.7)")
@@ -140,7 +141,7 @@ func checkOrder(w *wire.Order, kind keys.Kind) error {
 	return checkCall(w.Tool, w.Amount)
 }
 
-// checkCall refuses a tool or an amount that cannot belong to a priced call.
+// checkCall refuses a tool's name or an amount that no paid call can have.
 func checkCall(tool string, amount ledger.Amount) error {
 	switch {
 	case tool == "" || len(tool) > maxTool || strings.ContainsFunc(tool, unicode.IsControl):
@@ -179,8 +180,8 @@ func (p *Platform) checkPayer(key, caller *keys.Key, name string, server *Server
 	return key.Check(p.o.Now(), keys.Use{Kinds: payable, Scope: keys.ScopeConnect, Server: name, Environments: environments(caller, server)})
 }
 
-// notPaying returns the problem with the paying key, or nil if err does not concern
-// the key.
+// notPaying returns the problem for an error that concerns the paying key, or nil for
+// other errors.
 func notPaying(err error, field string) *wire.Problem {
 	var p *wire.Problem
 	switch {

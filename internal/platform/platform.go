@@ -1,8 +1,8 @@
-// Package platform is Farebox's HTTP API. It serves servers that charge by
-// themselves, gateways without a store, and operators. The kind of a key determines
-// which operations the key may perform. The key and the operator's config determine
-// for which servers it may perform them. A request cannot choose the account that
-// earns.
+// Package platform is Farebox's HTTP API. It serves servers that charge by themselves,
+// gateways without a store, and operators. The kind of a key determines which
+// operations the key may perform. The key and the operator's config determine for which
+// servers the key may perform these operations. A request cannot choose the account
+// that earns.
 //
 // A Platform depends on neither Caddy nor SQL. Each config has its own Platform. A
 // Platform keeps almost no state, and its store outlives it.
@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/alert"
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/gate"
 	"github.com/fareboxhq/farebox/internal/id"
@@ -43,15 +44,17 @@ type Limiter interface {
 
 // Options configure a platform. All fields except the last five are required.
 type Options struct {
-	Servers  map[string]Server // by name; must not change afterwards
-	Secrets  *keys.Format      // the format of tokens
+	Servers  map[string]Server // the servers by name; the map must not change after New
+	Secrets  *keys.Format      // format of the keys' secrets
 	Currency string
-	Version  string // version of the program, for the description
+	Version  string // the version of the program, shown in the API's description
 
 	Keys    Keys
 	Ledger  Ledger
 	Store   Store
 	Admin   *admin.Service
+	Alerts  *alert.Service
+	Grants  *ops.Grants
 	Changes Revocations
 	Watch   Watch
 	Limiter Limiter // limits how often keys ask for their balance
@@ -104,6 +107,8 @@ func New(o Options) (*Platform, error) {
 	})
 	ops.Register(p.mount, ops.Always(p), Operations())
 	ops.Register(p.mount, ops.Always(o.Admin), ops.ForKeys(ops.Store()))
+	ops.Register(p.mount, ops.Always(o.Alerts), ops.ForKeys(ops.OnAlerts()))
+	ops.Register(p.mount, ops.Always(o.Grants), ops.ForKeys(ops.OnGrants()))
 	return p, p.mount.ServeDescription()
 }
 
@@ -135,13 +140,13 @@ func Covers(path string) bool {
 
 // Limits of request bodies, in bytes.
 const (
-	usedBody    = 1 << 20 // room for about ten thousand key uses
+	usedBody    = 1 << 20 // the limit for reports of key uses: room for about ten thousand uses
 	captureBody = 2 << 20 // room for a response of ledger.MaxStoredResponse bytes in base64, and for its order
 )
 
-// Serve serves a request of the given client. The client's address may be the zero
-// Addr if it is unknown. Covers must report true for the path. If the function known
-// is not nil, it is called with the caller's key before the operation begins.
+// Serve serves a request of the given client. The client's address may be the zero Addr
+// if it is unknown. Covers must report true for the path. If known is not nil, Serve
+// calls known(key) with the caller's key before the operation begins.
 func (p *Platform) Serve(w http.ResponseWriter, r *http.Request, client netip.Addr, known func(*keys.Key)) {
 	p.mount.Serve(w, r, client, func(by *identity.Principal) {
 		if known != nil {
@@ -150,7 +155,7 @@ func (p *Platform) Serve(w http.ResponseWriter, r *http.Request, client netip.Ad
 	})
 }
 
-// done reports the keys that a successful request has used.
+// done calls Options.Used for each key that a successful request has used.
 func (p *Platform) done(v *ops.Visit) {
 	p.o.Used(v.By.Key)
 	if v.Payer != nil {

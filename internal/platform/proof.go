@@ -41,9 +41,8 @@ func (p *Platform) prove(caller *keys.Key, id string) string {
 	return id + "." + base64.RawURLEncoding.EncodeToString(append(stamp, tag...))
 }
 
-// proven returns the id of the key for which the proof was made. It reports false
-// unless the platform made the proof for the caller, and less than wire.ProofLife
-// ago.
+// proven returns the id of the key for which the proof was made. ok is true if the
+// platform made the proof for the caller, less than wire.ProofLife ago.
 func (p *Platform) proven(caller *keys.Key, proof string) (id string, ok bool) {
 	id, text, _ := strings.Cut(proof, ".")
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
@@ -54,21 +53,21 @@ func (p *Platform) proven(caller *keys.Key, proof string) (id string, ok bool) {
 	return id, age >= -aheadMost && age < wire.ProofLife
 }
 
-// visible reports whether a gateway may see the key, which must be allowed at one of
-// the gateway's servers. An ended key is visible, too: the gateway itself refuses
-// it.
+// visible reports whether the platform may show the key to a gateway. The key must be
+// allowed at one of the gateway's servers. An expired, disabled or deleted key is
+// visible, too, because the gateway itself refuses it.
 func (p *Platform) visible(caller, key *keys.Key) bool {
 	return slices.Contains(payable, key.Kind) && slices.ContainsFunc(caller.Servers, func(name string) bool {
-		server := p.o.Servers[name] // the zero Server if the config does not have it, as is allowed for a server that never charges
+		server := p.o.Servers[name] // the zero Server if the config has no server of this name
 		admitted := environments(caller, &server)
 		return key.AllowsServer(name) && (len(admitted) == 0 || slices.Contains(admitted, key.Environment))
 	})
 }
 
-// payerByProof returns the key that a gateway names in an order. The gateway must
-// have proved this key or another key of the same account, because any key of the
-// account may fetch the result of a task. Both keys must be valid now, except that
-// the named key may have expired if the other one is its successor.
+// payerByProof returns the key that a gateway names in an order. The gateway must have
+// a proof of this key or of another key of the same account, because any key of the
+// account may fetch the result of a task. Both keys must be valid now, except that the
+// named key may have expired if the other key is its successor.
 func (p *Platform) payerByProof(ctx context.Context, caller *keys.Key, w *wire.Order, server *Server) (*keys.Key, error) {
 	id, ok := p.proven(caller, w.Proof)
 	if !ok {

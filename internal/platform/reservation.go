@@ -90,8 +90,8 @@ func renew(ctx context.Context, p *Platform, by *identity.Principal, in *chargeP
 	return none, p.o.Ledger.Renew(ctx, in.ID)
 }
 
-// release voids a reservation, even one that the ledger has forgotten, because a
-// capture of that reservation may still arrive.
+// release voids a reservation, even one that the ledger has forgotten, because a late
+// capture could otherwise still charge it.
 func release(ctx context.Context, p *Platform, by *identity.Principal, in *chargePath) (none ops.None, err error) {
 	o, err := p.o.Ledger.OrderByID(ctx, in.ID)
 	switch {
@@ -139,9 +139,9 @@ func capture(ctx context.Context, p *Platform, by *identity.Principal, in *captu
 	return p.captured(by, &charge, balance, err)
 }
 
-// sameCall reports whether w asks for the order o. It does not compare the key if w
-// has none, because a provider sends a token instead, which the ledger does not
-// have.
+// sameCall reports whether w asks for the order o. If w has no key, sameCall does not
+// compare the keys: a provider sends a token instead, and the ledger does not have the
+// token.
 func sameCall(w *wire.Order, o *ledger.Order) bool {
 	return (w.Key == "" || w.Key == o.Key) && w.Server == o.Server && w.Tool == o.Tool && w.Amount == o.Amount
 }
@@ -170,7 +170,7 @@ type OwnRefund struct {
 const txnPrefix = "txn_"
 
 func refund(ctx context.Context, p *Platform, by *identity.Principal, in *refundRequest) (none wire.Refunded, err error) {
-	var amount ledger.Amount // zero for all that is left
+	var amount ledger.Amount // 0 means all that is left of the charge
 	if in.Body.Amount != nil {
 		amount = *in.Body.Amount
 	}

@@ -54,7 +54,7 @@ func TestKindsAreAsDocumented(t *testing.T) {
 	s := newSite(t)
 	documented := map[string]string{}
 	columns := []string{"gateway", "provider", "admin"}
-	for _, row := range tableOf(t, "operations", "gateway", "provider", "admin", "agent, personal") {
+	for _, row := range tableOf(t, "operations", "gateway", "provider", "admin", "agent, personal, access token") {
 		var kinds []string
 		for i, kind := range columns {
 			if row[1+i] == "yes" {
@@ -62,13 +62,13 @@ func TestKindsAreAsDocumented(t *testing.T) {
 			}
 		}
 		if row[4] == "yes" {
-			kinds = append(kinds, "agent personal")
+			kinds = append(kinds, "agent personal access")
 		}
 		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[0], -1) {
 			documented[name[1]] = strings.Join(kinds, " ")
 		}
 	}
-	for _, e := range s.endpoints() { // TestWhoMayDoWhat tries each of them with all kinds of keys
+	for _, e := range s.endpoints() { // TestWhoMayDoWhat checks that the kinds of each endpoint are right
 		name := e.method + " " + e.path
 		if documented[name] != e.kinds {
 			t.Errorf("%s is for %q, documented is %q", name, e.kinds, documented[name])
@@ -80,20 +80,22 @@ func TestKindsAreAsDocumented(t *testing.T) {
 	}
 }
 
-// askers are the keys that make the requests, in the order of the columns of the
-// table of rights in docs/api.md.
+// askers are the names of the keys that make the requests, in the order of the
+// columns of the table of rights in docs/api.md.
 var askers = []string{"gateway", "test gateway", "provider", "test provider"}
 
-// walk tries the operations in one cell of the table of rights. The key asker
-// performs them. The field about is the row's second column, such as "its server".
+// walk tries the operations in one cell of the table of rights. asker is the name of
+// the key that performs them. about is the text in the row's second column, such as
+// "its server".
 type walk struct {
 	*site
 	asker string
 	about string
 }
 
-// TestRightsAreAsDocumented checks that rights by operation, kind, ownership and
-// environment match the table in docs/api.md. It tries every cell.
+// TestRightsAreAsDocumented checks that the rights match the table in docs/api.md,
+// which lists them by operation, kind of key, ownership and environment. It tries every
+// cell.
 func TestRightsAreAsDocumented(t *testing.T) {
 	s := newSite(t)
 	s.newKey("test gateway", admin.NewKey{Account: "operator", Kind: "gateway", Servers: []string{"weather"}, Test: true})
@@ -120,10 +122,10 @@ func TestRightsAreAsDocumented(t *testing.T) {
 	}
 }
 
-// status returns the status that the given operation must have. A row of the
-// table of rights may list several operations. The parameter want is the status
-// in the cell, which is that of the first operation. If want means success,
-// some of the other operations have another status.
+// status returns the status that the given operation must have. A row of the table of
+// rights may list several operations. want is the status in the row's cell. It is the
+// status of the row's first operation; if it means success, some of the other
+// operations have another status.
 func (w *walk) status(operation, want string) string {
 	switch {
 	case want == "201" && operation == "capture with an order", want == "204" && operation == "show a binding":
@@ -274,8 +276,8 @@ func (w *walk) order(operation string) int {
 	return w.send(w.asker, "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o}).status
 }
 
-// made makes a reservation as the caller in the parameter by, which is worded as in
-// the table of rights, and returns the reservation's id.
+// made makes a reservation and returns its id. The caller of the reservation is given
+// in the words of the table of rights.
 func (w *walk) made(by string) string {
 	w.t.Helper()
 	id := ids.New("chg_")
@@ -344,9 +346,9 @@ func (w *walk) refund() int {
 	return w.send(w.asker, "POST", "/reservations/"+id+"/refund", OwnRefund{Reason: "r"}).status
 }
 
-// TestAttacksWithIDsAlone checks that a gateway key that knows only ids can neither
-// move credits nor see keys. The same holds for a provider that knows the ids of a
-// gateway. The table of rights covers all of this; the test spells the attacks out.
+// TestAttacksWithIDsAlone checks that a gateway that knows only ids can neither move
+// credits nor see keys. The same holds for a provider that knows the ids of a gateway.
+// The table of rights covers all of this; here each attack is a step of its own.
 func TestAttacksWithIDsAlone(t *testing.T) {
 	s := newSite(t)
 	s.newKey("evil gateway", admin.NewKey{Account: "operator", Kind: "gateway", Servers: []string{"weather", "mail"}})
@@ -354,7 +356,7 @@ func TestAttacksWithIDsAlone(t *testing.T) {
 	do[wire.Reserved](s, 201, "gateway", "POST", "/reservations", mine)
 	do[any](s, 200, "admin", "DELETE", "/keys/"+s.ids["poor agent"], nil)
 
-	for _, key := range []string{"agent", "poor agent", "bound agent", "capped agent", "personal"} {
+	for _, key := range []string{"agent", "poor agent", "bound agent", "capped agent", "personal", "access"} {
 		o := wire.Order{ID: ids.New("chg_"), Key: s.ids[key], Server: "weather", Tool: "t", Amount: 1000}
 		s.refused(401, wire.TokenInvalid, "evil gateway", "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
 		for _, forged := range []string{s.proof("gateway", "agent"), s.ids[key] + ".", s.ids[key] + "." + strings.Repeat("A", 32), "."} {
@@ -376,7 +378,8 @@ func TestAttacksWithIDsAlone(t *testing.T) {
 	s.refused(404, wire.NotFound, "gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
 	s.moved.Store(0)
 	do[wire.Refunded](s, 200, "gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
-	// However late it asks, a gateway that owes a refund sees that the refund was made.
+	// A gateway that tries to make its refund again learns that the refund was made,
+	// however late it asks.
 	s.moved.Store(int64(ledger.SettleTime + time.Second))
 	s.refused(409, wire.Settled, "gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
 	s.refused(404, wire.NotFound, "evil gateway", "POST", "/reservations/"+mine.ID+"/refund", refund)
@@ -415,7 +418,7 @@ func TestProofs(t *testing.T) {
 		s.refused(401, wire.TokenInvalid, by, "POST", "/reservations", reserve(key, proof))
 	}
 	good("gateway", "agent", proof)
-	good("gateway", "personal", proof) // a key of the same account
+	good("gateway", "personal", proof) // this key belongs to the account of the proven key
 	bad("gateway", "test agent", proof)
 	bad("gateway", "poor agent", proof)
 	s.moved.Store(int64(wire.ProofLife - time.Minute))

@@ -10,9 +10,10 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// TestSettlingKeepsToTheEnvironment checks that a charge without a reservation can
-// move only the credits that a reservation could. A test gateway key moves only test
-// credits, and only credits of environments that the server admits can be moved.
+// TestSettlingKeepsToTheEnvironment checks that a charge without a reservation moves
+// only credits that a reservation could hold. With a test key, a gateway moves only
+// test credits. A key pays nothing at a server that does not admit the key's
+// environment.
 func TestSettlingKeepsToTheEnvironment(t *testing.T) {
 	s := newSite(t)
 	for name, k := range map[string]admin.NewKey{
@@ -29,7 +30,7 @@ func TestSettlingKeepsToTheEnvironment(t *testing.T) {
 	test.Server = "prod"
 	for gateway, o := range map[string]wire.Order{"test gateway": live, "prod gateway": test} {
 		p := s.refused(http.StatusUnauthorized, wire.TokenInvalid, gateway, "POST", "/reservations/"+o.ID+"/capture", wire.Capture{Order: &o})
-		if p.Field != "proof" { // a proof for another gateway is invalid
+		if p.Field != "proof" { // the platform gave these gateways no proof of the keys in the orders
 			t.Errorf("%s: refused for %q, want the proof of the paying key", gateway, p.Field)
 		}
 	}

@@ -21,8 +21,8 @@ const (
 	keepAlive = 15 * time.Second
 	// writeTime bounds how long a client may take to accept an event.
 	writeTime = 30 * time.Second
-	// glance is the lease that a stream takes to read the log. It is so short that no
-	// change has to wait for it.
+	// glance is the lease that a stream takes when it reads the log of key changes. A
+	// change has to wait for open leases, so this lease is very short.
 	glance = time.Millisecond
 )
 
@@ -55,7 +55,7 @@ func stream(ctx context.Context, p *Platform, by *identity.Principal, in *stream
 type revocationStream struct {
 	p    *Platform
 	x    *ops.Exchange
-	key  *keys.Key // the client's key, as of the last lookup
+	key  *keys.Key // the client's key, as it was when it was last looked up
 	seen int64
 	node string
 
@@ -65,7 +65,7 @@ type revocationStream struct {
 // serve writes events until the client leaves, its key ends, or the platform closes.
 // If it returns an error, it has not written anything.
 func (s *revocationStream) serve(ctx context.Context, first keys.Revocations) error {
-	defer func() { _ = s.p.o.Changes.Leave(context.WithoutCancel(ctx), s.node) }() // if this fails, the short lease has expired long ago
+	defer func() { _ = s.p.o.Changes.Leave(context.WithoutCancel(ctx), s.node) }() // an error does not matter, because the lease is very short
 	s.control = http.NewResponseController(s.x.W)
 	changed, closing, end := s.p.o.Watch(s.key.Digest)
 	defer end()
@@ -82,12 +82,12 @@ func (s *revocationStream) serve(ctx context.Context, first keys.Revocations) er
 	return nil
 }
 
-// follow sends changes as they come.
+// follow sends key changes as they happen.
 func (s *revocationStream) follow(ctx context.Context, changed, closing <-chan struct{}) {
 	tick := time.NewTicker(s.p.keepAlive)
 	defer tick.Stop()
 	for {
-		grown := s.p.o.Changes.Changed() // taken before the log is read, or a wake-up could be missed
+		grown := s.p.o.Changes.Changed() // taken before the log is read; otherwise a wake-up could be missed
 		if s.read(ctx) != nil {
 			return
 		}
@@ -138,7 +138,7 @@ func (s *revocationStream) read(ctx context.Context) error {
 }
 
 // send writes an event, unless the event would be empty. The first event is always
-// sent, because it carries the position.
+// sent, because it carries the client's position in the log.
 func (s *revocationStream) send(r keys.Revocations, first bool) error {
 	s.seen = r.Position
 	if !first && !r.Gap && len(r.Digests) == 0 {
@@ -152,7 +152,7 @@ func (s *revocationStream) send(r keys.Revocations, first bool) error {
 }
 
 func (s *revocationStream) write(text string) error {
-	_ = s.control.SetWriteDeadline(clock.Deadline(writeTime)) // some writers do not support deadlines
+	_ = s.control.SetWriteDeadline(clock.Deadline(writeTime)) // some writers return an error, because they do not support deadlines
 	if _, err := s.x.W.Write([]byte(text)); err != nil {
 		return err
 	}

@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// maxValues bounds the number of values, at all depths, in the arguments of a call
-// that is priced by an expression. The option max_body is not enough, because it
-// bounds only the length of the JSON: a value that takes two bytes in JSON takes many
-// times as much memory.
+// maxValues bounds the number of values, at all depths, in the arguments of a call that
+// is priced by an expression. The option max_body is not sufficient, because it bounds
+// only the length of the JSON: a value that takes two bytes in JSON takes many times as
+// much memory.
 const maxValues = 100_000
 
-// Reasons why arguments cannot be priced. They never quote the arguments.
+// Reasons why arguments cannot be priced. The texts never quote the arguments.
 var (
 	errTooMany = fmt.Errorf("they have more than %d values", maxValues)
 	errNumber  = errors.New("they have a number that is out of range")
@@ -24,8 +24,8 @@ var (
 	errAlike   = errors.New("they have two names in one object that some servers take for one, since they differ in case, '_', '-' or form alone")
 )
 
-// alikeError is the error for arguments with a name that a lax reader could take for a
-// name that the expression reads.
+// alikeError refuses arguments with a name that a lax JSON decoder, such as one that
+// ignores case, could take for a name that the expression reads.
 type alikeError struct{ exact string }
 
 func (e *alikeError) Error() string {
@@ -35,8 +35,8 @@ func (e *alikeError) Error() string {
 // readArguments decodes the arguments of a call for an expression. A number that is
 // written as an integer becomes an exact int64. A number beyond the range of int64, or
 // with a fraction or an exponent, becomes a float64. Nil arguments are an empty map.
-// readArguments refuses arguments that do not have the shape s, because the server
-// could read other values from them than the expression does.
+// readArguments refuses arguments that do not have the required shape, because a server
+// with a lax JSON decoder could find other values in them than the expression does.
 func readArguments(raw []byte, s *shape) (map[string]any, error) {
 	if raw == nil {
 		return map[string]any{}, nil
@@ -54,8 +54,8 @@ func readArguments(raw []byte, s *shape) (map[string]any, error) {
 	return args, nil
 }
 
-// reader decodes JSON values and counts them. It recurses as deep as the values nest,
-// which package mcp has already bounded.
+// reader decodes JSON values and counts them. Its recursion is as deep as the values
+// are nested. Package mcp has already bounded the nesting.
 type reader struct {
 	*json.Decoder
 	values int

@@ -12,14 +12,14 @@ type ChargeOn uint8
 
 // The outcomes for which a call can be charged.
 const (
-	// Success charges a call for a result without isError.
+	// Success is a result without isError.
 	Success ChargeOn = 1 << iota
-	// ToolError charges a call for a result with isError.
+	// ToolError is a result with isError.
 	ToolError
-	// Abandoned charges a call even if the client has abandoned it, provided that the
-	// set charges the outcome of the response.
+	// With Abandoned, a call is charged even if the client has abandoned it, provided
+	// that the outcome of the response is in the set, too.
 	Abandoned
-	// Started charges a call before it is forwarded, whatever its outcome.
+	// With Started, a call is charged before it is forwarded, whatever its outcome.
 	Started
 )
 
@@ -66,8 +66,9 @@ func (c ChargeOn) String() string {
 	return strings.Join(words, " ")
 }
 
-// complete replaces the zero set with its default. It rejects a set of abandoned alone:
-// such a set never charges, because abandoned only adds to outcomes that are charged.
+// complete replaces the zero set with its default. It refuses a set that contains only
+// Abandoned. Such a set never charges, because Abandoned has an effect only together
+// with Success or ToolError.
 func (c ChargeOn) complete() (ChargeOn, error) {
 	switch {
 	case c == 0:

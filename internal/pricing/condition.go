@@ -9,7 +9,8 @@ import (
 	"cel.dev/cel-go/common/types"
 )
 
-// maxResult bounds the result that a condition can evaluate, in bytes of JSON.
+// maxResult bounds the size of a result that a condition is evaluated for, in bytes of
+// JSON.
 const maxResult = 1 << 20
 
 var errLongResult = fmt.Errorf("the result has more than %d bytes", maxResult)
@@ -55,9 +56,8 @@ func (l *language) condition(expression string) (*Condition, error) {
 	return l.conditions[expression], nil
 }
 
-// Holds reports whether the result of a call of the tool is charged. The result is a raw
-// JSON object. If Holds cannot decide, it returns an error, which never quotes the
-// result.
+// Holds reports whether a call of the tool with this result, a raw JSON object, is
+// charged. If Holds cannot decide, it returns an error, which never quotes the result.
 func (c *Condition) Holds(ctx context.Context, tool string, result []byte) (bool, error) {
 	if len(result) > maxResult {
 		return false, errLongResult

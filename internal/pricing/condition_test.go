@@ -22,8 +22,8 @@ func conditionOf(t *testing.T, expression string) *Condition {
 	return quote.ChargeIf
 }
 
-// TestConditions checks that a condition sees the unmodified result, and that an error
-// does not quote the result.
+// TestConditions checks that a condition is evaluated for the unmodified result, and
+// that an error does not quote the result.
 func TestConditions(t *testing.T) {
 	const failed = `{"content":[{"type":"text","text":"Error: secret"}],"structuredContent":{"ok":false,"code":404,"share":0.5},"isError":false,"_meta":{"own":1}}`
 	for expression, want := range map[string]string{
@@ -97,8 +97,8 @@ func TestConditionsAreBounded(t *testing.T) {
 	}
 }
 
-// TestConditionOfEntry checks that a resumed call finds the condition of the rule that
-// priced it, even if another rule now applies to the tool.
+// TestConditionOfEntry checks that a resumed call gets the condition of the rule that
+// set its price, even if another rule applies to the tool by now.
 func TestConditionOfEntry(t *testing.T) {
 	book, err := Compile([]Rule{
 		{Pattern: "own", Amount: 1, ChargeIf: "tool == 'own'"}, {Pattern: "none", Amount: 1}, {Pattern: "prompt:p", Amount: 1},

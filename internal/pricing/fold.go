@@ -7,11 +7,11 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// fold returns a form of a member's name without the differences that a lax reader may
-// ignore. These are case (by Unicode's simple folding, and for the Turkish i), Unicode
-// forms (NFC, NFD, and the compatibility forms of NFKC), '_' and '-', white space and
-// invisible characters. Lax readers confuse two names only if they fold to the same text.
-// Most names fold to themselves, without an allocation.
+// fold returns a member's name without the distinctions that a server's JSON decoder
+// may ignore. The distinctions are case (by Unicode's simple folding, and for the
+// Turkish i), Unicode forms (NFC, NFD, and the compatibility forms of NFKC), '_' and
+// '-', white space and invisible characters. Decoders confuse two names only if fold
+// returns the same text for both. Most names fold to themselves, without an allocation.
 func fold(name string) string {
 	for i := range len(name) {
 		if c := name[i]; c >= 0x80 || c <= ' ' || c == 0x7F || c == '_' || c == '-' || 'A' <= c && c <= 'Z' {
@@ -23,14 +23,14 @@ func fold(name string) string {
 
 func foldSlowly(name string) string {
 	// Folding may break the normal form, and normalization may restore differences in
-	// case. After two rounds, the result is stable.
+	// case. A third round would have no effect.
 	name = strings.Map(foldRune, norm.NFKC.String(name))
 	return strings.Map(foldRune, norm.NFKC.String(name))
 }
 
-// foldRune returns the smallest among r and the runes that differ from r only in case.
-// If that is an ASCII letter, foldRune returns it in lower case. foldRune returns -1
-// for a rune that readers may drop.
+// foldRune returns the smallest rune among r and the runes that differ from r only in
+// case. An ASCII letter is returned in lower case. For a rune that decoders may drop
+// from names, foldRune returns -1.
 func foldRune(r rune) rune {
 	switch {
 	case r == '_' || r == '-' || unicode.IsSpace(r):

@@ -18,12 +18,13 @@ import (
 const (
 	// maxExpression bounds the length of an expression, in characters.
 	maxExpression = 4096
-	// maxNodes bounds the number of nodes after macros have been expanded.
+	// maxNodes bounds the number of nodes in the syntax tree of an expression, after
+	// macros have been expanded.
 	maxNodes = 10_000
 	// maxCost bounds the work of one evaluation. CEL counts one unit per step, and one
 	// per ten characters of a text that is searched. The bound allows an expression to
-	// search a single time through a text of 4 MiB, which is the default limit of
-	// max_body, but not to loop over long lists.
+	// search once through a text of 4 MiB, which is the default limit of max_body, but
+	// not to loop over long lists.
 	maxCost = 500_000
 	// maxTime bounds the time of one evaluation, because some steps, such as comparing
 	// nested lists, take more time than CEL counts. This limit is far above the time
@@ -34,8 +35,8 @@ const (
 	// It is low enough to stop soon even if each iteration is slow, and high enough
 	// that the checks cost little.
 	interruptEvery = 32
-	// maxPattern bounds the size of a compiled regular expression. The pattern may
-	// come from the arguments.
+	// maxPattern bounds the size of a compiled regular expression. The regular
+	// expression may come from the arguments of a call.
 	maxPattern = 1000
 )
 
@@ -43,12 +44,12 @@ var errCost = fmt.Errorf("its cost is above %d", maxCost)
 
 // language compiles formulas and conditions. The zero value is ready to use.
 type language struct {
-	env        *cel.Env // for formulas
-	results    *cel.Env // for conditions
+	env        *cel.Env // CEL environment of formulas
+	results    *cel.Env // CEL environment of conditions
 	conditions map[string]*Condition
 }
 
-// bounds returns the options with which every environment is made.
+// bounds returns the options with which every CEL environment is made.
 func bounds() []cel.EnvOption {
 	return []cel.EnvOption{
 		cel.ParserExpressionSizeLimit(maxExpression),
@@ -58,7 +59,7 @@ func bounds() []cel.EnvOption {
 	}
 }
 
-// evaluation returns the options with which every program is made.
+// evaluation returns the options with which every CEL program is made.
 func evaluation() []cel.ProgramOption {
 	return []cel.ProgramOption{
 		cel.EvalOptions(cel.OptOptimize),
@@ -67,14 +68,14 @@ func evaluation() []cel.ProgramOption {
 	}
 }
 
-// formula is a price by expression.
+// formula is a compiled expression that computes the price of a call.
 type formula struct {
 	program cel.Program
-	shape   *shape // shape that the arguments must have
+	shape   *shape // the shape that the arguments must have
 	max     ledger.Amount
 }
 
-// compile compiles a formula with a maximum price.
+// compile compiles an expression to a formula that yields prices of at most limit.
 func (l *language) compile(expression string, limit ledger.Amount) (*formula, error) {
 	if l.env == nil {
 		env, err := cel.NewEnv(append(bounds(),
@@ -104,8 +105,8 @@ func (l *language) compile(expression string, limit ledger.Amount) (*formula, er
 	return &formula{program: program, shape: shapeOf([]*place{readsOf(ast.NativeRep().Expr())}, false), max: limit}, nil
 }
 
-// price returns the price of a call. The error is a *RefusedError: a call is refused if
-// its price cannot be computed.
+// price returns the price of a call. If the price cannot be computed, the error is a
+// *RefusedError, and the call must be refused.
 func (f *formula) price(ctx context.Context, tool string, arguments []byte) (ledger.Amount, error) {
 	args, err := readArguments(arguments, f.shape)
 	if err != nil {
@@ -145,7 +146,7 @@ func (f *formula) aboveMax() error {
 	return &RefusedError{Reason: "the price of this call comes out above the most that it may be, " + f.max.String()}
 }
 
-// refusedBy returns the *RefusedError for a failed evaluation.
+// refusedBy returns a *RefusedError for a failed evaluation.
 func refusedBy(ctx context.Context, err error) error {
 	if cause := exhausted(ctx, err); cause != nil {
 		return &RefusedError{Reason: "the price of this call takes too much work to compute", Cause: cause}

@@ -32,9 +32,9 @@ func TestExpressionPrices(t *testing.T) {
 		want                  ledger.Amount
 	}{
 		{`size(args.text) * 2`, `{"text":"hello"}`, 10},
-		{`size(args.text) * 2`, `{"text":"h\u00e9\ud83d\ude00"}`, 6}, // characters, not bytes
-		{`size(args)`, ``, 0},   // no arguments: an empty map, and a price of zero is free
-		{`size(args)`, `{}`, 0}, // the same
+		{`size(args.text) * 2`, `{"text":"h\u00e9\ud83d\ude00"}`, 6}, // size counts characters, not bytes
+		{`size(args)`, ``, 0},   // no arguments are an empty map, and a call with the price 0 is free
+		{`size(args)`, `{}`, 0}, // empty arguments are like no arguments
 		{`has(args.n) ? 7 : 3`, ``, 3},
 		{`tool == "t" ? 5 : 9`, ``, 5},
 		{`args.n`, `{"n":9007199254740993}`, 9007199254740993}, // 2^53+1, which a double cannot represent
@@ -44,7 +44,7 @@ func TestExpressionPrices(t *testing.T) {
 		{`args.n * 2`, `{"n":21}`, 42},
 		{`int(args.x * 100.0)`, `{"x":1.5}`, 150},
 		{`int(args.x)`, `{"x":1e3}`, 1000},
-		{`args.x > 9000000000000000000 ? 1 : 2`, `{"x":92233720368547758070}`, 1}, // beyond int64: a double
+		{`args.x > 9000000000000000000 ? 1 : 2`, `{"x":92233720368547758070}`, 1}, // a number beyond int64 becomes a double
 		{`uint(args.n)`, `{"n":12}`, 12},
 		{`size(args.a.filter(i, i.kind == "big")) * 1000 + size(args.a)`, `{"a":[{"kind":"big"},{"kind":"small"},{"kind":"big"}]}`, 2003},
 		{`args.none == null && args.yes ? 1 : 2`, `{"none":null,"yes":true}`, 1},
@@ -61,8 +61,9 @@ func TestExpressionPrices(t *testing.T) {
 	}
 }
 
-// TestExpressionRefuses checks that a call without an acceptable price is refused, and
-// not free, with a reason that does not quote the arguments.
+// TestExpressionRefuses checks that a call is refused if its expression yields no
+// acceptable price. Such a call must not be free. The reason does not quote the
+// arguments.
 func TestExpressionRefuses(t *testing.T) {
 	const tooMuch, notComputed, below, above, whole = "too much work", "cannot be computed", "below zero", "above the most that it may be, 0.001", "whole number"
 	list := `{"a":[` + strings.Repeat(`"secret",`, 3000) + `0]}`
@@ -124,8 +125,8 @@ func TestExpressionIsBoundedInCost(t *testing.T) {
 	}
 }
 
-// TestExpressionIsBoundedInTime checks that maxTime stops steps that take more time than
-// CEL counts, here a comparison of nested lists.
+// TestExpressionIsBoundedInTime checks that maxTime stops steps that take more time
+// than CEL counts, such as a comparison of nested lists.
 func TestExpressionIsBoundedInTime(t *testing.T) {
 	nested := "[" + strings.Repeat("[0,0,0,0,0,0,0,0,0],", 4000) + "0]"
 	arguments := `{"a":` + nested + `,"b":` + nested + `,"n":[` + strings.Repeat("0,", 9999) + `0]}`
@@ -136,7 +137,7 @@ func TestExpressionIsBoundedInTime(t *testing.T) {
 	if !errors.As(err, &refused) || !strings.Contains(refused.Reason, "too much work") || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
-	if took := clock.Since(began); took > 20*time.Second { // it would take minutes without a bound
+	if took := clock.Since(began); took > 20*time.Second { // without maxTime, the evaluation would take minutes
 		t.Errorf("took %v", took)
 	}
 }
@@ -151,10 +152,10 @@ func TestExpressionMayReadTheWholeBody(t *testing.T) {
 	}
 }
 
-// TestCompileRefusesExpressions checks that Compile refuses an expression that
-// cannot yield an int. The error has the tool's name and, for another type, an
-// example. An expression without a static type compiles, and its value is checked
-// when it is evaluated.
+// TestCompileRefusesExpressions checks that Compile refuses an expression that cannot
+// yield an int. The error has the tool's name. If the expression yields another type,
+// the error has an example, too. An expression without a static type compiles, and its
+// value is checked when it is evaluated.
 func TestCompileRefusesExpressions(t *testing.T) {
 	for _, c := range []struct {
 		rule Rule

@@ -53,8 +53,8 @@ func TestQuoteByKind(t *testing.T) {
 	}
 }
 
-// TestCompileRefusesItems checks that Compile refuses invalid names. The error has a
-// reason, or the form in which the name must be written.
+// TestCompileRefusesItems checks that Compile refuses an invalid name. The error must
+// contain the reason, or the form in which the name must be written.
 func TestCompileRefusesItems(t *testing.T) {
 	for pattern, want := range map[string]string{
 		"prompt:": "name of a prompt", "resource:": "name of a resource", "tool:": "name of a tool", "Prompt:x": "write prompt:NAME", "prompts:x": "tool:prompts:x", "docs://a": "resource:URI",
@@ -74,8 +74,8 @@ func TestCompileRefusesItems(t *testing.T) {
 	}
 }
 
-// TestOfferTemplate checks that a template has the price of the rule with exactly the same
-// pattern, and no price without such a rule.
+// TestOfferTemplate checks that a template has a price only if a rule has exactly the
+// template as its pattern. The price is that of the rule.
 func TestOfferTemplate(t *testing.T) {
 	b := compile(t, Default{}, Rule{Pattern: "resource:plain://x", Amount: 1}, Rule{Pattern: "resource:city://{name}", Amount: 2},
 		Rule{Pattern: "resource:len://{x}", CEL: "size(tool)", Max: 5})
@@ -95,9 +95,9 @@ func TestOfferTemplate(t *testing.T) {
 	}
 }
 
-// TestAmbiguous checks which URIs are ambiguous in a book with a price for some
-// resource: the URIs that servers may take for another one, except those that a rule
-// names exactly.
+// TestAmbiguous checks which URIs are ambiguous if some resource has a price. A URI is
+// ambiguous if servers may take it for another one, unless a rule has exactly this URI
+// as its name.
 func TestAmbiguous(t *testing.T) {
 	b := compile(t, Default{}, Rule{Pattern: "resource:docs://a", Amount: 1}, Rule{Pattern: "resource:docs://my file", Amount: 1})
 	for _, uri := range []string{
@@ -127,7 +127,8 @@ func TestAmbiguous(t *testing.T) {
 	}
 }
 
-// TestUnpricedIsAboutTools checks that only tools are denied for lack of a rule.
+// TestUnpricedIsAboutTools checks that an item without a rule is denied only if it is a
+// tool.
 func TestUnpricedIsAboutTools(t *testing.T) {
 	b := compile(t, Default{})
 	if _, err := b.Quote(t.Context(), items.Item{Name: "x"}, nil); !errors.Is(err, ErrUnpriced) {

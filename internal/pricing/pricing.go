@@ -21,9 +21,10 @@ type Rule struct {
 	// Amount is the fixed price of one call; zero means free. It must be zero if CEL
 	// is set.
 	Amount ledger.Amount
-	// CEL is an expression in the Common Expression Language that yields micro-units
-	// as int. The variable args has the call's arguments, or an empty map if the call
-	// has no arguments. The variable tool is the item's name without a prefix.
+	// CEL is an expression in the Common Expression Language that yields micro-units as
+	// int. Its variables are "args", which is the map of the call's arguments, and
+	// "tool", which is the item's name without a prefix. A call without arguments has
+	// an empty map.
 	CEL string
 	// Max is the highest price that the expression may yield. It is required if CEL is
 	// set, and must be zero otherwise.
@@ -31,9 +32,10 @@ type Rule struct {
 	// ChargeOn is the set of outcomes that are charged; zero means Success.
 	ChargeOn ChargeOn
 	// ChargeIf is an optional CEL expression that yields a bool. It is evaluated for
-	// each response that ChargeOn charges. If it is false, the response is not charged
-	// after all. Its variables are result, which is the response's result, and tool,
-	// which has the same value as in the field CEL. It is not allowed with Started.
+	// each response that ChargeOn charges. If the value is false, the response is not
+	// charged after all. The variables of the expression are "result", which is the
+	// result in the response, and "tool", as in CEL. ChargeIf must be empty if ChargeOn
+	// contains Started.
 	ChargeIf string
 }
 
@@ -41,13 +43,13 @@ type Rule struct {
 // other kinds are free without a rule.
 type Default struct {
 	Allow    bool
-	Amount   ledger.Amount // price of a call if Allow is set; zero means free
+	Amount   ledger.Amount // price of a call if Allow is true; zero means free
 	ChargeOn ChargeOn      // zero means Success
-	ChargeIf string        // see Rule
+	ChargeIf string        // see Rule.ChargeIf
 }
 
-// Other is the Entry of the quotes for all items without a rule in the book. Because
-// these items share one Entry, the number of metric labels is bounded by the number of
+// Other is the Entry of the quotes for all items without a rule in the book. These
+// items share one Entry so that the number of metric labels is bounded by the number of
 // rules.
 const Other = "other"
 
@@ -85,7 +87,7 @@ func (e *RefusedError) Unwrap() error { return e.Cause }
 
 // entry is a compiled rule.
 type entry struct {
-	quote   Quote    // without an amount if there is a formula
+	quote   Quote    // the quote; without an amount if there is a formula
 	formula *formula // computes the amount; nil for a fixed price
 }
 
@@ -95,15 +97,15 @@ type Book struct {
 	fallback       Default
 	otherIf        *Condition            // condition for tools without a rule
 	conditions     map[string]*Condition // conditions by pattern of the rule
-	sellsResources bool                  // some resource has a price
+	sellsResources bool                  // whether any resource has a price
 }
 
 // Compile checks the rules and compiles them to a book. Among the rules for items of
-// one kind, exact names take precedence over patterns, wherever they stand. Among
-// the patterns, the first match wins. Compile returns an error for an invalid rule.
-// For example, a pattern is invalid if it is malformed or repeated, or if it can
-// never match. An amount is invalid if it is negative. An expression is invalid if
-// it cannot yield an int or has no maximum. A ChargeOn is invalid if it never charges.
+// one kind, exact names take precedence over patterns, wherever they stand. Among the
+// patterns, the first match wins. Compile returns an error for an invalid rule. For
+// example, a pattern is invalid if it is malformed or repeated, or if it can never
+// match. A rule is also invalid if its amount is negative, if its expression cannot
+// yield an int or has no Max, or if its ChargeOn never charges.
 func Compile(rules []Rule, fallback Default) (*Book, error) {
 	b := &Book{fallback: fallback, conditions: make(map[string]*Condition)}
 	var lang language
@@ -161,8 +163,8 @@ func (l *language) entry(r Rule) (entry, error) {
 
 var errStartedIf = errors.New("charge_if is about results, and charge_on started charges before there is one: leave one of them out")
 
-// chargeIf compiles the ChargeIf expression of a rule, as the method condition does.
-// It also returns an error if the rule's ChargeOn does not allow a ChargeIf.
+// chargeIf compiles the ChargeIf expression of a rule, as l.condition does. It also
+// returns an error if the rule's ChargeOn does not allow a ChargeIf.
 func (l *language) chargeIf(expression string, on ChargeOn) (*Condition, error) {
 	if expression != "" && on.Has(Started) {
 		return nil, errStartedIf
@@ -171,9 +173,9 @@ func (l *language) chargeIf(expression string, on ChargeOn) (*Condition, error) 
 }
 
 // Condition returns the condition for a quote with the given Entry, or nil if such a
-// quote has no condition. The quote may come from an earlier version of the book. If a
-// tool's rule has been removed since then, Condition returns the condition for tools
-// without a rule.
+// quote has no condition. The quote may come from an earlier version of the book. If
+// the rule for a tool's quote has been removed since then, Condition returns the
+// condition for tools without a rule.
 func (b *Book) Condition(entry string) *Condition {
 	if c, ok := b.conditions[entry]; ok {
 		return c
@@ -185,9 +187,9 @@ func (b *Book) Condition(entry string) *Condition {
 }
 
 // Quote returns the price of a call of the item. The arguments are the call's raw JSON
-// object, which mcp.Decode has validated, or nil. Only expressions use the arguments. The
-// error is ErrUnpriced, which is only for tools, or a *RefusedError. The quote's Entry is
-// set even if there is an error.
+// object, which mcp.Decode has validated, or nil. Only a price by expression depends on
+// the arguments. The error is ErrUnpriced, if the item is a tool that the book denies,
+// or a *RefusedError. The quote's Entry is set even if there is an error.
 func (b *Book) Quote(ctx context.Context, item items.Item, arguments []byte) (Quote, error) {
 	if e, ok := b.entries.Find(item); ok {
 		return e.quoteCall(ctx, item.Name, arguments)
@@ -204,15 +206,15 @@ func (b *Book) Quote(ctx context.Context, item items.Item, arguments []byte) (Qu
 // Offer is the price of calls of an item, as far as it is known without the arguments of
 // a call.
 type Offer struct {
-	Amount ledger.Amount // price of one call, or the maximum if Varies is set
-	Varies bool          // the price depends on the arguments
+	Amount ledger.Amount // price of one call; the maximum price if Varies is true
+	Varies bool          // whether the price depends on the arguments
 }
 
 // Free reports whether all calls of the item are free.
 func (o Offer) Free() bool { return o.Amount == 0 }
 
-// Offer returns the price of calls of the item. It returns false if the book denies the
-// tool, or if the item is of another kind and has no rule.
+// Offer returns the price of calls of the item. The bool is false if the book denies
+// the tool, or if the item is not a tool and has no rule.
 func (b *Book) Offer(item items.Item) (Offer, bool) {
 	if e, ok := b.entries.Find(item); ok {
 		return e.offer(), true
@@ -224,7 +226,7 @@ func (b *Book) Offer(item items.Item) (Offer, bool) {
 }
 
 // OfferTemplate returns the price of reading any resource of a URI template (RFC 6570).
-// It returns false if no rule has exactly the template as its pattern, because then
+// The bool is false if no rule has exactly the template as its pattern, because then
 // different resources of the template may have different prices.
 func (b *Book) OfferTemplate(template string) (Offer, bool) {
 	e, ok := b.entries.FindTemplate(template)
@@ -246,13 +248,13 @@ func (b *Book) EntryOf(item items.Item, template bool) string {
 }
 
 // Ambiguous reports whether the URI may be another spelling of a resource that has
-// another price. That is so if some resource has a price, no rule names exactly this URI,
-// and the URI is not in normal form.
+// another price. It returns true if any resource has a price, no rule has exactly this
+// URI as its name, and the URI is not in normal form.
 func (b *Book) Ambiguous(uri string) bool {
 	return b.sellsResources && !b.entries.HasExactly(items.Item{Kind: items.Resource, Name: uri}) && !items.IsNormalURI(uri)
 }
 
-// SellsResources reports whether some resource has a price. If so, clients must write
+// SellsResources reports whether any resource has a price. If so, clients must write
 // URIs in normal form.
 func (b *Book) SellsResources() bool { return b.sellsResources }
 

@@ -12,11 +12,11 @@ import (
 // place is a path to a value in the arguments of a call. Its fields describe which
 // parts of that value the expression reads.
 type place struct {
-	names map[string]*place // members that are read by a constant name
-	any   *place            // members that are read by a computed name
+	names map[string]*place // members that the expression reads by a constant name
+	any   *place            // members that the expression reads by a computed name
 	elem  *place            // elements of a list
-	all   bool              // the set of the members' names is read
-	deep  bool              // the whole value is read
+	all   bool              // whether the expression reads the names of all members
+	deep  bool              // whether the expression reads the whole value
 }
 
 func (p *place) member(name string) *place {
@@ -44,10 +44,9 @@ func (p *place) element() *place {
 	return p.elem
 }
 
-// value is the origin of a value in the expression. If the value is found in the
-// arguments, the field places has the places where it is found. If the expression
-// has built the value, for example as a list, the field held has the places of the
-// values that it was built from.
+// value is the origin of a value in the expression. It has the places in the arguments
+// where the value may be, and the places of the values that it may hold. Only a value
+// that the expression builds, such as a list, holds values from other places.
 type value struct{ places, held []*place }
 
 func union(a, b []*place) []*place {
@@ -70,8 +69,8 @@ func (v value) or(others ...value) value {
 // hold returns the origin of a value that the expression has built from v.
 func (v value) hold() value { return value{held: union(v.places, v.held)} }
 
-// step returns the origin of a part of v. Each of the functions in the parameter to maps
-// a place of v to a place where the part may be.
+// step returns the origin of a part of v. Each of the given functions maps a place of v
+// to a place where the part may be.
 func (v value) step(to ...func(*place) *place) value {
 	out := value{places: v.held, held: v.held}
 	for _, p := range v.places {
@@ -89,7 +88,7 @@ func (v value) member(name string) value {
 // inside returns the origin of any member or element of v.
 func (v value) inside() value { return v.step((*place).anyMember, (*place).element) }
 
-// see records that the expression reads the whole value.
+// see records that the expression reads the whole of v.
 func (v value) see() {
 	for _, p := range union(v.places, v.held) {
 		p.deep = true
@@ -108,16 +107,15 @@ func readsOf(e ast.Expr) *place {
 // reads walks an expression and collects the places that it reads.
 type reads struct {
 	root *place
-	vars map[string]value // variables of the enclosing macros
+	vars map[string]value // the origins of the variables of the enclosing macros, by name
 }
 
-// origin returns the origin of an expression's value, and records the places that the
-// expression reads.
+// origin returns the origin of the value of e. It also records the places that e reads.
 func (r *reads) origin(e ast.Expr) value {
 	switch e.Kind() {
 	case ast.IdentKind:
 		v := r.vars[e.AsIdent()]
-		if e.AsIdent() == "args" || e.AsIdent() == ".args" { // also if a macro's variable shadows args
+		if e.AsIdent() == "args" || e.AsIdent() == ".args" { // a macro's variable that shadows args counts as args, too
 			v = v.or(value{places: []*place{r.root}})
 		}
 		return v
@@ -177,9 +175,8 @@ func (r *reads) call(c ast.CallExpr) value {
 	return out.or(out.hold())
 }
 
-// index returns the origin of a member or element of the container. The parameter by
-// is the expression that yields the name or index of this member or element. The
-// parameter key is the origin of the value of that expression.
+// index returns the origin of container[by], where by is an expression for a name or an
+// index, and key is the origin of the value of that expression.
 func (r *reads) index(container, key value, by ast.Expr) value {
 	key.see()
 	if by.Kind() == ast.LiteralKind {
@@ -211,7 +208,7 @@ func (r *reads) comprehension(c ast.ComprehensionExpr) value {
 	}
 	bind(c.AccuVar(), init)
 	r.origin(c.LoopCondition())
-	step := r.origin(c.LoopStep()) // one pass is enough, because macros do not read the values that they gather
+	step := r.origin(c.LoopStep()) // one pass is sufficient, because macros do not read the values that they gather
 	bind(c.AccuVar(), init.or(step))
 	result := r.origin(c.Result())
 	for name, v := range was {
@@ -220,27 +217,27 @@ func (r *reads) comprehension(c ast.ComprehensionExpr) value {
 	return result
 }
 
-// shape is a requirement on a value in the arguments. If a value meets the requirement,
-// the expression and a lax reader read the same from it. The nil shape requires nothing.
+// shape is a requirement on a value in the arguments. If a value meets it, the
+// expression finds the same in the value as a server with a lax JSON decoder, such as
+// one that ignores case. Every value meets the nil shape.
 type shape struct {
-	members map[string]*shape // shapes of the members that are read by name
-	folded  map[string]string // names in members, by their folded form
-	twins   bool              // two names in members fold to the same text
-	all     bool              // no two names in the value may fold to the same text
-	other   *shape            // shape of all other members
+	members map[string]*shape // shapes of the members that the expression reads by name
+	folded  map[string]string // maps the folded form of each name in members to the name
+	twins   bool              // whether two names in members have the same folded form
+	all     bool              // whether all names in an object must differ in their folded forms
+	other   *shape            // shape of all members that have no entry in members
 	elem    *shape            // shape of the elements of a list
 }
 
-// everything is the shape of values that are read as a whole.
+// everything is the shape of a value that the expression reads as a whole.
 var everything = func() *shape {
 	s := &shape{all: true}
 	s.other, s.elem = s, s
 	return s
 }()
 
-// shapeOf returns the shape for one value. The parameter places lists all the places
-// by which the expression may read this value. If the parameter deep is true, the
-// expression reads the whole value in any case.
+// shapeOf returns the shape for a value that the expression may read by any of the
+// given places. If deep is true, the expression also reads the value as a whole.
 func shapeOf(places []*place, deep bool) *shape {
 	s := &shape{all: deep}
 	var anys, elems []*place
@@ -281,9 +278,9 @@ func shapeOf(places []*place, deep bool) *shape {
 	return s
 }
 
-// check checks the name of the next member of an object and returns the shape for the
-// member's value. The names in an object must be unique. The parameter seen collects
-// the folded names that a later name in the object must not repeat.
+// check checks the name of the next member of an object, and returns the shape for the
+// member's value. The caller must refuse a name that occurs twice. In *seen, check
+// records the folded names that later names in the object must not repeat.
 func (s *shape) check(name string, seen *map[string]struct{}) (*shape, error) {
 	if s == nil {
 		return nil, nil

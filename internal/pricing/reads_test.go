@@ -10,8 +10,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/items"
 )
 
-// TestFold checks that two names fold to the same text if a lax reader may confuse them,
-// and to different texts otherwise.
+// TestFold checks that two names fold to the same text if the JSON decoder of a server
+// may confuse them, and to different texts otherwise.
 func TestFold(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
@@ -21,7 +21,7 @@ func TestFold(t *testing.T) {
 		{"key", "\u212aey", true}, {"size", "\u017fize", true}, {"id", "\u0130d", true}, {"id", "\u0131d", true}, {"id", "I\u0307d", true},
 		{"caf\u00e9", "cafe\u0301", true}, {"CAF\u00c9", "cafe\u0301", true}, {"text", "\uff54ext", true}, {"file", "\ufb01le", true},
 		{"text", "text\u200b", true}, {"text", "text\x00", true}, {"text", " text ", true}, {"\u03c3", "\u03c2", true}, {"\u00b5", "\u03bc", true},
-		{"text", "test", false}, {"text", "texts", false}, {"a", "\u00e4", false}, {"text", "t\u0435xt", false}, {"stra\u00dfe", "strasse", false}, // \u0435 is a Cyrillic letter, and no JSON reader folds ß to ss
+		{"text", "test", false}, {"text", "texts", false}, {"a", "\u00e4", false}, {"text", "t\u0435xt", false}, {"stra\u00dfe", "strasse", false}, // \u0435 is a Cyrillic letter, and no JSON decoder folds ß to ss
 	} {
 		if (fold(c.a) == fold(c.b)) != c.same {
 			t.Errorf("%q and %q fold to %q and %q", c.a, c.b, fold(c.a), fold(c.b))
@@ -29,10 +29,10 @@ func TestFold(t *testing.T) {
 	}
 }
 
-// TestExpressionRefusesNamesThatFold checks promise 7 of docs/promises.md for prices
-// by expression: if the price depends on a member's name, a server that is lax about
-// names finds the same value under that name as the expression does. Members on
-// which the price does not depend may have any names.
+// TestExpressionRefusesNamesThatFold checks promise 7 of docs/promises.md for prices by
+// expression: if the price depends on a member's name, a server with a lax JSON decoder
+// finds the same value under that name as the expression does. Otherwise the call must
+// be refused. Members on which the price does not depend may have any names.
 func TestExpressionRefusesNamesThatFold(t *testing.T) {
 	const ok = ""
 	near := func(name string) string { return fmt.Sprintf("take for %q", name) }
@@ -92,10 +92,10 @@ func TestExpressionRefusesNamesThatFold(t *testing.T) {
 	}
 }
 
-// FuzzExpressionAgainstLaxReader checks promise 7 of docs/promises.md against a real
-// lax reader, encoding/json, which ignores case and takes the last of several
-// members with the same name. If encoding/json reads another value than the
-// expression does, the call must not get a price.
+// FuzzExpressionAgainstLaxReader checks promise 7 of docs/promises.md with a real lax
+// decoder, encoding/json. It ignores case, and takes the last of several members with
+// the same name. If encoding/json reads another value than the expression does, the
+// call must not get a price.
 func FuzzExpressionAgainstLaxReader(f *testing.F) {
 	for _, seed := range []string{`{"text":"a","Text":"aaaa"}`, `{"Text":"aaaa"}`, `{"text":"a"}`, `{"te\u017ft":"b","text":"a"}`, `{"texT":null}`} {
 		f.Add([]byte(seed))
@@ -116,7 +116,7 @@ func FuzzExpressionAgainstLaxReader(f *testing.F) {
 	})
 }
 
-// BenchmarkExpressionNames measures the cost of checking the names in arguments.
+// BenchmarkExpressionNames measures the time for checking the names in arguments.
 func BenchmarkExpressionNames(b *testing.B) {
 	book, err := Compile([]Rule{{Pattern: "t", CEL: `size(args.text) * 2`, Max: 1_000_000}}, Default{})
 	if err != nil {

@@ -1,11 +1,12 @@
 // Package recent provides a map that keeps the most recently put entries in bounded
-// memory. It does not maintain an order of the entries.
+// memory. The entries have no order.
 package recent
 
-// A Map with a limit of n holds at least the n keys that were put last, and at most
-// 2n keys. It has two generations. As soon as the newer one has n keys, it replaces
-// the older one, and a new one begins. A Map is not safe for concurrent use, except
-// that Get and Len may run concurrently with each other.
+// A Map with a limit of n holds the n keys that were put last, and possibly older ones,
+// up to 2n keys in total. It has two generations of entries. As soon as the newer
+// generation has n keys, it replaces the older generation, and a new generation begins.
+// A Map is not safe for concurrent use, except that Get and Len may run concurrently
+// with each other.
 type Map[K comparable, V any] struct {
 	limit  int
 	newest map[K]V
@@ -17,7 +18,7 @@ func New[K comparable, V any](limit int) *Map[K, V] {
 	return &Map[K, V]{limit: limit, newest: make(map[K]V)}
 }
 
-// Get returns the value of a key, and whether the map still holds the key.
+// Get returns the value of a key, and reports whether the map holds the key.
 func (m *Map[K, V]) Get(key K) (V, bool) {
 	if v, ok := m.newest[key]; ok {
 		return v, true
@@ -26,7 +27,7 @@ func (m *Map[K, V]) Get(key K) (V, bool) {
 	return v, ok
 }
 
-// Put sets the value of a key and makes it the most recent key.
+// Put sets the value of a key. The key then counts as the one that was put last.
 func (m *Map[K, V]) Put(key K, value V) {
 	if _, ok := m.newest[key]; !ok && len(m.newest) >= m.limit {
 		m.newest, m.older = m.older, m.newest

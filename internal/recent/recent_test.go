@@ -2,8 +2,8 @@ package recent
 
 import "testing"
 
-// TestBounds: however many keys are put, the map holds the most recent ones, as many
-// as its limit, and never more than twice as many.
+// TestBounds checks that a map with the limit n holds the n keys that were put last,
+// and at most 2n keys.
 func TestBounds(t *testing.T) {
 	const limit = 100
 	m := New[int, int](limit)
@@ -23,8 +23,8 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestPutAgain: a key that is put again has its new value and stays for as long as a
-// new key. Putting the same keys again evicts no other key.
+// TestPutAgain checks that a key that is put again has its new value and stays as long
+// as a new key does. Putting the same keys again evicts no other keys.
 func TestPutAgain(t *testing.T) {
 	const limit = 10
 	m := New[int, string](limit)

@@ -21,7 +21,7 @@ func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 	if b.Payload == nil {
 		b.Payload = []byte{}
 	}
-	return only(s.ask(ctx, request{method: http.MethodPut, path: bindingPath(b.HandleHash), in: wire.BindingOf(b), limit: smallResponse, within: s.settleTimeout}))
+	return filterError(s.ask(ctx, request{method: http.MethodPut, path: bindingPath(b.HandleHash), in: wire.BindingOf(b), limit: smallResponse, within: s.settleTimeout}))
 }
 
 // Binding returns the binding with that server and handle hash. Errors:
@@ -29,7 +29,7 @@ func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 func (s *Store) Binding(ctx context.Context, server string, m ledger.HandleHash) (ledger.Binding, error) {
 	var got wire.Binding
 	if err := s.ask(ctx, request{method: http.MethodGet, path: bindingPath(m), query: url.Values{"server": {server}}, out: &got, limit: smallResponse}); err != nil {
-		return ledger.Binding{}, only(err, ledger.ErrNotFound)
+		return ledger.Binding{}, filterError(err, ledger.ErrNotFound)
 	}
 	b, err := got.Binding()
 	if err != nil || b.HandleHash != m || b.Server != server {

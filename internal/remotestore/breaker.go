@@ -15,8 +15,8 @@ const (
 	// openAfter is the number of consecutive failures after which the breaker opens.
 	openAfter = 5
 	// probeAfter is how long an open breaker rejects all requests. Then it lets one
-	// request through. If that request succeeds the breaker closes, and otherwise it
-	// stays open for the same time again.
+	// request through. If that request succeeds the breaker closes, and otherwise the
+	// breaker stays open for the same time again.
 	probeAfter = time.Second
 )
 

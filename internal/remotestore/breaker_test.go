@@ -107,9 +107,9 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// TestOwnKeyRefused checks that a platform's refusal of the gateway's own key is
-// logged a single time. Calls must then fail as unavailable, not as refused, and
-// must work again as soon as the platform accepts the key.
+// TestOwnKeyRefused checks that a platform's refusal of the gateway's own key is logged
+// once. Calls must then fail as unavailable, not as refused, and must work again as
+// soon as the platform accepts the key.
 func TestOwnKeyRefused(t *testing.T) {
 	for _, p := range []*wire.Problem{
 		{Status: 401, Code: wire.TokenInvalid, Title: "Invalid key"},

@@ -22,13 +22,13 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// These bound a request.
+// The bounds of a request.
 const (
 	maxTries   = 3
-	firstPause = 25 * time.Millisecond // the pause before the first retry; it doubles for the next one
+	firstPause = 25 * time.Millisecond // the pause before the first retry; each further pause is twice as long
 
 	// smallResponse bounds most responses of the platform, in bytes. largeResponse
-	// bounds those that may contain a stored response, or all changes that the
+	// bounds the responses that may contain a stored response, or all changes that the
 	// platform keeps.
 	smallResponse = 64 << 10
 	largeResponse = 4 << 20
@@ -56,7 +56,7 @@ type request struct {
 	path    []string // segments below the API's base URL, not escaped
 	query   url.Values
 	in, out any   // bodies of the request and the response; nil if there is no body
-	limit   int64 // bound on the response, in bytes
+	limit   int64 // the maximum length of the response, in bytes
 	within  time.Duration
 }
 
@@ -66,7 +66,7 @@ type refusal struct{ wire.Problem }
 // failure is a missing or unusable response.
 type failure struct {
 	err   error
-	again bool // a retry may help
+	again bool // whether a retry may help
 }
 
 func (f *failure) Error() string { return f.err.Error() }
@@ -129,8 +129,8 @@ func (r *request) body() ([]byte, error) {
 	return json.Marshal(r.in)
 }
 
-// try sends the request a single time. ctx has the request's deadline. The parameter
-// caller is the context that was passed to ask, and does not have that deadline.
+// try sends the request once. ctx has the request's deadline. caller is the context
+// that was passed to ask; it does not have that deadline.
 func (s *Store) try(ctx, caller context.Context, r *request, body []byte) error {
 	err := s.send(ctx, r, body)
 	f := new(failure)
@@ -194,9 +194,9 @@ func (s *Store) get(ctx context.Context, r *request, body []byte) (*http.Respons
 	if body != nil {
 		q.Header.Set("Content-Type", "application/json")
 	}
-	// net/http never sends a header with a nil value. But it takes this header as a
-	// sign that the request may be repeated, and so retries on a new connection if
-	// the server has closed an idle one.
+	// net/http never sends a header with a nil value. But net/http takes this header as
+	// a sign that the request may be repeated. If the server has closed an idle
+	// connection, net/http then retries on a new one.
 	q.Header["X-Idempotency-Key"] = nil
 	return s.client.Do(q)
 }
@@ -256,7 +256,7 @@ func (s *Store) accepted() {
 
 var errEmpty = errors.New("it is empty")
 
-// decode decodes JSON strictly: names must match exactly and occur only one time. It
+// decode decodes JSON strictly: names must match exactly and occur only once. It
 // ignores unknown names, so that a platform may be newer than its gateways.
 func decode(h http.Header, want string, text []byte, out any) error {
 	if len(text) == 0 {

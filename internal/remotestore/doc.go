@@ -8,6 +8,6 @@
 // ambiguous or does not match the request. While the platform is down, a circuit
 // breaker makes calls fail at once.
 //
-// The package has no operations for operators. They manage accounts, keys and
+// The package has no operations for operators. Operators manage accounts, keys and
 // charges at the platform.
 package remotestore

@@ -6,7 +6,7 @@ import (
 )
 
 // NewTrusting is like New, but trusts the root certificates in pool. If pool is nil,
-// it trusts those of the system.
+// the store trusts the root certificates of the system.
 func NewTrusting(o Options, pool *x509.CertPool) (*Store, error) {
 	s, err := newStore(o)
 	if err != nil {

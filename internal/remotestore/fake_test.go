@@ -152,14 +152,14 @@ func (r *records) String() string {
 	return r.text.String()
 }
 
-// faked returns a store of a fake platform, and its log. In a synctest bubble, the
-// test must close the store itself.
+// faked returns a store that calls a fake platform, the fake platform, and the store's
+// log. In a synctest bubble, the test must close the store itself.
 func faked(t *testing.T, script ...reply) (*Store, *fake, *records) {
 	t.Helper()
 	return streamed(t, hangs, script...)
 }
 
-// streamed is like faked, but answers requests for streams with stream.
+// streamed is like faked, but stream is the reply to each request for a stream.
 func streamed(t *testing.T, stream reply, script ...reply) (*Store, *fake, *records) {
 	t.Helper()
 	log := new(records)

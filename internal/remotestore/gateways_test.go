@@ -39,10 +39,10 @@ type headquarters struct {
 	store   *sqlitestore.Store
 	engine  *engine.Runtime
 	server  *httptest.Server
-	secret  string // the secret of the gateways' key
+	secret  string // the secret of the key that all gateways use
 	acme    string
 	wrap    atomic.Pointer[func(http.Handler) http.Handler]
-	handler atomic.Pointer[http.Handler] // the running platform's; nil while the platform is stopped
+	handler atomic.Pointer[http.Handler] // the handler of the running platform; nil while the platform is stopped
 }
 
 var actor = admin.Actor{Name: "test"}
@@ -51,7 +51,7 @@ func options(dir, name string, open func(context.Context) (engine.Store, error))
 	return engine.Options{
 		Open: open, KeyFile: filepath.Join(dir, name+"-receipt-key"), SealFile: filepath.Join(dir, name+"-seal-key"),
 		DebtDir: filepath.Join(dir, name+"-refunds"),
-		Cache:   keycache.Options{}, Metrics: telemetry.New(func() int64 { return 0 }), Logger: slog.New(slog.DiscardHandler),
+		Cache:   keycache.Options{}, Metrics: telemetry.New(new(telemetry.Process)), Logger: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -162,8 +162,8 @@ func (h *headquarters) remote() *remotestore.Store {
 	return s
 }
 
-// newAgent makes an agent key for the account alice, which it creates if necessary,
-// and tops up the account.
+// newAgent makes an agent key for the account "alice". It creates the account if
+// necessary, and tops the account up.
 func (h *headquarters) newAgent(credits ledger.Amount) keys.Key {
 	h.t.Helper()
 	if _, err := h.engine.Service().EnsureAccount(h.t.Context(), actor, "alice"); err != nil {
@@ -208,14 +208,14 @@ func (h *headquarters) gateways(n int) ([]*engine.Runtime, []*freezing) {
 	return nodes, stores
 }
 
-// TestDeletedIsDeadAtEveryGateway checks promise 6: after the deletion of a key at
-// the platform has returned, every gateway refuses the key. The test looks keys up
-// continuously, mostly from the caches.
+// TestDeletedIsDeadAtEveryGateway checks promise 6 of docs/promises.md: after the
+// deletion of a key at the platform has returned, every gateway refuses the key. The
+// test looks keys up continuously, mostly from the caches.
 func TestDeletedIsDeadAtEveryGateway(t *testing.T) {
 	h := newHeadquarters(t)
 	nodes, _ := h.gateways(2)
 	nodes = append(nodes, h.engine)
-	var deleted sync.Map // digest to struct{}
+	var deleted sync.Map // the digests of the deleted keys
 	var current atomic.Pointer[keys.Key]
 	first := h.newAgent(0)
 	current.Store(&first)
@@ -310,9 +310,10 @@ func TestFrozenGatewayHoldsNothingUp(t *testing.T) {
 	close(wake)
 }
 
-// TestDeletedOfflineIsDeadAtEveryGateway checks promise 6 for a key that a command
-// deletes while the platform is stopped. A gateway that followed the platform just
-// before refuses the key, both before and after the platform starts again.
+// TestDeletedOfflineIsDeadAtEveryGateway checks promise 6 of docs/promises.md for a key
+// that a command deletes while the platform is stopped. A gateway that followed the
+// platform just before refuses the key, both before and after the platform starts
+// again.
 func TestDeletedOfflineIsDeadAtEveryGateway(t *testing.T) {
 	h := newHeadquarters(t)
 	nodes, _ := h.gateways(1)
@@ -353,9 +354,9 @@ func TestDeletedOfflineIsDeadAtEveryGateway(t *testing.T) {
 	}
 }
 
-// TestStartEndsOlderBeliefs checks that gateways stop trusting their cached keys
-// when the platform starts again, no matter how soon it starts and independently of
-// any clock.
+// TestStartEndsOlderBeliefs checks that gateways stop trusting their cached keys when
+// the platform starts again, no matter how soon the platform starts, and
+// independently of any clock.
 func TestStartEndsOlderBeliefs(t *testing.T) {
 	h := newHeadquarters(t)
 	nodes, _ := h.gateways(1)
@@ -369,7 +370,7 @@ func TestStartEndsOlderBeliefs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := admin.New(store, nil, func() *admin.Settings { return new(admin.Settings) }, clock.Now) // does not wait for gateways
+	service := admin.New(store, nil, func() *admin.Settings { return new(admin.Settings) }, clock.Now) // this service does not wait for gateways
 	if _, err := service.DeleteKey(t.Context(), actor, k.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -377,7 +378,7 @@ func TestStartEndsOlderBeliefs(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.start()
-	if _, err := h.engine.Service().DisableKey(t.Context(), actor, other.ID); err != nil { // waits for each gateway
+	if _, err := h.engine.Service().DisableKey(t.Context(), actor, other.ID); err != nil { // this operation waits for each gateway
 		t.Fatal(err)
 	}
 	err = until(t.Context(), func() error {
@@ -392,9 +393,9 @@ func TestStartEndsOlderBeliefs(t *testing.T) {
 	}
 }
 
-// faults breaks every n-th request, where n is the field every. The faults take
-// turns: the request fails before it is served, the request fails after it was
-// served, or the response is cut short.
+// faults breaks requests at a regular interval: if every is 3, each third request. The
+// faults take turns: the request fails before it is served, the request fails after it
+// was served, or the response is cut short.
 type faults struct {
 	every  int64
 	asked  atomic.Int64
@@ -410,9 +411,9 @@ func (f *faults) wrap(next http.Handler) http.Handler {
 		}
 		f.broken.Add(1)
 		switch (n / f.every) % 5 {
-		case 0: // the request has no effect
+		case 0: // the request fails before it is served, so it has no effect
 			panic(http.ErrAbortHandler)
-		case 1: // the request has its effect, but the response is lost
+		case 1: // the request is served, but the response is lost
 			next.ServeHTTP(httptest.NewRecorder(), q)
 			panic(http.ErrAbortHandler)
 		case 2:
@@ -431,8 +432,8 @@ func (f *faults) wrap(next http.Handler) http.Handler {
 	})
 }
 
-// until repeats a call until its error is not ledger.ErrUnavailable, that is, until
-// its outcome is known.
+// until repeats a call as long as its error is ledger.ErrUnavailable, that is, until
+// the outcome of the call is known.
 func until(ctx context.Context, do func() error) error {
 	for {
 		err := do()
@@ -448,9 +449,9 @@ func until(ctx context.Context, do func() error) error {
 }
 
 // TestNoDoubleEffectsAcrossABrokenNetwork checks promises 3, 4 and 5 (docs/promises.md)
-// on a network that loses requests and responses: each capture and refund happens one
-// time, and released calls cost nothing. The orders name no provider and no fee; each
-// charge has those that the platform determines.
+// on a network that loses requests and responses: each capture and refund happens once,
+// and released calls cost nothing. The orders name no provider and no fee. Each charge
+// has the provider and the fee that the platform determines.
 func TestNoDoubleEffectsAcrossABrokenNetwork(t *testing.T) {
 	const callers, calls, price = 16, 12, ledger.Amount(10_000)
 	h := newHeadquarters(t)
@@ -559,7 +560,7 @@ func TestConnectionsArePooled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.KeyByDigest(t.Context(), k.Digest); err != nil { // negotiates the protocol
+		if _, err := s.KeyByDigest(t.Context(), k.Digest); err != nil { // the first request of each client negotiates the protocol
 			t.Fatal(err)
 		}
 		var group sync.WaitGroup

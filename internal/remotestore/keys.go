@@ -30,7 +30,7 @@ func (s *Store) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, erro
 		return nil, keys.ErrUnknown
 	}
 	if err != nil {
-		return nil, only(err)
+		return nil, filterError(err)
 	}
 	k, err := got.Key()
 	if err == nil {
@@ -49,7 +49,7 @@ func (s *Store) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, erro
 // maxNames bounds the number of cached account names.
 const maxNames = 1 << 16
 
-// names caches the account names that lookups of keys returned, by account id.
+// names caches account names by account id. They come from lookups of keys.
 type names struct {
 	mu    sync.Mutex
 	known map[string]string
@@ -57,7 +57,7 @@ type names struct {
 
 func (n *names) note(id, name string) {
 	if ledger.ValidName(name) != nil {
-		return // invalid, or missing because the platform is older
+		return // the name is invalid, or it is missing because the platform is older
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -81,10 +81,9 @@ func (s *Store) AccountNames(_ context.Context, ids []string) (map[string]string
 	return found, nil
 }
 
-// The function named only is a filter for errors. If err is nil,
-// ledger.ErrUnavailable or one of the allowed errors, it returns err. Otherwise it
-// returns an error that wraps ledger.ErrUnavailable.
-func only(err error, allowed ...error) error {
+// filterError returns err if it is nil, ledger.ErrUnavailable or one of the allowed
+// errors. Otherwise it returns an error that wraps ledger.ErrUnavailable and err.
+func filterError(err error, allowed ...error) error {
 	if err == nil || errors.Is(err, ledger.ErrUnavailable) {
 		return err
 	}
@@ -119,7 +118,7 @@ func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error 
 }
 
 func (s *Store) touch(ctx context.Context, used map[string]time.Time) error {
-	return only(s.ask(ctx, request{method: http.MethodPost, path: []string{"keys", "used"}, in: wire.Used{Keys: used}, limit: smallResponse}))
+	return filterError(s.ask(ctx, request{method: http.MethodPost, path: []string{"keys", "used"}, in: wire.Used{Keys: used}, limit: smallResponse}))
 }
 
 // MaxBelief bounds the time for which a result of KeyByDigest may be cached, because

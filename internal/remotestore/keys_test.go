@@ -14,8 +14,9 @@ import (
 )
 
 // TestKeyByDigest checks that a key arrives with everything that a gateway needs for
-// its decisions. It also checks that another key than the requested one is rejected,
-// and that only the platform's own refusal makes a key unknown.
+// its decisions. It also checks that a response with a key other than the requested one
+// is rejected. A lookup reports an unknown key only if the platform itself refused the
+// key; a broken connection is another error.
 func TestKeyByDigest(t *testing.T) {
 	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	want := keys.Key{
@@ -56,7 +57,7 @@ func TestKeyByDigest(t *testing.T) {
 }
 
 // TestTouchKeysInParts checks that many used keys are reported in several requests,
-// each key one time.
+// each key once.
 func TestTouchKeysInParts(t *testing.T) {
 	used := make(map[string]time.Time)
 	for i := range 2*maxUsed + 5 {

@@ -35,7 +35,7 @@ func newMemory(bound int, now func() time.Time) *memory {
 	return &memory{bound: bound, now: now, byID: make(map[string]*list.Element)}
 }
 
-// sweep drops expired reservations and returns the time. The caller must hold mu.
+// sweep drops expired reservations and returns the current time. m.mu must be locked.
 func (m *memory) sweep() time.Time {
 	now := m.now()
 	for e := m.expiring.Front(); e != nil && !now.Before(e.Value.(*held).expires); e = m.expiring.Front() {

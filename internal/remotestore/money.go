@@ -10,15 +10,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Reserve reserves the order's amount under the charge id for
-// ledger.ReservationLife, if the terms and the platform's own rules allow it. For a
-// repeated call it returns the stored response instead. It sends the order's key,
-// server, tool and amount, and the terms without the key's caps: the platform
-// derives the accounts and the key's caps itself. Reserve is idempotent.
+// Reserve reserves the order's amount under the charge id for ledger.ReservationLife,
+// if the terms and the platform's own rules allow it. For a repeated call it returns
+// the stored response instead. Reserve sends the order's key, server, tool and amount,
+// and the terms without the key's caps: the platform derives the accounts and the key's
+// caps itself. Reserve is idempotent.
 //
-// Errors: ledger.ErrInvalid, ErrNotFound, ErrConflict (the id has another order),
-// ErrSettled, *CapError, *InsufficientError, ErrUnavailable, and for a repeated call
-// ErrInFlight, ErrReused and ErrGone. The error is ErrUnavailable also if this
+// Errors: ledger.ErrInvalid, ErrNotFound, ErrConflict (the id was used with another
+// order), ErrSettled, *CapError, *InsufficientError, ErrUnavailable, and for a repeated
+// call ErrInFlight, ErrReused and ErrGone. The error is ErrUnavailable also if this
 // gateway has too many open reservations. If the response was lost, the platform may
 // hold the amount until the reservation expires.
 func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
@@ -31,7 +31,7 @@ func (s *Store) Reserve(ctx context.Context, id string, o ledger.Order, terms le
 	var got wire.Reserved
 	err := s.ask(ctx, request{method: http.MethodPost, path: []string{"reservations"}, in: s.order(id, o, terms), out: &got, limit: largeResponse})
 	if err != nil {
-		return ledger.Reservation{}, only(err, orderErrors...)
+		return ledger.Reservation{}, filterError(err, orderErrors...)
 	}
 	if got.First == nil {
 		s.open.add(id, o, terms)
@@ -87,8 +87,8 @@ func (s *Store) Renew(ctx context.Context, id string) error {
 	if !isID(chargePrefix, id) {
 		return ledger.ErrNotFound
 	}
-	s.open.renew(id) // even if the platform refuses, because Capture may still need the order
-	return only(s.ask(ctx, request{method: http.MethodPost, path: []string{"reservations", id, "renew"}, limit: smallResponse}), ledger.ErrSettled, ledger.ErrNotFound)
+	s.open.renew(id) // renew the order even if the platform refuses, because Capture may still need it
+	return filterError(s.ask(ctx, request{method: http.MethodPost, path: []string{"reservations", id, "renew"}, limit: smallResponse}), ledger.ErrSettled, ledger.ErrNotFound)
 }
 
 // Release releases an open reservation. It is idempotent. Errors: ledger.ErrSettled
@@ -98,21 +98,21 @@ func (s *Store) Release(ctx context.Context, id string) error {
 	if !isID(chargePrefix, id) {
 		return ledger.ErrNotFound
 	}
-	s.open.drop(id) // so that it is never charged, even if the platform forgets it
-	return only(s.ask(ctx, request{method: http.MethodDelete, path: []string{"reservations", id}, limit: smallResponse}), ledger.ErrSettled, ledger.ErrNotFound)
+	s.open.drop(id) // without its order, the reservation is never charged, even if the platform forgets the release
+	return filterError(s.ask(ctx, request{method: http.MethodDelete, path: []string{"reservations", id}, limit: smallResponse}), ledger.ErrSettled, ledger.ErrNotFound)
 }
 
-// Capture pays a reservation and returns the charge and the payer's balance as soon
-// as the payment is durable. If the call has an idempotency key, the response, which
-// is the parameter answer, is stored with the charge, unless the response is nil or
-// longer than ledger.MaxStoredResponse. A second capture returns the first outcome
-// again. If a restart of the platform forgot the reservation, Capture charges its
-// order under the same id, provided that the balance and caps still allow it.
+// Capture pays a reservation and returns the charge and the payer's balance as soon as
+// the payment is durable. If the call has an idempotency key, its response is stored
+// with the charge, unless the response is nil or longer than ledger.MaxStoredResponse.
+// A second capture returns the first outcome again. If a restart of the platform forgot
+// the reservation, Capture charges its order under the same id, provided that the
+// balance and caps still allow it.
 //
 // Errors: those of Reserve; ledger.ErrSettled if the reservation was released;
-// ErrNotFound if neither the platform nor this store knows it; ErrUnavailable if
-// nothing was paid or the outcome is not known, after which the caller may try again
-// or release the reservation.
+// ErrNotFound if neither the platform nor this store knows the reservation;
+// ErrUnavailable if nothing was paid or the outcome is not known, after which the
+// caller may try again or release the reservation.
 func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	if !isID(chargePrefix, id) {
 		return ledger.Charge{}, ledger.Balance{}, ledger.ErrNotFound
@@ -161,10 +161,10 @@ func (s *Store) capture(ctx context.Context, id string, o *ledger.Order, terms *
 		s.open.drop(id)
 	}
 	if err != nil {
-		return ledger.Charge{}, ledger.Balance{}, only(err, orderErrors...)
+		return ledger.Charge{}, ledger.Balance{}, filterError(err, orderErrors...)
 	}
 	charge := got.Charge.Charge()
-	charge.Made = got.Made // false after a retry, even if the lost request made the charge
+	charge.Made = got.Made // Made is false after a retry, even if the request that was lost made the charge
 	if charge.ID != id || charge.State != ledger.Captured || o != nil && !sameOrder(&charge, o) {
 		return ledger.Charge{}, ledger.Balance{}, mismatch("another charge")
 	}
@@ -210,7 +210,7 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, _ led
 	})
 	switch {
 	case err != nil:
-		return none, ledger.Balance{}, only(err, ledger.ErrInvalid, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrSettled, ledger.ErrInsufficient, ledger.ErrOverflow)
+		return none, ledger.Balance{}, filterError(err, ledger.ErrInvalid, ledger.ErrNotFound, ledger.ErrConflict, ledger.ErrSettled, ledger.ErrInsufficient, ledger.ErrOverflow)
 	case got.ID != t.ID || got.Charge != t.Charge || got.Amount <= 0 || t.Amount != 0 && got.Amount != t.Amount:
 		return none, ledger.Balance{}, mismatch("another refund")
 	}

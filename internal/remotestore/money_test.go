@@ -123,10 +123,10 @@ func TestDoubtIsUnavailable(t *testing.T) {
 	}
 }
 
-// TestForgottenReservationIsChargedUnderItsID checks that Capture charges a
-// reservation that the platform has forgotten in a restart, with the same id and
-// order. Capture must not do this if the reservation was released or belongs to
-// another gateway.
+// TestForgottenReservationIsChargedUnderItsID checks that if a restart of the platform
+// forgot a reservation, Capture charges the reservation's order under the same id.
+// Capture must not do this if the reservation was released or belongs to another
+// gateway.
 func TestForgottenReservationIsChargedUnderItsID(t *testing.T) {
 	id := newID("chg_")
 	terms := ledger.Terms{Key: ledger.Caps{Day: 5}, Server: ledger.Caps{Day: 7}, FreeCalls: 2, Idempotency: ledger.Idempotency{Key: "k", Fingerprint: [32]byte{1}}}
@@ -193,7 +193,8 @@ func TestAnswersAreSentWhenTheyAreKept(t *testing.T) {
 }
 
 // TestFirstAnswer checks that Reserve returns a stored response instead of a
-// reservation, and only if its account, lineage and server are those of the order.
+// reservation. Reserve returns the stored response only if its account, lineage and
+// server are those of the order.
 func TestFirstAnswer(t *testing.T) {
 	id := newID("chg_")
 	first := charged(id, order())

@@ -19,14 +19,14 @@ import (
 	"github.com/fareboxhq/farebox/internal/wire"
 )
 
-// Follow extends the node's lease on its cached keys, and returns the changes of
-// keys after the position seen. A negative position skips all past changes. Errors:
-// ledger.ErrUnavailable.
+// Follow extends the node's lease on its cached keys, and returns the key changes that
+// the node has not read yet. seen is the position of the last change that the node has
+// read; a negative seen skips all past changes. Errors: ledger.ErrUnavailable.
 func (s *Store) Follow(ctx context.Context, node string, seen int64, lease time.Duration) (keys.Revocations, error) {
 	var got wire.Revocations
 	in := wire.Follow{Node: node, Seen: max(seen, -1), LeaseMS: lease.Milliseconds()}
 	if err := s.ask(ctx, request{method: http.MethodPost, path: []string{"keys", "revocations", "follow"}, in: in, out: &got, limit: largeResponse}); err != nil {
-		return keys.Revocations{}, only(err)
+		return keys.Revocations{}, filterError(err)
 	}
 	changes, err := got.Revocations()
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *Store) Leave(ctx context.Context, node string) error {
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil
 	}
-	return only(err)
+	return filterError(err)
 }
 
 // Confirm returns nil at once. Keys are changed at the platform, which itself waits
@@ -53,13 +53,13 @@ func (s *Store) Confirm(context.Context, string) error { return nil }
 // call. The signal is only a hint: it may be spurious or lost.
 func (s *Store) Changed() <-chan struct{} { return s.wakeup.Wait() }
 
-// These bound how long listen waits.
+// The bounds of the times for which listen waits.
 const (
-	// quiet is how long a stream may be silent before it counts as broken. The
-	// platform sends keep-alives more often than that.
+	// quiet is how long a stream may be silent before it counts as broken. The platform
+	// sends keep-alives at shorter intervals.
 	quiet = 45 * time.Second
-	// steady is how long a stream must last so that the pauses between attempts start
-	// again with the shortest.
+	// After a stream that lasted at least steady, the pause before the next attempt is
+	// the shortest one again. pauseMost is the longest pause.
 	steady    = 10 * time.Second
 	pauseMost = 15 * time.Second
 )

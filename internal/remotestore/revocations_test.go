@@ -44,7 +44,7 @@ func TestFollow(t *testing.T) {
 type streams struct {
 	opened atomic.Int64
 	query  atomic.Pointer[string]
-	write  chan string // "" ends the stream
+	write  chan string // each text is sent on the stream; "" ends the stream
 }
 
 func (s *streams) serve(q *http.Request, _ []byte) (*http.Response, error) {

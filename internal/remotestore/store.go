@@ -27,8 +27,8 @@ type Options struct {
 	// SettleTimeout bounds. 0 means 2 s.
 	Timeout time.Duration
 	// SettleTimeout bounds a capture, refund or binding together with its retries. The
-	// default is longer than that of Timeout, because the platform answers these calls
-	// only after they are durable. 0 means 10 s.
+	// default is longer than the default of Timeout, because the platform answers these
+	// calls only after they are durable. 0 means 10 s.
 	SettleTimeout time.Duration
 	// Proxy chooses a proxy for a request. If nil, no proxy is used, not even one
 	// that the environment names.
@@ -54,7 +54,7 @@ type Store struct {
 	transport     *http.Transport
 	client        *http.Client
 	breaker       *gobreaker.CircuitBreaker[struct{}]
-	last          atomic.Pointer[failure] // the last failure, which is why the breaker opened
+	last          atomic.Pointer[failure] // the last failure, for the error of calls while the breaker is open
 	refused       atomic.Pointer[refusal] // set while the platform refuses this gateway's own key
 	open          *memory
 	names         names

@@ -41,8 +41,7 @@ import (
 // config instead. So each request of these tests carries the suite's values in a
 // header, and the platform's store and config return these values for the request.
 
-// said holds the values that a request carries in addition, for the platform's store
-// and config.
+// said has the suite's values that a request carries in a header.
 type said struct {
 	Order ledger.Order
 	Key   ledger.Caps
@@ -52,7 +51,7 @@ type saidKey struct{}
 
 const saidHeader = "X-Suite"
 
-// saying adds the extra values to each request.
+// saying is a transport that adds the suite's values to each request.
 type saying struct{ http.RoundTripper }
 
 func (s saying) RoundTrip(q *http.Request) (*http.Response, error) {
@@ -67,7 +66,8 @@ func (s saying) RoundTrip(q *http.Request) (*http.Response, error) {
 	return s.RoundTripper.RoundTrip(q)
 }
 
-// heard returns the request with the extra values in its context.
+// heard decodes the header that carries a value of type said, and returns the request
+// with this value in its context.
 func heard(q *http.Request) (*http.Request, error) {
 	header := q.Header.Get(saidHeader)
 	if header == "" {
@@ -91,8 +91,8 @@ type own interface {
 	platform.Ledger
 }
 
-// books is the platform's store. It takes keys and providers from the extra
-// values of the request.
+// books is the platform's store. It takes keys and providers from the values of said in
+// the request's context.
 type books struct{ own }
 
 func (b books) Key(ctx context.Context, id string) (keys.Key, error) {
@@ -124,7 +124,7 @@ func (b books) Charge(ctx context.Context, id string, o ledger.Order, terms ledg
 	return b.own.Charge(ctx, id, earner(ctx, o), terms, answer)
 }
 
-// oneKey is a lookup of keys that knows only one key, the gateway's.
+// oneKey is a lookup of keys that finds only the gateway's key.
 type oneKey struct{ key keys.Key }
 
 func (k oneKey) Lookup(_ context.Context, _ netip.Addr, d keys.Digest) (*keys.Key, error) {
@@ -134,7 +134,7 @@ func (k oneKey) Lookup(_ context.Context, _ netip.Addr, d keys.Digest) (*keys.Ke
 	return &k.key, nil
 }
 
-// The type named still is a log of changes that never changes.
+// The type named still is a log of key changes to which no change is ever added.
 type still struct{}
 
 func (still) Follow(context.Context, string, int64, time.Duration) (keys.Revocations, error) {
@@ -152,7 +152,8 @@ type both struct {
 	now    func() time.Time
 }
 
-// proved returns a proof for the key, with a tag that credulous accepts.
+// proved returns a proof for the key. The tag in the proof is accepted only by
+// credulous.
 func proved(key string, now time.Time) string {
 	return key + "." + base64.RawURLEncoding.EncodeToString(append(binary.BigEndian.AppendUint64(nil, uint64(now.Unix())), "tag"...))
 }
@@ -195,7 +196,7 @@ func (b *both) KeyByDigest(ctx context.Context, d keys.Digest) (*keys.Key, error
 }
 
 func (b *both) Reserve(ctx context.Context, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error) {
-	if err := o.Check(); err != nil { // a platform's config cannot produce such a fee
+	if err := o.Check(); err != nil { // check the order here, because a platform's config cannot produce an invalid one
 		return ledger.Reservation{}, err
 	}
 	terms.Proof = proved(o.Key, b.now())
@@ -223,13 +224,13 @@ func (b *both) Binding(ctx context.Context, server string, m ledger.HandleHash) 
 	return b.remote.Binding(ctx, server, m)
 }
 
-// unsaid is the reason given for refunds for which the suite has no reason, because
-// a platform requires one.
+// unsaid is the reason of a refund for which the suite gives no reason. A platform
+// requires a reason.
 const unsaid = "the suite does not say why"
 
 func (b *both) PostTransaction(ctx context.Context, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 	c, err := b.own.ChargeByID(ctx, t.Charge)
-	late := err == nil && b.now().Sub(c.At) >= ledger.SettleTime // a late refund is for operators only
+	late := err == nil && b.now().Sub(c.At) >= ledger.SettleTime // only operators may refund that late
 	if t.Kind != ledger.KindRefund || t.Charge == "" {
 		return b.own.PostTransaction(ctx, t, a)
 	}
@@ -241,7 +242,7 @@ func (b *both) PostTransaction(ctx context.Context, t ledger.Transaction, a ledg
 		post = b.own.PostTransaction
 	}
 	got, balance, err := post(ctx, asked, a)
-	if errors.Is(err, ledger.ErrInvalid) { // a platform returns it for an amount above the rest; the suite expects ErrInsufficient
+	if errors.Is(err, ledger.ErrInvalid) { // for an amount above the amount that is left to refund, a platform returns ErrInvalid, but the suite expects ErrInsufficient
 		err = errors.Join(ledger.ErrInsufficient, err)
 	}
 	if err != nil {
@@ -296,11 +297,11 @@ func (s *site) reopen() storetest.Store {
 	remote.client.Transport = saying{remote.transport}
 	remote.start()
 	b := &both{store, remote, s.now}
-	s.t.Cleanup(func() { _ = b.Close() }) // tests that care check the error of Close themselves
+	s.t.Cleanup(func() { _ = b.Close() }) // ignore the error, because a test that checks it calls Close itself
 	return b
 }
 
-// found sets up the platform on the store.
+// found creates the site's platform, which uses the given store.
 func (s *site) found(store own) *platform.Platform {
 	s.t.Helper()
 	digest, err := keys.DefaultFormat.Parse(s.secret)
@@ -363,7 +364,7 @@ func (w *warnings) all() []ledger.Cap {
 	return slices.Clone(w.list)
 }
 
-// overSQLite returns the suite's harness with a platform on SQLite.
+// overSQLite returns the suite's harness with a platform that uses SQLite.
 func overSQLite(t *testing.T) storetest.Harness {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "farebox-test-") // in memory, because the tests do not depend on the disk
@@ -371,14 +372,14 @@ func overSQLite(t *testing.T) storetest.Harness {
 		dir = t.TempDir()
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	c, near := new(fakeClock), new(warnings)
+	c, near, reports := new(fakeClock), new(warnings), new(storetest.Reports)
 	path := filepath.Join(dir, "farebox.db")
 	s, current := newSite(t, c.now, func() (own, error) {
-		return sqlitestore.Open(context.Background(), sqlitestore.Options{Path: path, Now: c.now, NearCap: near.note})
+		return sqlitestore.Open(context.Background(), sqlitestore.Options{Path: path, Now: c.now, NearCap: near.note, Audited: reports.Add})
 	})
 	return storetest.Harness{
 		Store: current, Now: c.now, Advance: func(d time.Duration) { c.ahead.Add(int64(d)) }, Backwards: true, Forgets: true, Derives: true, Tombstones: true,
-		Near: near.all,
+		Near: near.all, Reports: reports,
 		Crash: func() storetest.Store { // the platform and the gateway crash, and both forget reservations
 			if err := current.Close(); err != nil {
 				t.Fatal(err)
@@ -398,10 +399,10 @@ var cluster pgtest.Cluster
 
 func TestMain(m *testing.M) { cluster.Main(m) }
 
-// overPostgres returns the suite's harness with a platform on PostgreSQL.
+// overPostgres returns the suite's harness with a platform that uses PostgreSQL.
 func overPostgres(t *testing.T) storetest.Harness {
 	t.Helper()
-	c, near := new(fakeClock), new(warnings)
+	c, near, reports := new(fakeClock), new(warnings), new(storetest.Reports)
 	dsn := cluster.Database(t, func(ctx context.Context, dsn string) error {
 		_, _, err := pgstore.Migrate(ctx, pgstore.Options{DSN: dsn}, nil)
 		return err
@@ -412,11 +413,11 @@ func overPostgres(t *testing.T) storetest.Harness {
 		'SELECT timestamptz ''epoch'' + shift * interval ''1 microsecond'''`)
 	s, current := newSite(t, c.now, func() (own, error) {
 		return pgstore.Open(context.Background(), pgstore.Options{
-			DSN: dsn, NearCap: near.note, Shift: func() time.Duration { return c.now().Sub(time.Unix(0, 0)) }, Remember: 100 * 365 * 24 * time.Hour,
+			DSN: dsn, NearCap: near.note, Audited: reports.Add, Shift: func() time.Duration { return c.now().Sub(time.Unix(0, 0)) }, Remember: 100 * 365 * 24 * time.Hour,
 		})
 	})
 	return storetest.Harness{
-		Store: current, Now: c.now, Advance: func(d time.Duration) { c.ahead.Add(int64(d)) }, Derives: true, Tombstones: true, Near: near.all,
+		Store: current, Now: c.now, Advance: func(d time.Duration) { c.ahead.Add(int64(d)) }, Derives: true, Tombstones: true, Near: near.all, Reports: reports,
 		Crash: func() storetest.Store { // the platform's process and the gateway crash
 			if err := current.Close(); err != nil {
 				t.Fatal(err)
@@ -459,8 +460,8 @@ func alter(t *testing.T, path, query string) {
 	}
 }
 
-// TestSuite runs the suite that all stores must pass. A gateway's operations go over
-// HTTP to a platform, one time on SQLite and one time on PostgreSQL.
+// TestSuite runs the suite that all stores must pass. The gateway's operations go over
+// HTTP to a platform. In one run the platform uses SQLite, in the other PostgreSQL.
 func TestSuite(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) { storetest.Run(t, overSQLite) })
 	t.Run("PostgreSQL", func(t *testing.T) {

@@ -8,8 +8,8 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// Latest returns the greatest version of the migrations. These are the SQL files in
-// the directory migrations, with the version as a number in the name.
+// Latest returns the greatest version among the migrations. A migration is an SQL file
+// in the directory "migrations", and its name contains its version.
 func Latest(files fs.FS) (version int64, err error) {
 	names, err := fs.Glob(files, "migrations/*.sql")
 	for _, name := range names {

@@ -5,9 +5,9 @@ import (
 	"testing/fstest"
 )
 
-// TestLatest checks that the version is the greatest number in a file name,
-// whatever the order of the files. A file without a number is an error, and without
-// files the version is 0.
+// TestLatest checks that Latest returns the greatest number in the file names, whatever
+// the order of the files. A file name without a number is an error. Without files, the
+// version is 0.
 func TestLatest(t *testing.T) {
 	files := fstest.MapFS{"migrations/00010_b.sql": {}, "migrations/00002_a.sql": {}, "other/00011_c.sql": {}}
 	if version, err := Latest(files); err != nil || version != 10 {

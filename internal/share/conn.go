@@ -7,10 +7,10 @@ import (
 )
 
 // Listen returns a listener that counts its connections against the budget. A
-// connection counts first for its client's address, and after the call of Identify
-// for the holder of its key. A connection for which there is no room is closed. To
-// make room for a new one, the oldest connection that is not identified may be
-// closed.
+// connection first counts for the address of its client. From the call of Identify on,
+// it counts for the holder of the key. A connection for which there is no room is
+// closed. To make room for a new connection, the oldest connection that is not
+// identified may be closed.
 func Listen(l net.Listener, b *Budget) net.Listener { return &countedListener{l, b} }
 
 type countedListener struct {
@@ -89,7 +89,7 @@ func Identify(conn net.Conn, holder Holder) bool {
 		if c, ok := conn.(*countedConn); ok {
 			return c.identify(holder)
 		}
-		inner, ok := conn.(interface{ NetConn() net.Conn }) // TLS
+		inner, ok := conn.(interface{ NetConn() net.Conn }) // a TLS connection wraps the counted connection
 		if !ok {
 			return true
 		}

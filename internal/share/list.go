@@ -1,7 +1,7 @@
 package share
 
-// Indexes of Allocation.links. Each stands for a list that has the allocation while
-// the allocation can be cut.
+// Indexes of Allocation.links: the lists that contain an allocation while it can be
+// cut.
 const (
 	inAll     = iota // the budget's list, one of Budget.cuts
 	inAddress        // the list of one address, held.unpaid
@@ -17,7 +17,7 @@ type link struct {
 // added.
 type list struct {
 	first, last *Allocation
-	index       int // into Allocation.links
+	index       int // the index of this list in Allocation.links
 }
 
 func (l *list) add(c *Allocation) {

@@ -9,7 +9,7 @@ const (
 	// payerTime is the minimum time for which an account counts as paying. The
 	// maximum is twice as long.
 	payerTime = 24 * time.Hour
-	// maxPayers bounds memory: at most twice as many accounts are remembered.
+	// maxPayers bounds memory: at most 2 * maxPayers accounts are remembered.
 	maxPayers = 1 << 16
 )
 
@@ -23,8 +23,7 @@ type Payers struct {
 	previous payments
 }
 
-// payments is a set of accounts. The field began is the time at which the set was
-// begun, and the field accounts has those that have paid since then.
+// payments is a set of accounts: those that have paid since the set was begun.
 type payments struct {
 	began    time.Time
 	accounts map[string]struct{}
@@ -45,7 +44,7 @@ func newPayments(began time.Time) payments {
 	return payments{began, make(map[string]struct{})}
 }
 
-// Note records that the account pays.
+// Note records that the account has paid now.
 func (p *Payers) Note(account string) {
 	now := p.now()
 	p.mu.RLock()

@@ -15,8 +15,9 @@ import (
 var ErrSlow = errors.New("the body came too slowly")
 
 // Source sets the read deadline of a body's connection. http.ResponseController is a
-// Source. SetReadDeadline may be called from several goroutines. Its errors are
-// ignored: a source that does not support deadlines must have its own bounds.
+// Source. SetReadDeadline may be called from several goroutines. Errors of
+// SetReadDeadline are ignored: a source that does not support deadlines must have its
+// own bounds.
 type Source interface {
 	SetReadDeadline(time.Time) error
 }
@@ -25,13 +26,13 @@ type Source interface {
 type Body struct {
 	Length int64 // announced length, or -1; no memory is reserved for it in advance
 	Source Source
-	Time   time.Duration // maximum time for the whole body
+	Time   time.Duration // the time limit for reading the whole body
 	Rate   int64         // minimum bytes per second, measured over each Window; 0 for no minimum
 }
 
 const (
 	// Window is the number of bytes over which the rate is measured. Each window of a
-	// body, and the rest after the last one, must arrive in the time that a window
+	// body, and the rest after the last window, must arrive in the time that a window
 	// takes at the minimum rate.
 	Window     = 64 << 10
 	firstChunk = 16 << 10
@@ -44,9 +45,9 @@ const DefaultRate = 8 << 10
 
 // ReadAll reads a whole body. The allocation takes memory for the body as the bytes
 // arrive. The caller must give this memory back, even after an error. After an error
-// the deadline stays set, so that nothing waits for the unread rest. The allocation
-// can be cut if the body needs more than one read. The error is ErrSlow, a
-// RefusedError, or an error of the reader in the parameter from.
+// the deadline stays set, so that nothing waits for the unread rest. The allocation can
+// be cut if the body needs more than one read. The error is ErrSlow, a RefusedError, or
+// the error of the io.Reader.
 func (c *Allocation) ReadAll(from io.Reader, o Body) ([]byte, error) {
 	began := clock.Now()
 	last := began.Add(o.Time)
@@ -55,7 +56,7 @@ func (c *Allocation) ReadAll(from io.Reader, o Body) ([]byte, error) {
 		slowest = min(o.Time, time.Duration(Window/float64(o.Rate)*float64(time.Second)))
 	}
 	_ = o.Source.SetReadDeadline(clock.Deadline(slowest))
-	defer c.Keep() // so that no cut sets the deadline after ReadAll has returned
+	defer c.Keep() // afterwards no cut sets the read deadline
 
 	size := max(min(o.Length, firstChunk), leastChunk-1) + 1
 	taken := size > leastChunk // the smallest chunk is taken only when a byte arrives
@@ -118,7 +119,7 @@ func (c *Allocation) grow(body []byte, length int64) ([]byte, error) {
 		return nil, err
 	}
 	body = slices.Grow(body, more)
-	if extra := cap(body) - before - more; extra > 0 { // the allocator rounds up to size classes
+	if extra := cap(body) - before - more; extra > 0 { // Grow may allocate more, because the allocator rounds up to size classes
 		if err := c.Take(int64(extra)); err != nil {
 			return nil, err
 		}

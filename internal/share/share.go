@@ -21,8 +21,8 @@
 //
 // If a holder is within the limits of its key and account but there is no room, the
 // oldest allocation that may be cut (see Allocation.Cuttable) is cut. Allocations of
-// holders that have not paid are cut first. Others are cut only for a holder that
-// has paid.
+// holders that have not paid are cut first. Other allocations are cut only for a holder
+// that has paid.
 package share
 
 import (
@@ -38,7 +38,7 @@ const (
 	keyPart      = 4  // free/keyPart is the limit of a key beyond its floor
 	accountPart  = 3  // free/accountPart is the limit of an account beyond its floor
 	unpaidRest   = 4  // total/unpaidRest is kept for holders that have paid
-	addressShare = 2  // total/addressShare is the limit of the unpaid holders at one address
+	addressShare = 2  // unpaid holders at one address get at most total/addressShare
 )
 
 // sharesOfUnpaid returns two limits for holders that have not paid: for all of them
@@ -47,20 +47,21 @@ func sharesOfUnpaid(total int64) (all, address int64) {
 	return max(total-total/unpaidRest, 1), max(total/addressShare, 1)
 }
 
-// Class names an exhausted limit. Its values are labels of metrics.
+// Class names the limit that a refused holder has reached. Its values are labels of
+// metrics.
 type Class string
 
-// The classes.
+// The values of Class.
 const (
 	Key     Class = "key"
 	Account Class = "account"
 	Address Class = "address" // holders at one address that have not paid
 	Unpaid  Class = "unpaid"  // all holders that have not paid
-	All     Class = "all"     // the total
+	All     Class = "all"     // the limit is the total of the budget
 	Cut     Class = "cut"     // the allocation was cut for another holder
 )
 
-// RefusedError says that a holder cannot take more.
+// RefusedError means that a holder cannot take more.
 type RefusedError struct{ Class Class }
 
 // Error describes the exhausted limit.
@@ -88,9 +89,9 @@ func ClassOf(err error) Class {
 // client that is not authenticated, only the address is known.
 type Holder struct {
 	Address netip.Addr
-	Account string // id
+	Account string // the id of the account
 	Lineage string
-	Paid    bool // the account has paid recently
+	Paid    bool // true if the account has paid recently
 }
 
 // name identifies a key, an account or an address.
@@ -115,18 +116,17 @@ type Budget struct {
 	mu     sync.Mutex
 	total  int64
 	used   int64
-	unpaid int64 // the part of the amount used that belongs to holders that have not paid
+	unpaid int64 // the amount that belongs to holders that have not paid; included in used
 	held   map[name]*held
 	spare  []*held // unused records for new holders
-	cuts   [2]list // allocations that can be cut, by paidIndex
+	cuts   [2]list // allocations that can be cut: at index 0 those of holders that have not paid, at index 1 the others
 }
 
 // maxSpare is the maximum length of Budget.spare.
 const maxSpare = 256
 
-// New returns a budget with the given total. The budget calls the function refused
-// for each request that it refuses and each allocation that it cuts. The function
-// may be nil.
+// New returns a budget with the given total. The budget calls refused(class) for each
+// request that it refuses and each allocation that it cuts. refused may be nil.
 func New(total int64, refused func(Class)) *Budget {
 	if refused == nil {
 		refused = func(Class) {}
@@ -142,6 +142,13 @@ func (b *Budget) SetTotal(total int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.total = total
+}
+
+// Total returns the total.
+func (b *Budget) Total() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.total
 }
 
 // Used returns the amount that all allocations hold together.
@@ -162,16 +169,16 @@ type Allocation struct {
 	n                     int64
 	paid                  bool
 	key, account, address *held
-	gone                  bool // it was cut
+	gone                  bool // the allocation was cut
 
-	cutting sync.Mutex // held while the function cut runs
+	cutting sync.Mutex // held while cut() runs
 	cut     func()     // nil unless the allocation can be cut
 
 	links [2]link
 }
 
 // Open opens the allocation c for the holder h. c holds nothing yet. The caller must
-// close it.
+// close c.
 func (b *Budget) Open(c *Allocation, h Holder) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -249,7 +256,7 @@ func (c *Allocation) Take(n int64) error {
 // over returns the class of the limit that c would exceed with n more, or "".
 func (b *Budget) over(c *Allocation, n int64) Class {
 	free := b.total - b.used - n
-	var unpaid, address int64 // remaining
+	var unpaid, address int64 // the amounts that would be left for all unpaid holders together, and for the unpaid holders at the address of c
 	if !c.paid {
 		all, one := sharesOfUnpaid(b.total)
 		unpaid, address = all-b.unpaid-n, one-c.address.n-n
@@ -273,7 +280,7 @@ func (b *Budget) over(c *Allocation, n int64) Class {
 }
 
 // toCut returns the allocation to cut so that c gets room, or nil if there is no such
-// allocation. The parameter over is the limit that c would exceed.
+// allocation. The class names the limit that c would exceed.
 func (b *Budget) toCut(c *Allocation, over Class) *Allocation {
 	switch over {
 	case Address:
@@ -303,7 +310,8 @@ func (b *Budget) add(c *Allocation, n int64) {
 	}
 }
 
-// drop takes everything from the allocation. Later calls of Take fail with Cut.
+// drop takes everything from the allocation. Later calls of Take for the allocation
+// fail with the class Cut.
 func (b *Budget) drop(c *Allocation) {
 	b.add(c, -c.n)
 	b.keep(c)
@@ -336,10 +344,10 @@ func (c *Allocation) Give(n int64) {
 	b.add(c, -min(n, c.n))
 }
 
-// Cuttable allows the budget to cut the allocation, to make room for others, until
-// Keep or Close. The budget then takes everything from the allocation and calls the
-// function cut, at most one time and possibly from another goroutine. That function
-// must not block and must not use the budget.
+// Cuttable allows the budget to cut the allocation, to make room for others, until Keep
+// or Close. The budget then takes everything from the allocation and calls cut(), at
+// most once and possibly from another goroutine. cut() must not block and must not use
+// the budget.
 func (c *Allocation) Cuttable(cut func()) {
 	b := c.b
 	if b == nil {
@@ -359,8 +367,8 @@ func (c *Allocation) Cuttable(cut func()) {
 	}
 }
 
-// Keep undoes Cuttable. After Keep returns, the function cut is not running and is
-// not called again.
+// Keep undoes Cuttable. After Keep returns, cut() is not running and is not called
+// again.
 func (c *Allocation) Keep() {
 	if c.b == nil {
 		return
@@ -415,8 +423,8 @@ func (c *Allocation) Close() {
 	c.key, c.account, c.address = nil, nil, nil
 }
 
-// Network returns the network that counts as one client: for IPv6 the /64, since a
-// customer usually has all of its addresses. The zero Prefix stands for all clients
+// Network returns the network that counts as one client: for IPv6 the /64, since one
+// customer usually has all addresses of a /64. The zero Prefix stands for all clients
 // without a known address.
 func Network(client netip.Addr) netip.Prefix {
 	client = client.Unmap().WithZone("")

@@ -17,8 +17,8 @@ import (
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
-// take calls c.Take with the same piece until it is refused. It returns the amount
-// that it got and the limit that was reached.
+// take calls c.Take with the same piece until it is refused. It returns the amount that
+// it took and the limit that was reached.
 func take(t *testing.T, c *Allocation, piece int64) (got int64, why Class) {
 	t.Helper()
 	for {
@@ -31,8 +31,8 @@ func take(t *testing.T, c *Allocation, piece int64) (got int64, why Class) {
 	}
 }
 
-// TestAlone: a single key gets a fifth of the total. A single account gets a quarter,
-// with any number of keys. Closed allocations hold nothing.
+// TestAlone checks that a single key gets a fifth of the total, that a single account
+// gets a quarter with any number of keys, and that closed allocations hold nothing.
 func TestAlone(t *testing.T) {
 	b := New(6400, nil)
 	var keys [8]Allocation
@@ -57,15 +57,15 @@ func TestAlone(t *testing.T) {
 	}
 }
 
-// TestTenAgainstOne: if ten keys of ten paying accounts take all they can, an eleventh
-// key still gets its share.
+// TestTenAgainstOne checks that an eleventh key still gets its share, 1/64 of the
+// total, after ten keys of ten paying accounts have taken all they can.
 func TestTenAgainstOne(t *testing.T) {
 	b := New(6400, nil)
 	var attack [10]Allocation
 	for i := range attack {
 		b.Open(&attack[i], Holder{Account: fmt.Sprint(i), Lineage: fmt.Sprint(i), Paid: true})
 	}
-	for range 100 { // in turns, until no key gets more
+	for range 100 { // the keys take in turns, until none of them gets more
 		for i := range attack {
 			take(t, &attack[i], 10)
 		}
@@ -77,10 +77,10 @@ func TestTenAgainstOne(t *testing.T) {
 	}
 }
 
-// TestUnpaid: accounts that have not paid hold at most three quarters of the total
-// together, and at most half from one address, however many they are. All IPv6
-// addresses of a /64 count as one. Accounts that have paid are not limited by address,
-// because agents behind a proxy share its address.
+// TestUnpaid checks that any number of accounts that have not paid hold at most three
+// quarters of the total together, and at most half of the total from one address. All
+// IPv6 addresses of a /64 count as one. Accounts that have paid are not limited by
+// address, because agents behind a proxy share its address.
 func TestUnpaid(t *testing.T) {
 	b := New(6400, nil)
 	from := func(address, who string, paid bool) (int64, Class) {
@@ -108,9 +108,10 @@ func TestUnpaid(t *testing.T) {
 	}
 }
 
-// TestUnpaidOfOneAddress: ten keys at one address take all they can. Their accounts have
-// not paid, and no allocation may be cut. Another such key at that address still gets
-// its share, 1/64 of the total.
+// TestUnpaidOfOneAddress checks ten keys at one address that take all they can. Their
+// accounts have not paid, and no allocation may be cut. An eleventh key at that
+// address, which belongs to another account that has not paid, still gets its share,
+// 1/64 of the total.
 func TestUnpaidOfOneAddress(t *testing.T) {
 	b := New(6400, nil)
 	for round := range 2 {
@@ -129,9 +130,10 @@ func TestUnpaidOfOneAddress(t *testing.T) {
 	}
 }
 
-// TestCut: the oldest allocation without payment is cut. If the limit of an address
-// is reached, the oldest one at that address is cut. An allocation that has paid is
-// never cut for one that has not.
+// TestCut checks that, when a limit is reached, the oldest allocation of the accounts
+// that have not paid is cut. If the limit is that of an address, the oldest such
+// allocation at that address is cut. The allocation of an account that has paid is
+// never cut for an account that has not paid.
 func TestCut(t *testing.T) {
 	refused := map[Class]int{}
 	b := New(64, func(c Class) { refused[c]++ })
@@ -176,7 +178,7 @@ func TestCut(t *testing.T) {
 	expect("second")
 	kept := body("kept", "10.0.0.5", false, 0)
 	kept.Keep()
-	for i := range 90 { // these fill the rest, then cut the unpaid allocations, then each other
+	for i := range 90 { // the paid allocations first fill the rest of the budget, then replace the unpaid ones, and then each other
 		body(fmt.Sprint("paid", i), "10.0.0.6", true, 1)
 	}
 	if text := strings.Join(cut, " "); !strings.HasPrefix(text, "third fourth fifth sixth paid0 paid1 ") || strings.Contains(text, "kept") {
@@ -191,7 +193,8 @@ func TestCut(t *testing.T) {
 	expect("")
 }
 
-// TestRace: under concurrent use everything is given back, and no cut comes after Keep.
+// TestRace checks that under concurrent use everything is given back, and that no
+// allocation is cut after its Keep has returned.
 func TestRace(t *testing.T) {
 	b := New(200, nil)
 	var wg sync.WaitGroup
@@ -249,9 +252,10 @@ func (d *drip) SetReadDeadline(at time.Time) error {
 	return nil
 }
 
-// TestReadAll: a body that arrives more slowly than the minimum rate is refused. A body
-// takes memory for the bytes that have arrived, not for its announced length. Without a
-// minimum rate, only the time for the whole body is bounded.
+// TestReadAll checks that a body that arrives more slowly than the minimum rate is
+// refused, and that a body takes memory for the bytes that have arrived, not for its
+// announced length. Without a minimum rate, only the time for the whole body is
+// bounded.
 func TestReadAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(16<<20, nil)
@@ -297,7 +301,8 @@ func TestReadAll(t *testing.T) {
 	})
 }
 
-// TestPayers: a paying account is remembered for at least one day and at most two.
+// TestPayers checks that a paying account is remembered for at least one day and at
+// most two.
 func TestPayers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPayers(clock.Now)

@@ -3,7 +3,7 @@ package signal
 
 import "sync"
 
-// Broadcast wakes all its waiters at once. The zero Broadcast is ready to use.
+// Broadcast wakes all goroutines that wait for it. The zero Broadcast is ready to use.
 // It is safe for concurrent use and must not be copied.
 type Broadcast struct {
 	mu sync.Mutex
@@ -11,7 +11,8 @@ type Broadcast struct {
 }
 
 // Wait returns a channel that the next Notify closes. Call Wait before reading the
-// state that may change. Otherwise a change between the two goes unnoticed.
+// state that may change. If the state were read first, a change between the reading and
+// the call of Wait would go unnoticed.
 func (b *Broadcast) Wait() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()

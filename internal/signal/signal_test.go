@@ -14,10 +14,11 @@ func closed(ch <-chan struct{}) bool {
 	}
 }
 
-// TestBroadcast: Notify wakes every waiter, but none that begins to wait later.
+// TestBroadcast checks that Notify wakes every goroutine that is waiting, but no
+// goroutine that begins to wait later.
 func TestBroadcast(t *testing.T) {
 	var b Broadcast
-	b.Notify() // without waiters
+	b.Notify() // no goroutine waits yet, and Notify must not block
 	first, second := b.Wait(), b.Wait()
 	if closed(first) || closed(second) {
 		t.Fatal("woken before Notify")
@@ -32,8 +33,8 @@ func TestBroadcast(t *testing.T) {
 	}
 }
 
-// TestBroadcastConcurrently: Wait and Notify may run concurrently, and every waiter is
-// woken.
+// TestBroadcastConcurrently checks that Wait and Notify may run concurrently, and that
+// every waiter is woken.
 func TestBroadcastConcurrently(t *testing.T) {
 	var b Broadcast
 	var waiters sync.WaitGroup

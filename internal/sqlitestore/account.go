@@ -14,9 +14,9 @@ type account struct {
 	id, name string
 	created  time.Time
 
-	// The mutex of books guards these fields. They have the account's committed
-	// state. In addition, Reserved in each balance counts the credits that are
-	// reserved by holds.
+	// The mutex of books guards these fields. They show the account as of the last
+	// commit. Only Reserved in each balance is newer: it counts the credits that holds
+	// reserve at this moment.
 	creditLimit     ledger.Amount
 	caps            ledger.Caps
 	idempotencyKeys int // the number of the account's idempotency keys
@@ -24,9 +24,9 @@ type account struct {
 	debitHead       int64
 	creditHead      int64
 
-	// Only the writer uses the fields below. The field asOf is the number of the last
-	// transaction in the snapshot that the account was loaded from. The field draft is
-	// the state that the account will have when the open transaction commits.
+	// Only the writer uses the fields below. asOf is the number of the last transaction
+	// in the snapshot that the account was loaded from. draft is the state that the
+	// account will have when the open transaction commits.
 	asOf  int64
 	draft draft
 	dirt
@@ -40,8 +40,9 @@ type dirt struct {
 
 func (d *dirt) behind() *dirt { return d }
 
-// snapshot is, despite its name, an object in memory: an account or a spend counter.
-// The snapshot itself is the copy of this object in the file, and may be stale.
+// snapshot is an object in memory that the writer saves to the file now and then: an
+// account or a spend counter. The copy in the file is the snapshot of the object, and
+// may be stale.
 type snapshot interface {
 	behind() *dirt
 	save(t *tx) error // writes a snapshot of the committed state
@@ -55,9 +56,10 @@ func (a *account) save(t *tx) error {
 	return failure(err)
 }
 
-// draft is an account's state after the rows of the open transaction so far.
+// draft is the state of an account after the rows that the open transaction has written
+// so far.
 type draft struct {
-	touched    int64 // the account's first row in the open transaction, 0 for none
+	touched    int64 // the seq of the account's first row in the open transaction; 0 without such a row
 	balances   [2]ledger.Amount
 	debitHead  int64
 	creditHead int64
@@ -70,8 +72,8 @@ func balanceIndex(test bool) int {
 	return 0
 }
 
-// system reports whether the account is the ledger's own. No call spends from such
-// an account.
+// system reports whether this is a system account, which belongs to the ledger and not
+// to a customer. No call spends from a system account.
 func (a *account) system() bool { return a.name[0] == '@' }
 
 // limit returns how far below zero the balance may go.
@@ -107,8 +109,9 @@ func (a *account) public() ledger.Account {
 	}
 }
 
-// beginDraft prepares the draft for the row seq of the open transaction. It reports
-// whether this row is the account's first row in the transaction.
+// beginDraft prepares the draft for row number seq, which belongs to the open
+// transaction. It reports whether this row is the account's first row in the
+// transaction.
 func (a *account) beginDraft(seq int64) bool {
 	if a.draft.touched != 0 {
 		return false
@@ -121,13 +124,13 @@ func (a *account) beginDraft(seq int64) bool {
 	return true
 }
 
-// publish makes the draft the committed state. The caller holds the mutex.
+// publish makes the draft the committed state. The mutex of books must be locked.
 func (a *account) publish() {
 	a.balances[0].Posted, a.balances[1].Posted = a.draft.balances[0], a.draft.balances[1]
 	a.debitHead, a.creditHead = a.draft.debitHead, a.draft.creditHead
 }
 
-// debit subtracts the row's amount from the payer's draft.
+// debit subtracts the row's amount from the draft of a, the account that pays.
 func (a *account) debit(r *row) error {
 	b := &a.draft.balances[balanceIndex(r.test)]
 	less, err := b.Sub(r.amount)
@@ -138,7 +141,7 @@ func (a *account) debit(r *row) error {
 	return nil
 }
 
-// credit adds the row's amount to the earner's draft.
+// credit adds the row's amount to the draft of a, the account that is paid.
 func (a *account) credit(r *row) error {
 	b := &a.draft.balances[balanceIndex(r.test)]
 	more, err := b.Add(r.amount)

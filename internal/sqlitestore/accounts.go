@@ -3,7 +3,7 @@ package sqlitestore
 import (
 	"context"
 	"fmt"
-	"strconv"
+	"math"
 	"strings"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
@@ -57,11 +57,12 @@ func checkLimits(a *ledger.Account) error {
 	return a.Caps.Check()
 }
 
-// UpdateAccount reads the account with the given id, calls the function change to
-// alter its CreditLimit and Caps, and writes them with the audit row, all in one
-// transaction. It ignores changes to other fields. An error from this function
-// aborts the transaction and is returned as it is. Open reservations stay; the new
-// limits apply to reservations made afterwards. Other errors: ledger.ErrNotFound.
+// UpdateAccount reads the account with the given id, calls the given function to alter
+// CreditLimit and Caps, and writes both with the audit row, all in one transaction.
+// UpdateAccount ignores changes to other fields. Open reservations stay; the new limits
+// apply to reservations made afterwards. If the function returns an error, or if the
+// new limits are invalid, UpdateAccount rolls the transaction back and returns that
+// error unchanged. Other errors: ledger.ErrNotFound.
 func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledger.Account) error, audit ledger.Audit) (ledger.Account, error) {
 	var changed ledger.Account
 	err := s.do(ctx, func(t *tx) error {
@@ -88,7 +89,7 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 		}
 		t.after = append(t.after, func() {
 			a.creditLimit, a.caps = changed.CreditLimit, caps
-			b.expire(s.now()) // so that Reserved counts open reservations only
+			b.expire(s.now()) // expired reservations must not count in Reserved
 			changed = a.public()
 		})
 		return t.audit(audit, s.now())
@@ -99,8 +100,8 @@ func (s *Store) UpdateAccount(ctx context.Context, id string, change func(*ledge
 	return changed, nil
 }
 
-// loadLimits reloads the limits of all accounts after a change with an unknown
-// outcome.
+// loadLimits reloads the limits of all accounts, after a change that may or may not
+// have been committed.
 func (t *tx) loadLimits() error {
 	rows, err := t.w.conn.QueryContext(background(), `SELECT n, credit_limit, cap_call, cap_day, cap_month FROM account`)
 	if err != nil {
@@ -124,8 +125,9 @@ func (t *tx) loadLimits() error {
 	return failure(rows.Err())
 }
 
-// Account returns the account with the id ref. If there is no such account, it
-// returns the account with the name ref, ignoring case. Errors: ledger.ErrNotFound.
+// Account returns the account that has ref as its id. If there is no such account, it
+// returns the account that has ref as its name, ignoring case. Errors:
+// ledger.ErrNotFound.
 func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error) {
 	if err := ctx.Err(); err != nil {
 		return ledger.Account{}, err
@@ -144,10 +146,20 @@ func (s *Store) Account(ctx context.Context, ref string) (ledger.Account, error)
 	return a.public(), nil
 }
 
-// Accounts lists the operator's accounts in the order of their creation. It also
-// returns the cursor of the next page, "" at the end.
+// Accounts lists the operator's accounts, by default in the order of their creation. It
+// also returns the cursor of the next page, "" at the end.
 func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
-	last, err := ledger.Cursor(ctx, p.After, 0)
+	if err := p.Sort.OneOf(ledger.ByCreation, ledger.ByCreationDown, ledger.ByName, ledger.ByNameDown); err != nil {
+		return nil, "", err
+	}
+	if p.Sort.ByName() {
+		return s.accountsByName(ctx, p)
+	}
+	begin, step := int64(0), int64(1)
+	if p.Sort.Down() {
+		begin, step = math.MaxInt64, -1
+	}
+	last, err := p.Position(ctx, begin)
 	if err != nil {
 		return nil, "", err
 	}
@@ -156,17 +168,73 @@ func (s *Store) Accounts(ctx context.Context, p ledger.Page) ([]ledger.Account, 
 	defer b.mu.Unlock()
 	b.expire(s.now())
 	var list []ledger.Account
-	for n := last + 1; n < b.nextNumber(); n++ {
+	for n := min(last, b.nextNumber()) + step; 0 < n && n < b.nextNumber(); n += step {
 		a := b.numbered[n]
 		if a == nil || a.system() {
 			continue
 		}
 		if len(list) == p.Size() {
-			return list, strconv.FormatInt(last, 10), nil
+			return list, p.CursorAt(last), nil
 		}
 		list, last = append(list, a.public()), n
 	}
 	return list, "", nil
+}
+
+// selectByName returns a query that selects account.n for a page of accounts, and the
+// query's arguments. The query uses the index of account names. The page begins after
+// the account with the given number, or at the beginning of the list if the number is
+// 0.
+func selectByName(p ledger.Page, after int64) (string, []any) {
+	compare, down := ">", ""
+	if p.Sort.Down() {
+		compare, down = "<", " DESC"
+	}
+	query, args := `SELECT n FROM account WHERE id NOT LIKE '@%'`, []any(nil)
+	if after != 0 {
+		query, args = query+` AND lower(name) `+compare+` (SELECT lower(name) FROM account WHERE n = ?)`, []any{after}
+	}
+	return query + ` ORDER BY lower(name)` + down + ` LIMIT ?`, append(args, p.Size()+1)
+}
+
+func (s *Store) accountsByName(ctx context.Context, p ledger.Page) ([]ledger.Account, string, error) {
+	after, err := p.Position(ctx, 0)
+	if err != nil {
+		return nil, "", err
+	}
+	query, args := selectByName(p, after)
+	rows, err := s.readers.QueryContext(background(), query, args...)
+	if err != nil {
+		return nil, "", failure(err)
+	}
+	defer rows.Close()
+	var numbers []int64
+	for rows.Next() {
+		var n int64
+		if err := rows.Scan(&n); err != nil {
+			return nil, "", failure(err)
+		}
+		numbers = append(numbers, n)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, "", failure(err)
+	}
+	next := ""
+	if len(numbers) > p.Size() {
+		numbers = numbers[:p.Size()]
+		next = p.CursorAt(numbers[len(numbers)-1])
+	}
+	b := s.books
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.expire(s.now())
+	var list []ledger.Account
+	for _, n := range numbers {
+		if a := b.number(n); a != nil {
+			list = append(list, a.public())
+		}
+	}
+	return list, next, nil
 }
 
 // AccountNames returns a map of account ids to names. It leaves out unknown ids.

@@ -15,12 +15,12 @@ import (
 // changes: when another part of the journal is archived, a new value replaces it.
 type archived struct {
 	ledger.Archived
-	lastID          uuid // the greatest archived UUIDv7
-	hasIrregularIDs bool // the table archived_id, which lists ids without a usable time, has rows
+	lastID          uuid // the greatest UUIDv7 among the archived ids
+	hasIrregularIDs bool // whether the table archived_id, which lists ids without a usable timestamp, has rows
 }
 
-// covers reports whether the id may belong to an archived transaction. That is so if
-// the id is a UUIDv7 and not greater than the greatest archived one.
+// covers reports whether the id may belong to an archived transaction. This is so if
+// the id is a UUIDv7 and is not greater than the greatest archived UUIDv7.
 func (a *archived) covers(id uuid) bool {
 	return a.Files > 0 && id[6]>>4 == 7 && bytes.Compare(id[:], a.lastID[:]) <= 0
 }
@@ -75,7 +75,7 @@ func (t *tx) refuseArchived(id uuid) error {
 	}
 	_, err := t.byID(id)
 	if !errors.Is(err, ledger.ErrNotFound) {
-		return err // nil if the charge is still in the journal
+		return err // err is nil if the charge is still in the journal
 	}
 	return t.archivedID(id, chargePrefix, ledger.ErrSettled)
 }
@@ -148,7 +148,7 @@ func (s *Store) archivable(after int64, q *ledger.ArchiveQuery) ([]row, error) {
 	if q.Last != 0 {
 		most = int(min(max(q.Last-after, 0), ledger.MaxArchivePart))
 	}
-	list, err := s.readRows(after, most+1) // one more row, which may be the fee of the last charge
+	list, err := s.readRows(selectJournal, after, most+1) // one more row, which may be the fee of the last charge
 	if err != nil {
 		return nil, err
 	}
@@ -212,8 +212,8 @@ func (s *Store) openingBalances(accounts []string) ([]ledger.RunningBalance, err
 const selectCarried = `SELECT seq, id, 1, debtor, creditor, amount, test, at, 0, 0, key, lineage, server, tool, NULL, NULL, day, waived, fee, fee_to,
 	NULL, NULL, refunded, fee_back FROM carried `
 
-// carriedBy reads the archived charges that the transactions from first to last
-// refer to.
+// carriedBy reads the archived charges to which a range of transactions refers. The
+// range includes its first and its last transaction.
 func (s *Store) carriedBy(first, last int64) ([]ledger.Carried, error) {
 	rows, err := s.readers.QueryContext(background(), selectCarried+
 		`WHERE EXISTS (SELECT 1 FROM txn t WHERE t.ref = carried.seq AND t.ref IS NOT NULL AND t.seq BETWEEN ? AND ?) ORDER BY seq`, first, last)
@@ -238,14 +238,19 @@ func (s *Store) carriedBy(first, last int64) ([]ledger.Carried, error) {
 }
 
 // Archive removes a part from the journal and records it with its audit row, in one
-// transaction. The caller must have written the part to a durable file with the
-// given sum. Errors: ledger.ErrConflict if the part is not the next one.
+// transaction. The part must already be in a durable file, and sum must be the hash in
+// the seal of that file. Errors: ledger.ErrConflict if the part is not the next one.
 func (s *Store) Archive(ctx context.Context, p *ledger.ArchivePart, sum ledger.Sum, a ledger.Audit) error {
 	select {
-	case s.verifying <- struct{}{}: // a verification reads the rows that Archive deletes
+	case s.verifying <- struct{}{}: // wait for a running verification, because it reads the rows that Archive deletes
 		defer func() { <-s.verifying }()
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	if len(p.Entries) > 0 {
+		if err := s.sumUsageTo(ctx, p.Last()); err != nil {
+			return err
+		}
 	}
 	return s.do(ctx, func(t *tx) error {
 		now := s.now()
@@ -276,7 +281,8 @@ func (t *tx) nextPart(p *ledger.ArchivePart, now time.Time) error {
 	return nil
 }
 
-// removePart records the part and removes its transactions.
+// removePart enters the part in the table archive and removes its transactions from
+// the journal.
 func (t *tx) removePart(p *ledger.ArchivePart, sum ledger.Sum, now time.Time) error {
 	w := t.w
 	// Write all snapshots, because a replay must not need the removed transactions.
@@ -316,9 +322,11 @@ func (t *tx) removePart(p *ledger.ArchivePart, sum ledger.Sum, now time.Time) er
 	return nil
 }
 
-// removePartQueries remove the transactions up to the given one. Before that, they
-// copy charges into the table carried if later transactions refer to them.
+// removePartQueries remove the transactions up to the given one. First, they record the
+// time up to which the sums of usage cannot be verified any more. They also copy a
+// charge into the table carried if a later transaction refers to it.
 var removePartQueries = [...]string{
+	`UPDATE usage_state SET archived_at = max(archived_at, (SELECT coalesce(max(at), 0) FROM txn WHERE seq <= ?))`,
 	`UPDATE carried SET
 		refunded = refunded + (SELECT coalesce(sum(amount), 0) FROM txn WHERE ref = carried.seq AND ref IS NOT NULL AND kind = 3 AND seq <= ?1),
 		fee_back = fee_back + (SELECT coalesce(sum(amount), 0) FROM txn WHERE ref = carried.seq AND ref IS NOT NULL AND kind = 5 AND debtor = carried.fee_to AND seq <= ?1)`,

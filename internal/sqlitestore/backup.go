@@ -43,26 +43,27 @@ func newBackups() *backups {
 	return &backups{one: make(chan struct{}, 1), alive: alive, end: end, dsn: scratchDSN}
 }
 
-// close aborts the running copy and prevents new ones. A finished copy may still
-// be delivered.
+// close aborts the running copy and prevents new copies. A finished copy may still be
+// delivered.
 func (b *backups) close() {
 	b.end()
 	b.copying.Lock()
 }
 
-// Backup copies the state of the store at one moment, while the store serves, and
-// passes the copy to deliver, which must read it before returning. The copy has
-// every change acknowledged before the call. Neither the writer nor readers wait
-// for the backup, but the write-ahead log grows until the copy is finished.
+// Backup copies the state of the store at one moment, while the store serves, and then
+// calls deliver(b, r) with an io.Reader r of the copy. deliver(b, r) must read the copy
+// before it returns. The copy has every change acknowledged before the call. Neither
+// writes nor reads of the store wait for the backup, but the write-ahead log grows
+// until the copy is finished.
 //
 // progress, if not nil, is called now and then with the number of bytes copied so
 // far and their total. The copy is in the store's directory, readable by its owner
 // only, and is removed before Backup returns.
 //
 // Errors: ledger.ErrBackupRuns while another backup runs, ledger.ErrNoSpace, the
-// errors of ctx and deliver, and ledger.ErrUnavailable if the store cannot write.
-// Backup makes no copy then, because the store's file may show transactions that
-// will not last.
+// errors of ctx and deliver, and ledger.ErrUnavailable if the store cannot write. In
+// the last case, Backup makes no copy, because the store's file may show transactions
+// that will not last.
 func (s *Store) Backup(ctx context.Context, progress func(done, total int64), deliver func(ledger.Backup, io.Reader) error) (err error) {
 	select {
 	case s.backups.one <- struct{}{}:
@@ -70,7 +71,7 @@ func (s *Store) Backup(ctx context.Context, progress func(done, total int64), de
 	default:
 		return ledger.ErrBackupRuns
 	}
-	scratch, err := os.CreateTemp(filepath.Dir(s.path), scratchPrefix(s.path)) // mode 0600
+	scratch, err := os.CreateTemp(filepath.Dir(s.path), scratchPrefix(s.path)) // CreateTemp makes the file with mode 0600
 	if err != nil {
 		return fmt.Errorf("making room for the copy: %w", noSpace(err))
 	}
@@ -112,7 +113,7 @@ func (s *Store) copyTo(ctx context.Context, to string, b *ledger.Backup, progres
 	if err != nil {
 		return err
 	}
-	db := sql.OpenDB(connector) // a separate pool, so that readers never wait for the backup
+	db := sql.OpenDB(connector) // a separate pool, so that other reads never wait for the backup
 	defer db.Close()
 	conn, err := db.Conn(background())
 	if err != nil {
@@ -141,7 +142,7 @@ func (s *Store) copyTo(ctx context.Context, to string, b *ledger.Backup, progres
 			return failure(err)
 		}
 		if err := s.steps(ctx, copying, progress); err != nil {
-			_ = copying.Finish() // returns err again
+			_ = copying.Finish() // ignore this error, because it repeats the error of steps
 			return err
 		}
 		return failure(copying.Finish())
@@ -157,7 +158,7 @@ const selectSchema = `SELECT coalesce(max(version_id), 0) FROM goose_db_version 
 
 // steps copies the database, backupStep pages at a time. It gives up when the store
 // cannot write, because a repair of the store must empty the log, and cannot do so
-// while the log has readers.
+// while any connection reads the log.
 func (s *Store) steps(ctx context.Context, copying *sqlite.Backup, progress func(done, total int64)) error {
 	const pageSize = 4096
 	for more := true; more; {

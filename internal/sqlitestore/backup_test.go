@@ -28,7 +28,8 @@ func bulk(t *testing.T, path string, n int) {
 			SELECT last + x, randomblob(16), 1, a, b, 1, 0, 1, iif(x = 1, paid, last + x - 1), iif(x = 1, 0, last + x - 1), 'key_1', 's', hex(zeroblob(250)) FROM i, pair`)
 }
 
-// large returns a store with the given number of charges, and an order for more.
+// large returns a store with the given number of charges, and an order with which the
+// test can make further charges.
 func large(t *testing.T, charges int) (*Store, ledger.Order) {
 	t.Helper()
 	path := filepath.Join(memoryDir(t), "farebox.db")
@@ -60,7 +61,7 @@ func kept(t *testing.T, s *Store, progress func(done, total int64)) (path string
 	return path, head
 }
 
-// alone checks that the store's directory has no files but the store's own.
+// alone checks that the store's directory has only the files of the store.
 func alone(t *testing.T, s *Store) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(s.path))
@@ -76,9 +77,9 @@ func alone(t *testing.T, s *Store) {
 	}
 }
 
-// TestBackupWhileCharging checks promises 4 and 5. A backup made under load has
-// every charge that was acknowledged before the backup began, and no charge that
-// the store does not have. Its books balance.
+// TestBackupWhileCharging checks promises 4 and 5 of docs/promises.md. A backup made
+// under load has every charge that was acknowledged before the backup began, and no
+// charge that the store does not have. The books in the backup balance.
 func TestBackupWhileCharging(t *testing.T) {
 	s, o := large(t, 4_000)
 	topUp(t, s, o.Account, 1_000_000)
@@ -124,7 +125,7 @@ func TestBackupWhileCharging(t *testing.T) {
 			t.Errorf("charge %s was acknowledged before: %v", c, err)
 		}
 	}
-	rows, err := copied.readRows(4_002, 1_000_000)
+	rows, err := copied.readRows(selectJournal, 4_002, 1_000_000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +224,7 @@ func TestBackupLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestBackupAndClose checks that Close aborts a running copy and prevents new ones,
+// TestBackupAndClose checks that Close aborts a running copy and prevents new copies,
 // but lets a finished copy be delivered.
 func TestBackupAndClose(t *testing.T) {
 	s, _ := large(t, 4_000)

@@ -10,15 +10,16 @@ import (
 const (
 	upsertBinding = `INSERT INTO binding (handle_hash, server, account, until, payload) VALUES (?, ?, ?, ?, ?)
 	ON CONFLICT (handle_hash, server) DO UPDATE SET account = excluded.account, until = excluded.until, payload = excluded.payload`
-	// The server '' finds bindings from before schema version 3, which have no server.
+	// The condition server = '' finds bindings from before schema version 3, which name
+	// no server.
 	selectBinding = `SELECT account, until, payload FROM binding WHERE handle_hash = ? AND server IN (?, '') ORDER BY server DESC LIMIT 1`
 
 	maxBindingsPerSweep = 500
 )
 
-// Bind stores a binding, replacing the one with the same server and handle hash, and
-// returns as soon as the binding is durable. Errors: ledger.ErrInvalid for a payload
-// that is too long, ledger.ErrUnavailable.
+// Bind stores a binding in place of any earlier binding with the same server and handle
+// hash. It returns as soon as the binding is durable. Errors: ledger.ErrInvalid for a
+// payload that is too long, ledger.ErrUnavailable.
 func (s *Store) Bind(ctx context.Context, b ledger.Binding) error {
 	if len(b.Payload) > ledger.MaxBinding {
 		return fmt.Errorf("%w: the payload of a binding is longer than %d bytes", ledger.ErrInvalid, ledger.MaxBinding)

@@ -11,22 +11,23 @@ import (
 
 // Bounds of the holds in memory.
 const (
-	maxOpen     = 1 << 18 // open reservations
-	maxUnpaid   = 1 << 15 // remembered reservations that were released or expired
-	maxCaptured = 1 << 12 // remembered reservations that were captured; the journal has all of them
+	maxOpen     = 1 << 18 // maximum number of open reservations
+	maxUnpaid   = 1 << 15 // maximum number of remembered reservations that were released or expired
+	maxCaptured = 1 << 12 // maximum number of remembered reservations that were captured; the journal has all of them
 )
 
 // books is the state in memory. One mutex guards all of it. A lock for each account
-// would not pay: finding the lock would take far longer than the critical section.
+// would be slower, because finding the lock would take far longer than the work under
+// the lock.
 type books struct {
 	mu       sync.Mutex
 	byID     map[string]*account
-	byName   map[string]*account // by ledger.FoldName
-	numbered []*account          // by account.n; unused numbers are nil
+	byName   map[string]*account // accounts by their folded names; see ledger.FoldName
+	numbered []*account          // indexed by account.n; nil at unused numbers
 
 	day             int32 // the day that new reservations count towards
 	counters        map[counterKey]*spendCounter
-	loaded          map[string]*spendCounter // counters read from the file and not used yet, by subject
+	loaded          map[string]*spendCounter // counters that were read from the file and are not used yet, by spendCounter.subject
 	idempotencyKeys map[idempotencyHash]idempotencyEntry
 
 	holds    map[uuid]*hold
@@ -44,8 +45,8 @@ func newBooks() *books {
 	}
 }
 
-// add registers an account. The caller holds the mutex or is the only user of the
-// books.
+// add registers an account. The mutex of books must be locked, unless the caller is the
+// only user of the books.
 func (b *books) add(a *account) {
 	for int64(len(b.numbered)) <= a.n {
 		b.numbered = append(b.numbered, nil)
@@ -60,8 +61,8 @@ func (b *books) number(n int64) *account {
 	return b.numbered[n]
 }
 
-// find returns an operator's account by its id, or ledger.ErrNotFound. It does not
-// find system accounts.
+// find returns the account with the given id, or ledger.ErrNotFound. It does not find
+// system accounts.
 func (b *books) find(id string) (*account, error) {
 	a := b.byID[id]
 	if a == nil || a.system() {
@@ -74,12 +75,12 @@ func (b *books) find(id string) (*account, error) {
 type holdState uint8
 
 const (
-	holdOpen     holdState = iota // holds credits until it expires
-	holdQueued                    // holds credits; the writer is capturing it
-	holdInDoubt                   // holds credits; whether it was captured is not known yet
-	holdCaptured                  // its credits were paid
-	holdReleased                  // its credits were released
-	holdExpired                   // its credits were released; a conditional charge may still capture it
+	holdOpen     holdState = iota // the hold reserves credits until it expires
+	holdQueued                    // the hold reserves credits; the writer is capturing it
+	holdInDoubt                   // the hold reserves credits; it is not known yet whether the hold was captured
+	holdCaptured                  // the hold's credits were paid
+	holdReleased                  // the hold's credits were released
+	holdExpired                   // the hold's credits were released; a conditional charge may still capture it
 )
 
 // onFailure is the action that captureFailed takes on a hold.
@@ -87,7 +88,7 @@ type onFailure uint8
 
 const (
 	reopenHold  onFailure = iota // for a reservation: it stays open and may be captured again
-	expireHold                   // for a conditional charge of an expired reservation: it expires again
+	expireHold                   // for a conditional charge of an expired reservation: the hold expires again
 	discardHold                  // for a conditional charge without a reservation: the hold is forgotten
 	releaseHold                  // for a hold released while in doubt; if it was captured after all, it is refunded
 )
@@ -99,17 +100,17 @@ type hold struct {
 	payer, payee    *account
 	feeTo           *account // nil if the order has no fee
 	terms           ledger.Terms
-	day             int32 // the day that the hold counts towards
-	waived          bool  // a free quota pays
+	day             int32 // the day towards which the amount of the hold counts
+	waived          bool  // true if a free quota pays for the call
 	counters        [counterCount]*spendCounter
 	idempotencyHash idempotencyHash // set if the terms have an idempotency key
-	response        []byte          // the response to store with the capture
+	response        []byte          // the response to store together with the charge
 	state           holdState
 	onFailure       onFailure
 	expires         time.Time
 	waiters         []chan outcome
 
-	prev, next *hold // in the expiry list
+	prev, next *hold // the neighbours in the expiry list
 }
 
 // outcome is the result of a capture.
@@ -117,8 +118,8 @@ type outcome struct {
 	charge  ledger.Charge
 	balance ledger.Balance
 	err     error
-	ownsKey bool // the hold's idempotency key belongs to the charge
-	made    bool // the charge was made by this capture, not by an earlier one
+	ownsKey bool // whether the hold's idempotency key now belongs to the charge
+	made    bool // whether this capture made the charge; false if an earlier capture made it
 }
 
 // paid returns the amount that the hold takes from the balance.
@@ -136,9 +137,9 @@ func (h *hold) freeCalls() int64 {
 	return 0
 }
 
-// reserve opens a hold for the order. If the call was captured before under the
-// caller's idempotency key, reserve returns the entry of the key instead. The
-// caller holds the mutex.
+// reserve makes a hold for the order and opens it. If a call was captured before under
+// the idempotency key in the terms, reserve makes no hold, and returns the entry of the
+// key instead. b.mu must be locked.
 func (b *books) reserve(id uuid, o *ledger.Order, terms *ledger.Terms, now, expires time.Time) (*hold, *idempotencyEntry, error) {
 	h := &hold{id: id, order: *o, terms: *terms, expires: expires}
 	if err := b.findAccounts(h); err != nil {
@@ -176,8 +177,8 @@ func (b *books) findAccounts(h *hold) (err error) {
 	return err
 }
 
-// admit reserves the order's credits and its share of caps and quotas, or returns
-// the reason to refuse the order.
+// admit reserves the order's credits and its share of caps and quotas, or returns an
+// error with the reason why the order is refused.
 func (b *books) admit(h *hold, now time.Time) error {
 	h.counters = b.countersOf(h.payer.n, h.order.Lineage, h.order.Server, h.order.Test)
 	h.day = dayOf(&h.counters, b.today(now))
@@ -199,14 +200,14 @@ func (b *books) admit(h *hold, now time.Time) error {
 }
 
 // holdAgain reserves the credits of an expired hold again, for a conditional charge.
-// The caller holds the mutex.
+// b.mu must be locked.
 func (b *books) holdAgain(h *hold, now time.Time) error {
 	if h.terms.Idempotency.Key != "" {
 		switch _, first, err := b.checkIdempotencyKey(&h.order, &h.terms.Idempotency, h.payer, now); {
 		case errors.Is(err, ledger.ErrUnavailable):
 			return err
 		case first != nil || err != nil:
-			return ledger.ErrSettled // the call was repeated under the same key
+			return ledger.ErrSettled // after the hold expired, another call took its idempotency key
 		}
 	}
 	if err := b.admit(h, now); err != nil {
@@ -216,15 +217,16 @@ func (b *books) holdAgain(h *hold, now time.Time) error {
 	return nil
 }
 
-// queue marks a hold as on its way to the writer, so that it no longer expires.
-// The caller holds the mutex.
+// queue gives a hold the state holdQueued, so that it does not expire on its way to the
+// writer. b.mu must be locked.
 func (b *books) queue(h *hold) {
 	b.expiring.remove(h)
 	h.state = holdQueued
 }
 
-// finish ends a hold and frees its credits. The caller holds the mutex, and has
-// already updated the balance if the hold was paid.
+// finish ends a hold, sets the given state, and frees the credits that the hold
+// reserved. b.mu must be locked. If the hold was captured, the balance must already
+// include the charge.
 func (b *books) finish(h *hold, state holdState) {
 	h.payer.balances[balanceIndex(h.order.Test)].Reserved -= h.paid()
 	for _, m := range h.counters {
@@ -244,8 +246,8 @@ func (b *books) finish(h *hold, state holdState) {
 	}
 }
 
-// captureFailed returns a hold to its state before the failed capture, or ends the
-// hold. The caller holds the mutex.
+// captureFailed changes a hold after its capture has failed. h.onFailure decides
+// whether the hold is opened again or ends. b.mu must be locked.
 func (b *books) captureFailed(h *hold) {
 	switch h.onFailure {
 	case releaseHold:
@@ -255,14 +257,14 @@ func (b *books) captureFailed(h *hold) {
 		b.finish(h, holdExpired)
 	case discardHold:
 		b.finish(h, holdReleased)
-		delete(b.holds, h.id) // as if it had never existed
+		delete(b.holds, h.id) // forget the hold, as if it had never existed
 	case reopenHold:
 		h.state = holdOpen
 		b.expiring.insert(h)
 	}
 }
 
-// expire ends the holds that have expired by now. The caller holds the mutex.
+// expire ends the holds that have expired by now. b.mu must be locked.
 func (b *books) expire(now time.Time) {
 	for h := b.expiring.first; h != nil && !now.Before(h.expires); h = b.expiring.first {
 		b.finish(h, holdExpired)
@@ -270,8 +272,8 @@ func (b *books) expire(now time.Time) {
 }
 
 // expiryList is a list of open holds in the order of their expiry. All holds live
-// equally long, so a search from the back finds the place of a new one at once,
-// unless the clock went backwards.
+// equally long, so a search from the back finds the place of a new hold at once, unless
+// the clock went backwards.
 type expiryList struct{ first, last *hold }
 
 func (l *expiryList) insert(h *hold) {

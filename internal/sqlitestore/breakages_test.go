@@ -185,7 +185,7 @@ func brokenTerms() map[string]func() breakage {
 	return all
 }
 
-// The function least returns the smaller cap. 0 means no cap.
+// least returns the smaller of two caps. 0 means no cap.
 func least(a, b ledger.Amount) ledger.Amount {
 	if a == 0 || b > 0 && b < a {
 		return b

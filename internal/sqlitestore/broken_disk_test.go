@@ -39,11 +39,11 @@ type storm struct {
 	order ledger.Order
 	halt  atomic.Bool
 	acked atomic.Int64
-	// outage counts beginnings and ends of outages. While it is odd, no capture is
-	// possible.
+	// outage is the number of times that an outage has begun or ended. While this
+	// number is odd, no capture is possible.
 	outage  atomic.Int64
 	refused atomic.Int64
-	doubted atomic.Int64 // failed captures
+	doubted atomic.Int64 // the number of captures that have returned an error
 
 	callers sync.WaitGroup
 	mu      sync.Mutex
@@ -116,11 +116,11 @@ func (m *storm) call(random *rand.Rand, tick <-chan time.Time) error {
 			return nil
 		case 1:
 			err := m.store.Release(ctx, charge)
-			if err == nil || errors.Is(err, ledger.ErrUnavailable) { // if the capture is in doubt, it is released or refunded later
+			if err == nil || errors.Is(err, ledger.ErrUnavailable) { // after ErrUnavailable, the store releases or refunds the charge as soon as it knows whether the capture succeeded
 				m.say(charge, toldReleased)
 				return nil
 			}
-			if !errors.Is(err, ledger.ErrSettled) { // captured already: the next capture returns the charge
+			if !errors.Is(err, ledger.ErrSettled) { // after ErrSettled, the charge is captured, and the next capture returns it
 				return err
 			}
 		}
@@ -130,7 +130,7 @@ func (m *storm) call(random *rand.Rand, tick <-chan time.Time) error {
 	}
 }
 
-// refusal counts an error of an outage and waits a moment. It returns any other
+// refusal counts err and waits a moment if err reports an outage. It returns any other
 // error.
 func (m *storm) refusal(err error, tick <-chan time.Time) error {
 	if !errors.Is(err, ledger.ErrUnavailable) {
@@ -189,8 +189,9 @@ func booked(t *testing.T, s *Store, account string) map[string]bool {
 	return list
 }
 
-// agrees compares the books with the callers' results from just before and just
-// after the books were read.
+// agrees checks that the books have every charge that was acknowledged before they were
+// read, and no charge that no caller had asked for by then. The callers' results are
+// passed twice: as they were just before the reading, and just after it.
 func agrees(t *testing.T, books map[string]bool, before, after map[string]told) {
 	t.Helper()
 	lost := 0
@@ -224,7 +225,8 @@ func (m *storm) cut(t *testing.T, d *disk, survive float64) {
 	m.cuts = append(m.cuts, powerCut{image, before, m.snapshot()})
 }
 
-// survived compares the state after each power cut with the callers' results.
+// survived opens the state after each power cut, and checks that its books agree with
+// the callers' results.
 func (m *storm) survived(t *testing.T) {
 	t.Helper()
 	for _, cut := range m.cuts {
@@ -236,11 +238,11 @@ func (m *storm) survived(t *testing.T) {
 	}
 }
 
-// TestBrokenDisk checks promises 1, 4, 5 and 8 on a disk that fails syncs and writes
-// under 64 callers. Callers get no error but ledger.ErrUnavailable, and the store
-// recovers with the disk. After a power cut before, during or after the failure,
-// every acknowledged charge is in the books one time, and the books balance.
-// Released calls cost nothing.
+// TestBrokenDisk checks promises 1, 4, 5 and 8 of docs/promises.md on a disk with
+// failing syncs and writes, while 64 callers reserve and capture. The only error that
+// callers get is ledger.ErrUnavailable. The store recovers with the disk. After a power
+// cut before, during or after the failure, every acknowledged charge is in the books
+// once, and the books balance. Released calls cost nothing.
 func TestBrokenDisk(t *testing.T) {
 	t.Parallel()
 	const (
@@ -310,9 +312,9 @@ func breakDisk(t *testing.T, fault diskFault, seed uint64) {
 	}
 }
 
-// outlast checks the store during a lasting outage. If the parameter log is true,
-// the log fails, and the store can make no captures. Otherwise only the database
-// file fails, and the store can still make captures.
+// outlast checks the store during a lasting outage. If log is true, writes to the
+// write-ahead log fail, and the store can make no captures. Otherwise only writes to
+// the database file fail, and the store can still make captures.
 func (m *storm) outlast(t *testing.T, d *disk, log bool, survive float64) {
 	t.Helper()
 	if !log {
@@ -327,7 +329,9 @@ func (m *storm) outlast(t *testing.T, d *disk, log bool, survive float64) {
 	m.outage.Add(1)
 }
 
-// settled compares the books with the callers' results at the end.
+// settled waits until all reservations have ended and all owed refunds are made. Then
+// it checks that the books agree with the callers' results, and that no released call
+// is charged.
 func (m *storm) settled(t *testing.T, c *fakeClock) {
 	t.Helper()
 	c.advance(2 * ledger.ReservationLife)
@@ -351,10 +355,10 @@ func (m *storm) settled(t *testing.T, c *fakeClock) {
 	}
 }
 
-// TestRefusalsOutlivePowerCuts checks promise 2 for captures with a failed sync. The
-// rows of the failed transaction may be on the disk all the same. The test checks
-// that the callers get their errors only when these rows can never reappear, not
-// even if the power fails at the very next sync.
+// TestRefusalsOutlivePowerCuts checks promise 2 of docs/promises.md for captures with a
+// failed sync. The rows of the failed transaction may be on the disk all the same. The
+// test checks that the callers get their errors only when these rows can never
+// reappear, not even if the power fails at the very next sync.
 func TestRefusalsOutlivePowerCuts(t *testing.T) {
 	t.Parallel()
 	const fsync = sqlite3.SQLITE_IOERR_FSYNC
@@ -408,10 +412,10 @@ func TestRefusalsOutlivePowerCuts(t *testing.T) {
 	}
 }
 
-// TestReappearingRowsAreMadeDurable checks promise 1 across a restart after a failed
-// sync. After the restart, the rows of the failed transaction are visible, but not
-// durable. The test checks that the store makes these rows durable before it
-// acknowledges them or adds other rows.
+// TestReappearingRowsAreMadeDurable checks promise 1 of docs/promises.md across a
+// restart after a failed sync. After the restart, the rows of the failed transaction
+// are visible, but not durable. The test checks that the store makes these rows durable
+// before it acknowledges them or adds other rows.
 func TestReappearingRowsAreMadeDurable(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t, 1)

@@ -24,7 +24,7 @@ import (
 // breakage describes a faulty store. Each function that is set replaces a method of
 // the store.
 type breakage struct {
-	before  func(s *Store) // runs before each call
+	before  func(s *Store) // called before each call of the store
 	reserve func(s *Store, id string, o ledger.Order, terms ledger.Terms) (ledger.Reservation, error)
 	capture func(s *Store, id string, answer []byte) (ledger.Charge, ledger.Balance, error)
 	charge  func(s *Store, id string, o ledger.Order, terms ledger.Terms, answer []byte) (ledger.Charge, ledger.Balance, error)
@@ -107,8 +107,8 @@ func (s *brokenStore) UpdateAccount(ctx context.Context, id string, change func(
 	return s.Store.UpdateAccount(ctx, id, change, a)
 }
 
-// recorder is a testing.TB for the model. It only records the messages and whether
-// the test failed.
+// recorder is the testing.TB of one run of storetest.Model. It only records the
+// messages and whether the test failed.
 type recorder struct {
 	name   string
 	mu     sync.Mutex
@@ -149,7 +149,8 @@ func (r *recorder) verdict() string {
 	return strings.Join(r.said, "; ")
 }
 
-// modelRun runs the model of the suite on stores with the given fault.
+// modelRun runs storetest.Model, the model-based test of the suite, on stores with the
+// given fault.
 func modelRun(t *testing.T, template, name string, broken func() breakage) *recorder {
 	r := &recorder{name: name}
 	done := make(chan struct{})
@@ -213,8 +214,8 @@ func TestSuiteFindsBrokenStores(t *testing.T) {
 	}
 }
 
-// lifted calls the function lift to change the limits of the account, calls the
-// function do, and then restores the limits.
+// lifted calls lift(a) to change the limits of the account a, then calls do(), and then
+// restores the limits.
 func lifted(s *Store, account string, lift func(*account), do func()) {
 	s.books.mu.Lock()
 	a := s.books.byID[account]
@@ -234,8 +235,8 @@ func posted(s *Store, change func(x *tx) error) {
 	}
 }
 
-// onOrders returns a store that changes the order and the terms of every
-// reservation and charge. Its results show the original order.
+// onOrders returns a store that changes the order and the terms of every reservation
+// and charge. The results of the store show the original order.
 func onOrders(change func(*ledger.Order, *ledger.Terms)) breakage {
 	asked := map[string][]ledger.Order{}
 	restore := func(c ledger.Charge, p ledger.Balance, err error) (ledger.Charge, ledger.Balance, error) {
@@ -265,8 +266,8 @@ func onOrders(change func(*ledger.Order, *ledger.Terms)) breakage {
 	}
 }
 
-// afterRefund returns a store that calls the function do after each refund. The
-// argument rest says whether the whole charge is then refunded.
+// afterRefund returns a store that calls the given function after each refund. The last
+// argument of that function is true if the charge is now refunded in whole.
 func afterRefund(do func(s *Store, c ledger.Charge, refund ledger.Transaction, rest bool)) breakage {
 	return breakage{post: func(s *Store, t ledger.Transaction, a ledger.Audit) (ledger.Transaction, ledger.Balance, error) {
 		before, _ := s.ChargeByID(context.Background(), t.Charge)

@@ -23,8 +23,8 @@ var (
 	selectEarned = selectLinked("prev_creditor")
 )
 
-// selectLinked returns the query that follows a chain of transactions back. The
-// parameter before names the column that refers to the previous transaction in the
+// selectLinked returns the query that follows a chain of transactions back. Its
+// argument is the name of the column that refers to the previous transaction in the
 // chain.
 func selectLinked(before string) string {
 	return `WITH RECURSIVE chain (at_seq, next) AS (
@@ -39,7 +39,14 @@ func selectLinked(before string) string {
 // charges than the limit without being the last. Errors: ledger.ErrNotFound if an
 // account of the filter does not exist.
 func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Charge, string, error) {
-	after, err := ledger.Cursor(ctx, f.After, math.MaxInt64)
+	if err := f.CheckSort(); err != nil {
+		return nil, "", err
+	}
+	begin := int64(math.MaxInt64)
+	if f.Sort == ledger.ByTime {
+		begin = 0
+	}
+	after, err := f.Position(ctx, begin)
 	if err != nil {
 		return nil, "", err
 	}
@@ -67,19 +74,19 @@ func (s *Store) Charges(ctx context.Context, f ledger.ChargeFilter) ([]ledger.Ch
 	if l.next == 0 {
 		return l.charges, "", nil
 	}
-	return l.charges, strconv.FormatInt(l.next, 10), nil
+	return l.charges, f.CursorAt(l.next), nil
 }
 
 // listing is one page of a list of charges.
 type listing struct {
 	store                 *Store
 	filter                *ledger.ChargeFilter
-	payer, earner         int64 // account.n of the filter's accounts; 0 if the filter does not name one
+	payer, earner         int64 // the numbers (account.n) of the accounts that the filter names; 0 if the filter does not name the account
 	payerHead, earnerHead int64
-	size                  int // maximum number of charges to list
-	read                  int // number of transactions per query
+	size                  int // the maximum number of charges on the page
+	read                  int // the number of transactions that one query reads
 	charges               []ledger.Charge
-	newest                int64 // the latest time of the transactions read so far
+	newest, oldest        int64 // the latest and the earliest time of the transactions read so far; 0 before the first
 	next                  int64 // the cursor of the next page; 0 at the end
 }
 
@@ -99,11 +106,17 @@ func (l *listing) account(id string, head func(*account) int64) (n, begin int64,
 	return a.n, head(a), nil
 }
 
-// The method named all lists the charges with a seq less than the parameter below.
-func (l *listing) all(below int64) error {
-	l.next = below
+// all lists the charges of all accounts. The list begins after the transaction with the
+// given number, in the order of the listing: the numbers rise if the oldest charges
+// come first, and otherwise fall.
+func (l *listing) all(from int64) error {
+	read := l.store.reads.charges
+	if l.filter.Sort == ledger.ByTime {
+		read = l.store.reads.journal
+	}
+	l.next = from
 	for range maxSteps {
-		rows, err := l.store.reads.charges.QueryContext(background(), l.next, l.read+1)
+		rows, err := read.QueryContext(background(), l.next, l.read+1)
 		if err != nil {
 			return failure(err)
 		}
@@ -119,14 +132,15 @@ func (l *listing) all(below int64) error {
 			return nil
 		}
 	}
-	l.endIfOld()
+	l.endIfPast()
 	return nil
 }
 
-// chain lists the payments or earnings of an account, from the head of the account's
-// chain or from the cursor. The function link returns two numbers for a row. If the
-// row is in this chain, the first is 0 and the second is the seq of the previous row
-// in the chain. Otherwise the first is not 0.
+// chain lists the payments or earnings of an account, newest first. If the filter has a
+// cursor, the list begins at row number seq, which comes from the cursor. Otherwise it
+// begins at row number head, the newest row of the chain. link(r) returns 0 and the
+// seq of the previous row in the chain if row r is in the chain. Its first result is
+// not 0 if row r is not in the chain.
 func (l *listing) chain(read *sql.Stmt, head, seq int64, link func(*row) (of, before int64)) error {
 	if l.filter.After == "" {
 		seq = head
@@ -134,7 +148,7 @@ func (l *listing) chain(read *sql.Stmt, head, seq int64, link func(*row) (of, be
 	l.next = seq
 	for range maxSteps {
 		if l.next <= l.store.writer.archived.Load().Last {
-			l.next = 0 // the rest is in the archive
+			l.next = 0 // the rest of the chain is in the archive
 		}
 		if l.next == 0 || len(l.charges) == l.size {
 			return nil
@@ -152,13 +166,17 @@ func (l *listing) chain(read *sql.Stmt, head, seq int64, link func(*row) (of, be
 		}
 		_, l.next = link(&last)
 	}
-	l.endIfOld()
+	l.endIfPast()
 	return nil
 }
 
-// endIfOld ends the listing if a time filter excludes all rows read so far as too old.
-func (l *listing) endIfOld() {
-	if to := l.filter.ReadTo(); !to.IsZero() && l.newest < micros(to) {
+// endIfPast ends the listing if all rows read so far are beyond the times of the filter.
+func (l *listing) endIfPast() {
+	nearest := l.newest
+	if l.filter.Sort == ledger.ByTime {
+		nearest = l.oldest
+	}
+	if l.filter.Past(fromMicros(nearest)) {
 		l.next = 0
 	}
 }
@@ -181,6 +199,10 @@ func (l *listing) collect(rows *sql.Rows, limit int, link func(*row) (of, before
 			}
 		}
 		l.newest = max(l.newest, last.at)
+		if l.oldest == 0 {
+			l.oldest = last.at
+		}
+		l.oldest = min(l.oldest, last.at)
 		if !l.admits(&last) {
 			continue
 		}
@@ -201,7 +223,7 @@ func (l *listing) admits(r *row) bool {
 		(f.Since.IsZero() || r.at >= micros(f.Since)) && (f.Until.IsZero() || r.at < micros(f.Until))
 }
 
-// ChargeByID returns the captured charge with that id and its refunded amount, or
+// ChargeByID returns the captured charge with the given id and its refunded amount, or
 // ledger.ErrNotFound.
 func (s *Store) ChargeByID(ctx context.Context, id string) (ledger.Charge, error) {
 	if err := ctx.Err(); err != nil {
@@ -221,6 +243,39 @@ func (s *Store) ChargeByID(ctx context.Context, id string) (ledger.Charge, error
 	return s.charge(&r)
 }
 
+// selectOfCharge reads the refunds and the fees of a charge in the order of the journal.
+// The second condition lets SQLite use the partial index txn_ref.
+const selectOfCharge = selectRow + `WHERE ref = ? AND ref IS NOT NULL ORDER BY seq LIMIT ?`
+
+// ChargeTransactions returns the transaction of a charge, followed by the transactions
+// that refer to the charge: the operator's fee, the refunds, and the fee that each
+// refund returned. The result has at most ledger.MaxPage transactions. Errors:
+// ledger.ErrNotFound.
+func (s *Store) ChargeTransactions(ctx context.Context, id string) ([]ledger.Transaction, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	u, err := parseID(chargePrefix, id)
+	if err != nil {
+		return nil, fmt.Errorf("charge %q: %w", id, ledger.ErrNotFound)
+	}
+	charge, err := s.captured(u)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.readRows(selectOfCharge, charge.seq, ledger.MaxPage-1)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]ledger.Transaction, 1+len(rows))
+	for i, r := range append([]row{charge}, rows...) {
+		if list[i], err = s.transaction(&r, id); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
 // selectJournal reads the journal after the given transaction.
 const selectJournal = selectRow + `WHERE seq > ? ORDER BY seq LIMIT ?`
 
@@ -231,7 +286,7 @@ func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transactio
 	if err != nil {
 		return nil, "", err
 	}
-	rows, err := s.readRows(after, p.Size()+1)
+	rows, err := s.readRows(selectJournal, after, p.Size()+1)
 	if err != nil {
 		return nil, "", err
 	}
@@ -254,9 +309,10 @@ func (s *Store) Journal(ctx context.Context, p ledger.Page) ([]ledger.Transactio
 }
 
 // readRows reads rows of the journal into memory and then closes the read transaction,
-// because SQLite's log grows for as long as a read transaction is open.
-func (s *Store) readRows(after int64, limit int) ([]row, error) {
-	rows, err := s.readers.QueryContext(background(), selectJournal, after, limit)
+// because SQLite's log grows for as long as a read transaction is open. The query has
+// the columns of selectRow.
+func (s *Store) readRows(query string, args ...any) ([]row, error) {
+	rows, err := s.readers.QueryContext(background(), query, args...)
 	if err != nil {
 		return nil, failure(err)
 	}

@@ -49,10 +49,10 @@ func TestWallClockDoesNotJudgeExpiry(t *testing.T) {
 	}
 }
 
-// TestClockJumpsWithHolds checks reservations when the clock that decides about
-// expiry jumps. A reservation made before the jump is captured one time or released.
-// A reservation made after the jump lives as long as any other. The account never
-// spends more than it has.
+// TestClockJumpsWithHolds checks reservations when the clock that decides about expiry
+// jumps. A reservation made before the jump is captured once or released. A reservation
+// made after the jump lives as long as any other. The account never spends more than it
+// has.
 func TestClockJumpsWithHolds(t *testing.T) {
 	t.Parallel()
 	for name, jump := range jumps {
@@ -71,7 +71,7 @@ func TestClockJumpsWithHolds(t *testing.T) {
 				t.Fatalf("a fifth reservation on a balance for four: %v", err)
 			}
 			took := map[string]error{}
-			for _, id := range append(ids, ids...) { // each id twice
+			for _, id := range append(ids, ids...) { // capture each id twice
 				_, _, err := s.Capture(t.Context(), id, nil)
 				if before, again := took[id]; again && before == nil && err != nil {
 					t.Errorf("%s was captured, and then %v", id, err)
@@ -110,9 +110,9 @@ func TestClockJumpsWithHolds(t *testing.T) {
 	}
 }
 
-// TestHoldsOfAnEarlierClockAreSwept checks reservations made before and after the
-// clock went back. The store must keep all of them in the order of their expiry.
-// Otherwise a reservation that expires late would delay the end of those behind it.
+// TestHoldsOfAnEarlierClockAreSwept checks reservations made before and after the clock
+// went back. The store must keep all of them in the order of their expiry. Otherwise a
+// reservation that expires late would delay the end of the reservations behind it.
 func TestHoldsOfAnEarlierClockAreSwept(t *testing.T) {
 	t.Parallel()
 	s, c, _ := clocked(t)
@@ -138,9 +138,9 @@ func TestHoldsOfAnEarlierClockAreSwept(t *testing.T) {
 	}
 }
 
-// TestExpiryRacesCapture checks promises 3 and 4 while the clock jumps back and
-// forth under callers that reserve, renew, capture twice and release. The account
-// spends no more than it has, each capture is made one time, and in the end no
+// TestExpiryRacesCapture checks promises 3 and 4 of docs/promises.md while the clock
+// jumps back and forth under callers that reserve, renew, capture twice and release.
+// The account spends no more than it has, each capture is made once, and in the end no
 // credits are held.
 func TestExpiryRacesCapture(t *testing.T) {
 	t.Parallel()
@@ -189,7 +189,7 @@ func TestExpiryRacesCapture(t *testing.T) {
 	group.Wait()
 	close(stop)
 	moving.Wait()
-	c.advance(100 * 12 * month) // later than any time that the clock has shown so far
+	c.advance(100 * 12 * month) // move the clock to a time later than any that it has shown so far
 	if n := s.OpenReservations(); n != 0 {
 		t.Errorf("%d reservations are open", n)
 	}
@@ -218,7 +218,7 @@ func racingCall(s *Store, o ledger.Order, charge string, what int) (bool, error)
 		}
 	}
 	if _, _, err := s.Capture(ctx, charge, nil); err != nil {
-		return false, expected(err, ledger.ErrInsufficient) // it expired, and other calls took the credits
+		return false, expected(err, ledger.ErrInsufficient) // the reservation expired, and other calls took the credits
 	}
 	_, _, err := s.Capture(ctx, charge, nil)
 	return true, err

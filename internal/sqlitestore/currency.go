@@ -6,8 +6,8 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// UseCurrency records code (ISO 4217) as the currency of the store's amounts if no
-// currency is recorded yet. It returns a *ledger.CurrencyError if another currency
+// UseCurrency records the given ISO 4217 code as the currency of the store's amounts if
+// no currency is recorded yet. It returns a *ledger.CurrencyError if another currency
 // is recorded. It may be called at any time.
 func (s *Store) UseCurrency(ctx context.Context, code string) error {
 	var stored string

@@ -27,14 +27,14 @@ import (
 // no later sync writes them.
 type disk struct {
 	name string
-	real uintptr // the sqlite3_vfs of the system
+	real uintptr // the address of the system's own sqlite3_vfs
 	keep []any   // functions that SQLite knows only by address; this slice keeps them alive
 
 	mu      sync.Mutex
 	random  *rand.Rand
 	methods map[uintptr]uintptr  // maps the system's method tables to the disk's own
-	files   map[uintptr]diskFile // open files, by their sqlite3_file
-	plates  map[string]*plate    // by path
+	files   map[uintptr]diskFile // open files, by the address of their sqlite3_file
+	plates  map[string]*plate    // the contents of files, by the path of the file
 	fault   *diskFault
 	onSync  func(fileKind) // called before each sync, with the mutex held
 }
@@ -52,7 +52,7 @@ const (
 type diskFile struct {
 	kind    fileKind
 	plate   *plate
-	methods *sqlite3.Tsqlite3_io_methods // the methods of the system
+	methods *sqlite3.Tsqlite3_io_methods // the system's own methods for the file
 }
 
 // plate has the contents of a file as the disk stores them.
@@ -61,8 +61,8 @@ type plate struct {
 	pending []diskWrite // writes since the last sync, in order
 }
 
-// diskWrite is a write. If data is nil, it truncates the file to the length in the
-// field at.
+// diskWrite is a write. If data is nil, the write truncates the file, and at is the new
+// length.
 type diskWrite struct {
 	at   int64
 	data []byte
@@ -82,21 +82,23 @@ func (p *plate) apply(w diskWrite) {
 
 // diskFault selects the operations that fail.
 type diskFault struct {
-	on    fileKind // a set of kinds
+	on    fileKind // the kinds of files on which operations fail, as a set of bits
 	write bool     // true if writes fail, false if syncs fail
-	after int      // the number of operations that succeed first
-	times int      // how many operations fail after these; 0 if all fail until the fault is removed
+	after int      // the number of operations that succeed before the first one fails
+	times int      // the number of operations that fail after these; 0 if all fail until the fault is removed
 	code  int32    // the result code that SQLite gets
-	// survive is the chance of each write to become durable although the sync fails.
-	// evict makes the lost writes invisible as well, as if their pages had
-	// been evicted from the page cache and read again.
+	// survive is the probability with which a pending write becomes durable although
+	// the sync of its file fails. If evict is true, a write that does not become
+	// durable also becomes invisible. This happens when the system evicts the page from
+	// its cache and later reads it from the disk again.
 	survive float64
 	evict   bool
 
 	failed int
 }
 
-// hits reports whether the operation fails, and counts it.
+// hits reports whether a write or a sync of a file of the given kind must fail now. It
+// counts the operations on files of the kinds that the fault selects.
 func (f *diskFault) hits(kind fileKind, write bool) bool {
 	if f == nil || f.on&kind == 0 || f.write != write || f.times > 0 && f.failed >= f.times {
 		return false
@@ -166,8 +168,8 @@ func newDisk(t *testing.T, seed uint64) *disk {
 	return d
 }
 
-// connect opens connections on the disk. They checkpoint far more often than usual,
-// so that the database file is written and synced as well.
+// connect opens connections on the disk. These connections checkpoint far more often
+// than usual, so that the database file is written and synced as well.
 func (d *disk) connect(dsn string) (driver.Connector, error) {
 	u, err := url.Parse(dsn)
 	if err != nil {
@@ -198,7 +200,7 @@ func (d *disk) open(tls *libc.TLS, _, name, file uintptr, flags int32, outFlags 
 	default:
 		return sqlite3.SQLITE_OK
 	}
-	methods := at[uintptr](file) // the first field of a sqlite3_file
+	methods := at[uintptr](file) // the table of methods is the first field of a sqlite3_file
 	path := libc.GoString(name)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -207,8 +209,8 @@ func (d *disk) open(tls *libc.TLS, _, name, file uintptr, flags int32, outFlags 
 	return sqlite3.SQLITE_OK
 }
 
-// plate returns the plate of a file, and makes an empty one for a new file. The
-// caller holds the mutex.
+// plate returns the plate of a file, and makes an empty one for a new file. d.mu must
+// be locked.
 func (d *disk) plate(path string) *plate {
 	p := d.plates[path]
 	if p == nil {
@@ -218,9 +220,9 @@ func (d *disk) plate(path string) *plate {
 	return p
 }
 
-// inFrontOf returns a table of file methods. It is a copy of the system's table at
-// the address real, with some methods replaced by the disk's own. The caller holds
-// the mutex.
+// inFrontOf returns a table of file methods. The table is a copy of the system's table,
+// with some methods replaced by the disk's own. real is the address of the system's
+// table. d.mu must be locked.
 func (d *disk) inFrontOf(tls *libc.TLS, real uintptr) uintptr {
 	if ours, ok := d.methods[real]; ok {
 		return ours
@@ -255,7 +257,7 @@ func (d *disk) write(tls *libc.TLS, file, from uintptr, n int32, offset int64) i
 	defer d.mu.Unlock()
 	f := d.files[file]
 	if d.fault.hits(f.kind, true) {
-		if n /= 2; n > 0 { // the first half is written nevertheless
+		if n /= 2; n > 0 { // a failing write writes the first half of its bytes
 			f.write(tls, file, from, n, offset)
 		}
 		return d.fault.code
@@ -338,7 +340,7 @@ func (d *disk) inject(f *diskFault) (failed int) {
 	return failed
 }
 
-// failed returns the number of operations that the fault has made fail so far.
+// failed returns the number of operations that the current fault has made fail so far.
 func (d *disk) failed() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -348,9 +350,9 @@ func (d *disk) failed() int {
 	return d.fault.failed
 }
 
-// powerCut writes the files of the store at path as a power cut would leave them
-// now. They have the durable contents, and each pending write with the probability
-// survive.
+// powerCut writes the files of the store at path as a power cut would leave them now.
+// The written files have the durable contents. Each pending write is in them with the
+// given probability.
 func (d *disk) powerCut(t *testing.T, path string, survive float64) (image string) {
 	t.Helper()
 	d.mu.Lock()
@@ -371,8 +373,7 @@ func (d *disk) image(t *testing.T, main, log []byte) (path string) {
 	return path
 }
 
-// afterCut returns the contents of a file after a power cut. The caller holds the
-// mutex.
+// afterCut returns the contents of a file after a power cut. d.mu must be locked.
 func (d *disk) afterCut(path string, survive float64) []byte {
 	p := d.plates[path]
 	if p == nil {

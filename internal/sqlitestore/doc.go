@@ -9,9 +9,9 @@
 //	callers ── queue ──▶ writer: BEGIN, a row each, a few snapshots, COMMIT
 //	                       └─▶ only then memory is updated and callers wake
 //
-// One goroutine owns the one connection that writes. Changes by operators go
-// through the same queue, each in its own transaction together with its audit
-// row. Readers have their own connections and never block the writer.
+// One goroutine, the writer, owns the one connection that writes. Changes by operators
+// go through the same queue, each in its own transaction together with its audit row.
+// Reads have connections of their own and never block the writer.
 //
 // After a failed COMMIT the outcome is in doubt, because rows with a failed fsync
 // can reappear after the next start. The writer then closes its connection, opens a

@@ -21,12 +21,12 @@ var errDisk = errors.New("disk I/O error")
 
 // faults injects failures between database/sql and the driver.
 type faults struct {
-	open   atomic.Bool  // opening connections fails
+	open   atomic.Bool  // true if opening a connection fails
 	commit atomic.Int32 // how the next COMMIT fails
-	pass   atomic.Int32 // the number of COMMITs that succeed first
+	pass   atomic.Int32 // the number of COMMITs that succeed before the next one fails
 }
 
-// How a COMMIT fails.
+// The values of faults.commit: how the next COMMIT fails.
 const (
 	commitWorks    int32 = iota
 	commitLost           // the transaction is rolled back
@@ -69,7 +69,9 @@ func (c faultyConn) ExecContext(ctx context.Context, query string, args []driver
 	return c.commit(ctx, func() (driver.Result, error) { return exec(ctx, query, args) })
 }
 
-// commit calls the function do, which executes COMMIT, or fails.
+// commit calls do(), which executes the statement COMMIT. If c.f.commit asks for a
+// failure, commit returns an error. c.f.commit then also decides whether the
+// transaction is rolled back, or takes effect in spite of the error.
 func (c faultyConn) commit(ctx context.Context, do func() (driver.Result, error)) (driver.Result, error) {
 	mode := c.f.commit.Load()
 	if mode != commitWorks && c.f.pass.Add(-1) >= 0 {
@@ -162,8 +164,8 @@ type captureResult struct {
 	err    error
 }
 
-// captureAll captures the reservations in one batch, after the function do has
-// broken something.
+// captureAll captures the reservations in one batch. After the captures are queued and
+// before the writer takes them, it calls do(), which breaks something.
 func captureAll(t *testing.T, s *Store, ids []string, do func()) []captureResult {
 	t.Helper()
 	resume := paused(t, s)
@@ -307,9 +309,9 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// TestOwedRefundIsMadeOnce checks that a charge captured in doubt and then released
-// is refunded one time, even if the COMMIT of the refund fails and the refund still
-// becomes durable.
+// TestOwedRefundIsMadeOnce checks that a charge captured in doubt and then released is
+// refunded once, even if the COMMIT of the refund fails and the refund still becomes
+// durable.
 func TestOwedRefundIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	s, f := faulty(t)
@@ -319,13 +321,13 @@ func TestOwedRefundIsMadeOnce(t *testing.T) {
 	if err := s.Release(t.Context(), ids[0]); !errors.Is(err, ledger.ErrUnavailable) {
 		t.Fatal(err)
 	}
-	f.pass.Store(1) // the COMMIT of the probe; the next is that of the refund
+	f.pass.Store(1) // the COMMIT of the writer's probe succeeds, and the next COMMIT, which is that of the refund, fails
 	f.commit.Store(commitOnceBack)
 	f.open.Store(false)
 	until(t, "the refund's COMMIT has failed", func() bool { return f.commit.Load() == commitWorks })
 	until(t, "what was released is given back", func() bool { return balanceOf(t, s, o.Account) == ledger.Balance{Posted: 100} })
-	until(t, "the store can write", healthy(s))                                         // the row may be visible earlier
-	if _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{}); err != nil { // a refund still owed would be made before this
+	until(t, "the store can write", healthy(s))                                         // the row of the refund may be visible before the store can write again
+	if _, err := s.Reserve(t.Context(), newID("chg_"), o, ledger.Terms{}); err != nil { // a refund that is still owed would be made before this reservation
 		t.Error(err)
 	}
 	if err := s.CreateAccount(t.Context(), ledger.Account{ID: newID("acct_"), Name: "later"}, ledger.Audit{}); err != nil {
@@ -338,8 +340,8 @@ func TestOwedRefundIsMadeOnce(t *testing.T) {
 }
 
 // TestVerifyInParallel checks that verifications started at the same time all end,
-// although each must wait for the one before it. The books have refunds, because the
-// check of a refund needs a second connection to the file.
+// although each must wait for the previous verification. The books have refunds,
+// because the check of a refund needs a second connection to the file.
 func TestVerifyInParallel(t *testing.T) {
 	t.Parallel()
 	s, _ := faulty(t)
@@ -363,7 +365,7 @@ func TestVerifyInParallel(t *testing.T) {
 			ended <- err
 		}()
 	}
-	late := time.After(20 * time.Second)
+	late := time.After(2 * time.Minute) // for a machine that is busy; it takes a second
 	for range cap(ended) {
 		select {
 		case err := <-ended:
@@ -433,9 +435,9 @@ func TestFailedChange(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 1_000_000)
-	o.Tool = strings.Repeat("x", 3000) // fills pages quickly
+	o.Tool = strings.Repeat("x", 3000) // a long name fills the pages quickly
 	connection := s.writer.conn
-	write(t, s, "PRAGMA max_page_count = 1") // SQLite raises this to the present size
+	write(t, s, "PRAGMA max_page_count = 1") // SQLite raises this limit to the present size of the file
 	failed := ""
 	charged := 0
 	for failed == "" {
@@ -455,7 +457,7 @@ func TestFullDisk(t *testing.T) {
 	if p := balanceOf(t, s, o.Account); p != (ledger.Balance{Posted: 1_000_000 - ledger.Amount(charged), Reserved: 1}) {
 		t.Errorf("balance is %+v after %d charges", p, charged)
 	}
-	until(t, "the store can write", healthy(s)) // although the file cannot grow: a probe needs no new page
+	until(t, "the store can write", healthy(s)) // the store can write although the file cannot grow, because the writer's probe needs no new page
 	write(t, s, "PRAGMA max_page_count = 100000")
 	if _, _, err := s.Capture(t.Context(), failed, nil); err != nil {
 		t.Fatal(err)

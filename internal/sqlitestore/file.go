@@ -99,12 +99,13 @@ func isDamage(err error) bool {
 	return c == sqlite3.SQLITE_NOTADB || c == sqlite3.SQLITE_CORRUPT
 }
 
-// isFull reports whether the error is a full disk. After such an error the
-// transaction is certain to be rolled back, and the connection works again as soon
-// as there is space.
+// isFull reports whether the error means that the disk is full. After such an error the
+// transaction is certain to be rolled back, and the connection works again as soon as
+// there is space.
 func isFull(err error) bool { return code(err) == sqlite3.SQLITE_FULL }
 
-// isDisk reports whether the error leaves the connection unusable.
+// isDisk reports whether the error is a failure of the file or the disk, after which
+// the connection cannot be used any more.
 func isDisk(err error) bool {
 	switch code(err) {
 	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN,

@@ -31,7 +31,7 @@ var (
 const (
 	growthPayers = 1000
 	growthDays   = 500
-	growthBatch  = 100_000 // charges in one commit
+	growthBatch  = 100_000 // the number of charges that one commit writes
 )
 
 // TestGrowth measures the cost of a long history before archiving, and again after
@@ -71,8 +71,8 @@ func TestGrowth(t *testing.T) {
 	}
 }
 
-// archiveGrown archives the transactions that are old enough, and logs how long the
-// parts blocked captures.
+// archiveGrown archives the transactions that are old enough, and logs how long their
+// removal from the store blocked captures.
 func archiveGrown(t *testing.T, s *Store) {
 	t.Helper()
 	signer := ledger.NewSigner([ed25519.SeedSize]byte{1})

@@ -23,6 +23,22 @@ type fakeClock struct{ ahead atomic.Int64 }
 func (c *fakeClock) now() time.Time          { return clock.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *fakeClock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
+// diskDir returns a temporary directory on a disk, even if the directory for temporary
+// files is in memory: writing in batches only pays where a commit takes time.
+func diskDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "farebox-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // memoryDir returns a directory in memory, if the system has one. It is meant for
 // tests that do not depend on the disk. On a disk, such tests would spend most of
 // their time on syncs.
@@ -47,7 +63,7 @@ func opened(t *testing.T, o Options) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() }) // tests that check the error of Close call it themselves
+	t.Cleanup(func() { _ = s.Close() }) // ignore the error, because a test that checks it calls Close itself
 	return s
 }
 
@@ -56,8 +72,8 @@ func fresh(t *testing.T) *Store {
 	return opened(t, Options{Path: filepath.Join(memoryDir(t), "farebox.db")})
 }
 
-// crashed copies the files of the store as a crash would leave them. The store
-// writes nothing meanwhile.
+// crashed copies the files of the store as a crash would leave them. It copies in the
+// writer's goroutine, so that the store writes nothing meanwhile.
 func crashed(t *testing.T, s *Store) (path string) {
 	t.Helper()
 	path = filepath.Join(memoryDir(t), "farebox.db")
@@ -92,16 +108,16 @@ func copyFile(to, from string) error {
 	return out.Close()
 }
 
-// TestSuite runs the tests that every kind of store must pass. After a simulated
-// crash, the store has only its files.
+// TestSuite runs the tests that every kind of store must pass. A simulated crash leaves
+// only the files of the store.
 func TestSuite(t *testing.T) {
 	t.Parallel()
 	template := templateStore(t)
 	storetest.Run(t, func(t *testing.T) storetest.Harness { return harness(t, template, sound, "") })
 }
 
-// templateStore makes an empty store. Tests copy it instead of migrating a new one
-// each time.
+// templateStore makes an empty store. Tests copy this store instead of migrating a new
+// store each time.
 func templateStore(t *testing.T) (path string) {
 	t.Helper()
 	s := fresh(t)
@@ -114,9 +130,9 @@ func templateStore(t *testing.T) (path string) {
 // sound wraps a store and adds no fault.
 func sound(s *Store) storetest.Store { return s }
 
-// harness opens a copy of the template. Only the test moves the clock of the store,
-// so that a failed run can be repeated. The function wrap wraps each store for the
-// suite. The query crash, if not empty, alters the file after each crash.
+// harness opens a copy of the template. Only the test moves the clock of the store, so
+// that a failed run can be repeated. The suite gets wrap(s) in place of each store s.
+// The last argument, if not "", is a query that alters the file after each crash.
 func harness(t *testing.T, template string, wrap func(*Store) storetest.Store, crash string) storetest.Harness {
 	t.Helper()
 	var ahead atomic.Int64
@@ -130,12 +146,14 @@ func harness(t *testing.T, template string, wrap func(*Store) storetest.Store, c
 		defer warnings.Unlock()
 		warnings.list = append(warnings.list, c)
 	}}
+	reports := new(storetest.Reports)
+	o.Audited = reports.Add
 	if err := copyFile(o.Path, template); err != nil {
 		t.Fatal(err)
 	}
 	current := opened(t, o)
 	return storetest.Harness{
-		Store: wrap(current), Now: now, Advance: func(d time.Duration) { ahead.Add(int64(d)) }, Backwards: true, Forgets: true,
+		Store: wrap(current), Now: now, Advance: func(d time.Duration) { ahead.Add(int64(d)) }, Backwards: true, Forgets: true, Reports: reports,
 		Near: func() []ledger.Cap {
 			warnings.Lock()
 			defer warnings.Unlock()
@@ -177,8 +195,8 @@ func write(t *testing.T, s *Store, query string) {
 
 func newID(prefix string) string { return ids.New(prefix) }
 
-// pair makes two accounts and credits the first with balance. It returns an order
-// from the first to the second.
+// pair makes two accounts and credits the first account with the given amount. It
+// returns an order by which the first account pays the second.
 func pair(t testing.TB, s *Store, balance ledger.Amount) ledger.Order {
 	t.Helper()
 	o := ledger.Order{Account: newID("acct_"), Provider: newID("acct_"), Key: "key_1", Lineage: "key_1", Server: "s", Tool: "t", Amount: 1}
@@ -201,7 +219,7 @@ func topUp(t testing.TB, s *Store, account string, amount ledger.Amount) {
 	}
 }
 
-// clean checks that the books balance.
+// clean checks that the books balance, and returns the result of the verification.
 func clean(t testing.TB, s *Store) ledger.Verification {
 	t.Helper()
 	v, err := s.Verify(context.Background(), nil)
@@ -223,14 +241,14 @@ func balanceOf(t testing.TB, s *Store, account string) ledger.Balance {
 	return a.Live
 }
 
-// heldAs returns the hold with that id, or nil.
+// heldAs returns the hold with the given id, or nil.
 func heldAs(s *Store, id string) *hold {
 	s.books.mu.Lock()
 	defer s.books.mu.Unlock()
 	return heldLocked(s, id)
 }
 
-// heldLocked does the same as heldAs. The caller holds the mutex.
+// heldLocked is like heldAs, for callers that have locked the mutex of the books.
 func heldLocked(s *Store, id string) *hold {
 	u, err := parseID(chargePrefix, id)
 	if err != nil {

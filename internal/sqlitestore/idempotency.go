@@ -24,8 +24,8 @@ const (
 	maxResponsesPerSweep = 512
 )
 
-// idempotencyHash identifies a call by lineage, server and the caller's key. At
-// 128 bits, collisions do not happen.
+// idempotencyHash identifies a call by lineage, server and idempotency key. At 128
+// bits, collisions do not happen.
 type idempotencyHash [16]byte
 
 func hashIdempotencyKey(o *ledger.Order, key string) idempotencyHash {
@@ -39,19 +39,19 @@ func hashIdempotencyKey(o *ledger.Order, key string) idempotencyHash {
 	return idempotencyHash(h.Sum(nil)[:len(idempotencyHash{})])
 }
 
-// idempotencyEntry is the call that was made under an idempotency key. It is in
-// flight or captured.
+// idempotencyEntry is the call that was made last under an idempotency key. The call is
+// in flight or captured.
 type idempotencyEntry struct {
 	hold  *hold // the hold of a call in flight; nil after the call is captured
-	seq   int64 // seq of the charge
-	at    int64 // time of the charge, in microseconds
-	payer int64 // account.n
+	seq   int64 // the seq of the charge of a captured call
+	at    int64 // the time of the charge of a captured call, in microseconds since 1970
+	payer int64 // the number (account.n) of the account that pays
 }
 
-// checkIdempotencyKey returns an error if a new hold may not reserve the caller's
-// key. If a call was captured under the key, it returns the entry of that call, and
-// the stored response of the entry answers the new call. The caller holds the
-// mutex.
+// checkIdempotencyKey returns an error if a new call with the order o may not use the
+// given idempotency key. This is so if a call in flight uses the key, or if too many
+// keys are in memory. If a call was captured under the key, checkIdempotencyKey returns
+// the entry of that call, which leads to the stored response. b.mu must be locked.
 func (b *books) checkIdempotencyKey(o *ledger.Order, retry *ledger.Idempotency, payer *account, now time.Time) (idempotencyHash, *idempotencyEntry, error) {
 	m := hashIdempotencyKey(o, retry.Key)
 	switch was, known := b.idempotencyKeys[m]; {
@@ -62,7 +62,7 @@ func (b *books) checkIdempotencyKey(o *ledger.Order, retry *ledger.Idempotency, 
 		return m, nil, ledger.ErrInFlight
 	case now.UnixMicro()-was.at < ledger.IdempotencyLife.Microseconds():
 		return m, &was, nil
-	default: // expired, and not swept yet
+	default: // the entry has expired, and no sweep has deleted it yet
 		b.forgetIdempotencyKey(m, was.seq)
 	}
 	if len(b.idempotencyKeys) >= maxIdempotencyKeys || payer.idempotencyKeys >= maxIdempotencyKeysPerAccount {
@@ -80,8 +80,9 @@ func (b *books) forgetIdempotencyKey(m idempotencyHash, seq int64) {
 	}
 }
 
-// reserveIdempotencyKey assigns the caller's key to the hold. The caller holds the
-// mutex.
+// reserveIdempotencyKey records that the call of h, which is in flight now, uses the
+// idempotency key in its terms. It does nothing if the terms have no key. b.mu must be
+// locked.
 func (b *books) reserveIdempotencyKey(h *hold) {
 	if h.terms.Idempotency.Key != "" {
 		b.idempotencyKeys[h.idempotencyHash] = idempotencyEntry{hold: h, payer: h.payer.n}
@@ -89,8 +90,9 @@ func (b *books) reserveIdempotencyKey(h *hold) {
 	}
 }
 
-// releaseIdempotencyKey makes the hold's key available again. The caller holds the
-// mutex.
+// releaseIdempotencyKey frees the idempotency key of h, so that the call can be made
+// again under the key. It does nothing if the terms of h have no key, or if the key
+// belongs to another call by now. b.mu must be locked.
 func (b *books) releaseIdempotencyKey(h *hold) {
 	if was, ok := b.idempotencyKeys[h.idempotencyHash]; h.terms.Idempotency.Key != "" && ok && was.hold == h {
 		delete(b.idempotencyKeys, h.idempotencyHash)
@@ -98,22 +100,23 @@ func (b *books) releaseIdempotencyKey(h *hold) {
 	}
 }
 
-// captureIdempotencyKey replaces the entry of a hold in flight by the entry of a
-// captured charge.
+// captureIdempotencyKey records that the call of h was captured by the charge in row r:
+// the entry of the idempotency key now has the charge in place of h. It does nothing if
+// the terms of h have no key, or if the key belongs to another call.
 func (b *books) captureIdempotencyKey(h *hold, r *row) {
 	if was, ok := b.idempotencyKeys[h.idempotencyHash]; h.terms.Idempotency.Key != "" && ok && was.hold == h {
 		b.idempotencyKeys[h.idempotencyHash] = idempotencyEntry{seq: r.seq, at: r.at, payer: h.payer.n}
 	}
 }
 
-// storedResponse reads the response of a captured call, which answers a
-// repetition of the call.
+// storedResponse reads the stored response of a captured call, for a repetition of the
+// call.
 func (s *Store) storedResponse(m *idempotencyEntry, retry *ledger.Idempotency) (*ledger.StoredResponse, error) {
 	var fingerprint, body []byte
 	var size int64
 	err := s.reads.response.QueryRowContext(background(), m.seq).Scan(&fingerprint, &size, &body)
 	if err = readError(err); errors.Is(err, ledger.ErrNotFound) {
-		return nil, ledger.ErrGone // swept since the entry was found
+		return nil, ledger.ErrGone // the response was swept after the entry was found
 	}
 	switch {
 	case err != nil:
@@ -157,7 +160,7 @@ func (t *tx) storeResponse(h *hold, r *row) error {
 }
 
 // ownsIdempotencyKey reports whether the charge was captured under the hold's
-// idempotency key, rather than by an earlier call with another key or without one.
+// idempotency key, rather than by an earlier call with another key or without a key.
 func (t *tx) ownsIdempotencyKey(seq int64, h *hold) (bool, error) {
 	if h.terms.Idempotency.Key == "" {
 		return false, nil
@@ -170,11 +173,10 @@ func (t *tx) ownsIdempotencyKey(seq int64, h *hold) (bool, error) {
 	return err == nil, err
 }
 
-// deleteResponse deletes the stored response of a charge that is refunded in whole,
-// and frees the charge's idempotency key. It does neither if the response has more
-// bytes than the parameter longest. If this parameter is 0, deleteResponse frees the
-// key only if no response body is stored, because a stored body can still be
-// fetched.
+// deleteResponse deletes the stored response of a charge that is refunded in whole, and
+// frees the charge's idempotency key. It does neither if len(body) > longest. With
+// longest = 0, the key of a call with a stored body therefore stays, because a caller
+// can still fetch the body.
 func (t *tx) deleteResponse(seq, longest int64) error {
 	var raw []byte
 	var size int64
@@ -239,8 +241,8 @@ func (w *writer) responsesDue() bool {
 
 func (w *writer) tooOld() int64 { return w.now().Add(-ledger.IdempotencyLife).UnixMicro() }
 
-// sweepResponses deletes expired responses. If the other responses take too much
-// space, it also deletes the bodies of the oldest.
+// sweepResponses deletes expired responses. If the other responses take too much space,
+// it also deletes the bodies of the oldest responses.
 func (t *tx) sweepResponses() error {
 	oldest, err := t.listResponses(`SELECT seq, idempotency_hash, size, at FROM stored_response ORDER BY seq LIMIT ?`, maxResponsesPerSweep)
 	if err != nil {
@@ -283,7 +285,8 @@ func (t *tx) evictResponses(limit int) error {
 	return nil
 }
 
-// responseSize has the properties of a stored response that a sweep needs.
+// responseSize has the data of a stored response that decide whether a sweep deletes
+// it.
 type responseSize struct {
 	seq, size, at   int64
 	idempotencyHash idempotencyHash

@@ -74,8 +74,8 @@ func answered(t *testing.T, s *Store, o ledger.Order, key string, answer []byte)
 	return c
 }
 
-// repeat repeats a call under its key and returns the result. It releases the
-// reservation if there is one.
+// repeat repeats a call under its key and returns the result. If the call reserves
+// credits, repeat releases them.
 func repeat(t *testing.T, s *Store, o ledger.Order, key string) (*ledger.StoredResponse, error) {
 	t.Helper()
 	charge := newID("chg_")
@@ -131,7 +131,7 @@ func TestStoredResponsesAreBounded(t *testing.T) {
 		}
 		wantRepeat(t, s, order, fmt.Sprint("k", i), body, want)
 	}
-	answered(t, s, order, "large", make([]byte, 1001)) // larger than the bound for all responses
+	answered(t, s, order, "large", make([]byte, 1001)) // this response is longer than the bound for all responses together
 	wantRepeat(t, s, order, "large", nil, ledger.ErrGone)
 	wantRepeat(t, s, order, fmt.Sprint("k", calls-1), nil, ledger.ErrGone)
 	keptClean(t, s)
@@ -150,7 +150,7 @@ func TestStoredResponsesAreSwept(t *testing.T) {
 	c.advance(ledger.IdempotencyLife / 2)
 	answered(t, s, o, "young", []byte("young"))
 	c.advance(ledger.IdempotencyLife/2 + time.Second)
-	again := answered(t, s, o, "old3", []byte("anew")) // perhaps before the old one is swept
+	again := answered(t, s, o, "old3", []byte("anew")) // the first call with the key old3 has expired; it may or may not have been swept before this second call
 	until(t, "what is old is forgotten", func() bool {
 		var n int
 		return s.readers.QueryRow(`SELECT count(*) FROM stored_response`).Scan(&n) == nil && n == 2
@@ -263,9 +263,9 @@ func TestFailedCommitKeepsResponsesAndFees(t *testing.T) {
 	}
 }
 
-// TestOutageFreesKeys checks that a call released while its capture was in doubt
-// costs nothing and can run again under its key. That holds whether its row came
-// back or not, and whether the COMMIT of its refund failed or not.
+// TestOutageFreesKeys checks that a call released while its capture was in doubt costs
+// nothing and can run again under its key. That holds whether or not the row of the
+// capture reappeared, and whether or not the COMMIT of the refund failed.
 func TestOutageFreesKeys(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ mode, refund int32 }{
@@ -286,7 +286,7 @@ func TestOutageFreesKeys(t *testing.T) {
 			if err := s.Release(t.Context(), charge); !errors.Is(err, ledger.ErrUnavailable) {
 				t.Fatal(err)
 			}
-			f.pass.Store(1) // the COMMIT of the probe
+			f.pass.Store(1) // the COMMIT of the writer's probe succeeds
 			f.commit.Store(c.refund)
 			f.open.Store(false)
 			until(t, "what was to fail has failed", func() bool { return f.commit.Load() == commitWorks })

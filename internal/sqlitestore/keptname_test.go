@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// TestKeptNameIsFree checks that a replaced store gets a name that no store or
-// log of an earlier restore has, even within one second.
+// TestKeptNameIsFree checks the name under which a restore keeps the replaced store.
+// The name is not that of a store or log kept by an earlier restore, even if both
+// restores happen within one second.
 func TestKeptNameIsFree(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "farebox.db")
 	at := time.Date(2026, 1, 2, 3, 4, 59, 999, time.UTC)
@@ -18,7 +19,7 @@ func TestKeptNameIsFree(t *testing.T) {
 			t.Fatalf("%s, %v, want %s", kept, err, want)
 		}
 		if want == "20260102T030500Z" {
-			kept += "-wal" // a log that could not be folded into a damaged store
+			kept += "-wal" // an earlier restore kept a log that it could not fold into a damaged store
 		}
 		if err := os.WriteFile(kept, nil, 0o600); err != nil {
 			t.Fatal(err)

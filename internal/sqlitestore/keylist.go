@@ -3,7 +3,6 @@ package sqlitestore
 import (
 	"context"
 	"errors"
-	"strconv"
 	"strings"
 	"time"
 
@@ -11,16 +10,22 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// expiring selects the usable keys that expire between two times. It names the
-// partial index. Otherwise SQLite would scan the whole table, because Keys needs the
-// keys in the order of their creation, which is not the order of this index.
+// expiring selects the usable keys that expire between two times. It names the partial
+// index. Otherwise SQLite would scan the whole table: Keys needs the keys in the
+// order of their creation, which is not the order of this index.
 const expiring = `key INDEXED BY key_expiry
 	WHERE disabled_at IS NULL AND deleted_at IS NULL AND expires_at > ? AND expires_at <= ?`
 
-// Keys lists the keys that match the filter, in the order of their creation. It
+// noTokens leaves out the tokens of OAuth clients.
+const noTokens = ` AND kind NOT IN ('access', 'refresh')`
+
+// Keys lists the keys that match the filter, by default in the order of their creation. It
 // also returns the cursor of the next page, "" at the end.
 func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, string, error) {
-	last, err := ledger.Cursor(ctx, f.After, 0)
+	if err := f.Sort.OneOf(ledger.ByCreation, ledger.ByCreationDown, ledger.ByName, ledger.ByNameDown); err != nil {
+		return nil, "", err
+	}
+	last, err := f.Position(ctx, 0)
 	if err != nil {
 		return nil, "", err
 	}
@@ -33,7 +38,7 @@ func (s *Store) Keys(ctx context.Context, f ledger.KeyFilter) ([]keys.Key, strin
 	var list []keys.Key
 	for rows.Next() {
 		if len(list) == f.Size() {
-			return list, strconv.FormatInt(last, 10), nil
+			return list, f.CursorAt(last), nil
 		}
 		k, n, err := scanKey(rows)
 		if err != nil {
@@ -51,19 +56,42 @@ func selectKeys(f ledger.KeyFilter, now time.Time, after int64) (string, []any) 
 	if !f.ExpiresBy.IsZero() {
 		query, args = `SELECT n, `+keyColumns+` FROM `+expiring, []any{micros(now), micros(f.ExpiresBy)}
 	}
-	query, args = query+` AND n > ?`, append(args, after)
 	if f.Account != "" {
 		query, args = query+` AND account = ?`, append(args, f.Account)
 	}
 	if f.Kind != "" {
 		query, args = query+` AND kind = ?`, append(args, f.Kind)
+	} else {
+		query += noTokens
 	}
-	return query + ` ORDER BY n LIMIT ?`, append(args, f.Size()+1)
+	order, compare := orders[f.Sort], ">"
+	if f.Sort.Down() {
+		compare = "<"
+	}
+	switch {
+	case after != 0 && order.byName:
+		// SQLite would not search the index for a comparison of pairs.
+		const before = ` (SELECT name FROM key WHERE n = ?)`
+		query += ` AND name COLLATE NOCASE ` + compare + `=` + before + ` AND (name COLLATE NOCASE ` + compare + before + ` OR n ` + compare + ` ?)`
+		args = append(args, after, after, after)
+	case after != 0:
+		query, args = query+` AND n `+compare+` ?`, append(args, after)
+	}
+	return query + ` ORDER BY ` + order.by + ` LIMIT ?`, append(args, f.Size()+1)
 }
 
-// CountExpiring counts, for each time in the list until, the keys that are usable
-// now and expire at that time or before. It reads a partial index up to the latest
-// time.
+// orders are the orders of a list of keys.
+var orders = map[ledger.Sort]struct {
+	by     string
+	byName bool
+}{
+	"": {"n", false}, ledger.ByCreation: {"n", false}, ledger.ByCreationDown: {"n DESC", false},
+	ledger.ByName: {"name COLLATE NOCASE, n", true}, ledger.ByNameDown: {"name COLLATE NOCASE DESC, n DESC", true},
+}
+
+// CountExpiring counts, for each of the given times, the keys that are usable now and
+// expire at that time or before. It reads a partial index up to the latest of the
+// times.
 func (s *Store) CountExpiring(ctx context.Context, until []time.Time) ([]int64, error) {
 	if len(until) == 0 {
 		return nil, errors.New("no times to count expiring keys by")
@@ -79,7 +107,7 @@ func (s *Store) CountExpiring(ctx context.Context, until []time.Time) ([]int64, 
 		}
 	}
 	args = append(args, micros(s.now()), micros(last))
-	query := `SELECT ` + strings.Join(sums, ", ") + ` FROM ` + expiring
+	query := `SELECT ` + strings.Join(sums, ", ") + ` FROM ` + expiring + noTokens
 	if err := s.readers.QueryRowContext(ctx, query, args...).Scan(into...); err != nil {
 		return nil, failure(err)
 	}

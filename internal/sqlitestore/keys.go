@@ -55,7 +55,7 @@ func (s *Store) CreateKey(ctx context.Context, k keys.Key, a ledger.Audit) error
 	})
 }
 
-// Key returns the key with that id, or ledger.ErrNotFound.
+// Key returns the key with the given id, or ledger.ErrNotFound.
 func (s *Store) Key(ctx context.Context, id string) (keys.Key, error) {
 	if err := ctx.Err(); err != nil {
 		return keys.Key{}, err
@@ -64,12 +64,12 @@ func (s *Store) Key(ctx context.Context, id string) (keys.Key, error) {
 	return k, readError(err)
 }
 
-// UpdateKey reads the key, lets the function change alter it, and writes the key and
-// its audit row. All of this is one transaction. An error from the function aborts
-// the transaction and is returned as it is. The function must not alter ID, Digest,
-// Account, Lineage, Kind, Environment or a DeletedAt that is set. It must be quick,
-// because the store writes nothing else while it runs. Other errors:
-// ledger.ErrNotFound.
+// UpdateKey reads the key, lets the given function alter the key, and writes the key
+// and its audit row. All of this is one transaction. If the function returns an error,
+// nothing is written and UpdateKey returns that error unchanged. The function must not
+// alter ID, Digest, Account, Lineage, Kind, Environment or a DeletedAt that is set. The
+// function must also be quick, because the store writes nothing else while the function
+// runs. Other errors: ledger.ErrNotFound.
 func (s *Store) UpdateKey(ctx context.Context, id string, change func(*keys.Key) error, a ledger.Audit) (keys.Key, error) {
 	var changed keys.Key
 	err := s.do(ctx, func(t *tx) error {
@@ -111,9 +111,9 @@ func (s *Store) ReplaceKey(ctx context.Context, oldID string, change func(old *k
 	return old, nil
 }
 
-// TouchKeys records the last use of keys. The map used has the times by key id.
-// TouchKeys ignores unknown keys, and times before the recorded one. It writes no
-// audit row.
+// TouchKeys records the last use of keys. Its argument maps ids of keys to the times of
+// the last use. TouchKeys ignores unknown keys, and times before the recorded one. It
+// writes no audit row.
 func (s *Store) TouchKeys(ctx context.Context, used map[string]time.Time) error {
 	return s.do(ctx, func(t *tx) error {
 		for id, at := range used {

@@ -29,7 +29,8 @@ const (
 	childFunds   = 1_000_000
 )
 
-// TestMain fails if a store leaves a goroutine behind.
+// TestMain runs the task of a child process if childEnv is set. Otherwise it runs the
+// tests, and fails if a store leaves a goroutine behind.
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		child() // does not return
@@ -64,7 +65,7 @@ func childHold(path string) error {
 		return err
 	}
 	fmt.Println("open")
-	_, err := os.Stdin.Read(make([]byte, 1)) // the parent never writes
+	_, err := os.Stdin.Read(make([]byte, 1)) // wait until this process is killed, because the parent never writes
 	return err
 }
 
@@ -135,15 +136,15 @@ func startChild(t *testing.T, task, path string) (*exec.Cmd, *bufio.Scanner) {
 	}
 	t.Cleanup(func() {
 		_ = stdin.Close()
-		_ = cmd.Process.Kill() // most children are dead by now
+		_ = cmd.Process.Kill() // an error does not matter, because most children have been killed already
 		_ = cmd.Wait()
 	})
 	return cmd, bufio.NewScanner(out)
 }
 
-// TestKillLosesNothingAcknowledged checks promises 1 and 2 for a killed process.
-// The books have every acknowledged charge, and at most one more per call in
-// flight.
+// TestKillLosesNothingAcknowledged checks promises 1 and 2 of docs/promises.md for a
+// killed process. The books have every acknowledged charge, and at most one more per
+// call in flight.
 func TestKillLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "farebox.db")
@@ -167,7 +168,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 				}
 			}
 		}
-		_ = cmd.Wait() // it was killed
+		_ = cmd.Wait() // the error only says that the child was killed
 	}
 	s = opened(t, Options{Path: path})
 	clean(t, s)
@@ -209,8 +210,8 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 	t.Logf("%d acknowledged, %d captured without", len(took), unacknowledged)
 }
 
-// TestLockNamesTheOwner checks that a process cannot open a store while another
-// process has the file. The error names the other process.
+// TestLockNamesTheOwner checks that a process cannot open a store while another process
+// has it open. The error names the other process.
 func TestLockNamesTheOwner(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "farebox.db")
 	cmd, lines := startChild(t, "hold", path)
@@ -221,7 +222,7 @@ func TestLockNamesTheOwner(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // it was killed
+	_ = cmd.Wait() // the error only says that the child was killed
 	if err := opened(t, Options{Path: path}).Healthy(); err != nil {
 		t.Errorf("the lock outlived its owner: %v", err)
 	}

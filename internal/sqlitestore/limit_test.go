@@ -53,7 +53,7 @@ func TestWritesThatFail(t *testing.T) {
 // and continues to charge.
 func childLimit(path string) error {
 	ctx := context.Background()
-	signal.Ignore(syscall.SIGXFSZ) // so that writes fail with EFBIG
+	signal.Ignore(syscall.SIGXFSZ) // ignore the signal, so that a write over the limit fails with EFBIG
 	s, err := Open(ctx, Options{Path: path})
 	if err != nil {
 		return err
@@ -91,7 +91,7 @@ func childLimit(path string) error {
 		return err
 	}
 	for tick := time.Tick(time.Millisecond); s.Healthy() != nil; {
-		<-tick // the parent gives up if this takes too long
+		<-tick // poll without a time limit here, because the parent has one
 	}
 	fmt.Println("recovered")
 	for charge := held; charged < 800; charge = newID("chg_") {

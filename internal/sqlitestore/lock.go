@@ -31,7 +31,7 @@ func lockFile(path string) (*fileLock, error) {
 	}
 	if err := flock(f); err != nil {
 		owner := ownerOf(f)
-		_ = f.Close() // the error below says more
+		_ = f.Close() // an error of Close does not matter, because the error below says more
 		if errors.Is(err, errWouldBlock) {
 			return nil, fmt.Errorf("%w: %s is open in %s", ErrLocked, path, owner)
 		}

@@ -11,15 +11,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Reserve holds the order's amount under the charge id for ledger.ReservationLife,
-// if the terms and the account's own caps allow it. Repeating Reserve with the same
-// order while the reservation is open changes nothing. If a call was captured
-// before under the idempotency key in the terms, Reserve reserves nothing and
-// returns the stored response. Reserve does I/O only to read that response, and for
-// an id old enough to be in the archive.
+// Reserve holds the order's amount under the charge id for ledger.ReservationLife, if
+// the balance, the terms and the account's own caps allow it. Repeating Reserve with
+// the same order while the reservation is open changes nothing. If a call was captured
+// before under the idempotency key in the terms, Reserve reserves nothing and returns
+// the stored response. Reserve does I/O only to read that response, and for an id old
+// enough to be in the archive.
 //
-// Errors: ledger.ErrNotFound (account or provider), ErrConflict (the id has another
-// order), ErrSettled (the id is captured, released or expired), *CapError,
+// Errors: ledger.ErrNotFound (account or provider), ErrConflict (the id was used with
+// another order), ErrSettled (the id is captured, released or expired), *CapError,
 // *InsufficientError; ErrInFlight, ErrReused and ErrGone for a repeated call; and
 // ErrUnavailable while the store cannot write or has the maximum number of open
 // reservations.
@@ -175,14 +175,14 @@ func (s *Store) release(u uuid) (known bool, err error) {
 // is charged.
 //
 // If the call has an idempotency key, Capture stores the call's response with the
-// charge. The parameter answer is the response. It is not stored if it is nil or
-// longer than ledger.MaxStoredResponse. The caller must not change it afterwards.
+// charge. A response that is nil or longer than ledger.MaxStoredResponse is not stored.
+// The caller must not change the response afterwards.
 //
-// Errors: ledger.ErrSettled if the reservation was released, ErrNotFound if it is
-// unknown (a restart forgets reservations: use Charge), *InsufficientError if it
-// expired and the balance is too small now, ErrUnavailable if nothing was taken or
-// the outcome is not known yet. After ErrUnavailable, the reservation stays: the
-// caller may capture it again or release it.
+// Errors: ledger.ErrSettled if the reservation was released, ErrNotFound if the
+// reservation is unknown (a restart forgets reservations: use Charge),
+// *InsufficientError if the reservation expired and the balance is too small now,
+// ErrUnavailable if nothing was taken or the outcome is not known yet. After
+// ErrUnavailable, the reservation stays: the caller may capture it again or release it.
 func (s *Store) Capture(ctx context.Context, id string, answer []byte) (ledger.Charge, ledger.Balance, error) {
 	u, err := parseCharge(ctx, id)
 	if err != nil {
@@ -234,7 +234,7 @@ func (s *Store) captureNow(ctx context.Context, u uuid, c conditional, body []by
 		}
 		out := <-done
 		if errors.Is(out.err, errNotQueued) {
-			continue // the caller that should have queued the hold gave up
+			continue // try again, because the caller that should have queued the hold gave up
 		}
 		if o != nil && j.hold.order != *o {
 			return ledger.Charge{}, ledger.Balance{}, ledger.ErrConflict
@@ -249,10 +249,10 @@ type joined struct {
 	hold   *hold         // the hold to wait for
 	submit bool          // the caller must submit the hold to the writer
 	order  *ledger.Order // the order that a charge in the journal must have; nil for any order
-	err    error         // why nothing can be captured now
+	err    error         // the reason why nothing can be captured now
 }
 
-// join finds or makes the hold to capture, and adds the channel done to the channels
+// join finds or makes the hold to capture, and adds the given channel to the channels
 // that get the outcome of the hold.
 func (s *Store) join(u uuid, c conditional, body []byte, done chan outcome) joined {
 	o := c.order
@@ -288,7 +288,7 @@ func (s *Store) join(u uuid, c conditional, body []byte, done chan outcome) join
 		return joined{hold: h}
 	case h.state == holdExpired:
 		if err := b.holdAgain(h, now); err != nil {
-			return joined{order: &h.order, err: err} // the journal may have a capture that memory forgot
+			return joined{order: &h.order, err: err} // the journal may have a capture of h that memory has forgotten
 		}
 	default:
 		b.queue(h)
@@ -304,25 +304,25 @@ func (s *Store) inDoubtError() error {
 	return fmt.Errorf("%w: the outcome of the capture is not known yet", ledger.ErrUnavailable)
 }
 
-// unqueue reverses the effect of queue for a hold that could not be submitted.
+// unqueue reverses the effects of join for a hold that could not be submitted to the
+// writer.
 func (s *Store) unqueue(h *hold, done chan outcome) {
 	b := s.books
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.captureFailed(h)
 	wake(h, outcome{err: errNotQueued})
-	<-done // done was one of the waiters
+	<-done // empty this channel, because wake has sent the outcome to it, too
 }
 
-// errCapturedUnderKey means that the caller's idempotency key belongs to a captured
-// charge. There are two cases. Either this charge is the one to capture, and memory
-// has forgotten its capture. Or a repetition of the call was captured as another
-// charge.
+// errCapturedUnderKey means that the idempotency key of the call belongs to a captured
+// charge. Either this charge is the charge to capture, and memory has forgotten that it
+// was captured, or a repetition of the call was captured as another charge.
 var errCapturedUnderKey = fmt.Errorf("the call was answered under its key: %w", ledger.ErrSettled)
 
-// refused returns the outcome of an earlier capture that memory has forgotten. If
-// the journal has no such capture, refused returns the error reason, which says why
-// nothing can be captured.
+// refused returns the outcome of an earlier capture that memory has forgotten. If the
+// journal has no such capture, refused returns the given error, which says why nothing
+// can be captured.
 func (s *Store) refused(u uuid, o *ledger.Order, reason error) (ledger.Charge, ledger.Balance, error) {
 	if o == nil || errors.Is(reason, ledger.ErrConflict) || errors.Is(reason, ledger.ErrSettled) && !errors.Is(reason, errCapturedUnderKey) {
 		return ledger.Charge{}, ledger.Balance{}, reason
@@ -352,7 +352,7 @@ func (s *Store) firstOutcome(u uuid, o *ledger.Order) (ledger.Charge, ledger.Bal
 	return charge, s.books.number(r.debtor).balances[balanceIndex(r.test)], nil
 }
 
-// captured reads the charge with that id, or returns ledger.ErrNotFound.
+// captured reads the charge with the given id, or returns ledger.ErrNotFound.
 func (s *Store) captured(u uuid) (row, error) {
 	if err := s.Healthy(); err != nil {
 		return row{}, err

@@ -18,12 +18,12 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// older unpacks testdata/schema-1.db.gz and migrates it to the given version. A
-// Farebox with schema version 1 made that store and closed it at olderAt. It has a
+// older unpacks testdata/schema-1.db.gz and migrates it to the given version. A Farebox
+// with schema version 1 made that store and closed it at olderAt. The store has a
 // payer, a provider and an operator; two top-ups; a binding; and a key. It also has
-// five charges of one order: two plain ones, one with the idempotency key "again"
-// and a response, one paid by a free quota, and one from the test balance. The
-// first charge is refunded in part.
+// five charges of one order: two plain ones, one with the idempotency key "again" and a
+// response, one paid by a free quota, and one from the test balance. The first charge
+// is refunded in part.
 func older(t *testing.T, version int64) (path string) {
 	t.Helper()
 	packed, err := os.Open("testdata/schema-1.db.gz")
@@ -71,7 +71,11 @@ func migrateTo(t *testing.T, path string, version int64) {
 		return
 	}
 	hash := ledger.HandleHash{8}
-	if _, err := db.ExecContext(t.Context(), `INSERT INTO bond (mark, server, account, until, payload) VALUES (?, 'weather', ?, ?, CAST('new' AS BLOB))`,
+	table := `bond (mark, server, account, until, payload)`
+	if version >= 6 {
+		table = `binding (handle_hash, server, account, until, payload)`
+	}
+	if _, err := db.ExecContext(t.Context(), `INSERT INTO `+table+` VALUES (?, 'weather', ?, ?, CAST('new' AS BLOB))`,
 		hash[:], olderID("acct_", "01"), micros(olderAt.Add(time.Hour))); err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +159,7 @@ func goesOn(t *testing.T, version int64) {
 	if r.First == nil || string(r.First.Body) != "the answer" || r.First.Charge.ID != olderID("chg_", "22") {
 		t.Errorf("the repeated call gets %+v", r.First)
 	}
-	// The binding of schema version 1 has no server; the later one has.
+	// The binding of schema version 1 has no server. The later binding has a server.
 	bindings := map[byte]string{7: "task"}
 	if version >= 3 {
 		bindings[8] = "new"
@@ -172,11 +176,11 @@ func goesOn(t *testing.T, version int64) {
 	if k.ID != "key_2" || k.Lineage != "key_1" || !reflect.DeepEqual(k.Servers, []string{"weather"}) || !reflect.DeepEqual(k.Scopes, []string{"tools:*"}) {
 		t.Errorf("the key is %+v", k)
 	}
-	if rows, _, err := s.AuditLog(t.Context(), ledger.Page{}); err != nil || len(rows) != 7 {
+	if rows, _, err := s.AuditLog(t.Context(), ledger.AuditFilter{}); err != nil || len(rows) != 7 {
 		t.Errorf("%d audit rows, want 7, %v", len(rows), err)
 	}
 
-	// The first currency stays.
+	// The store keeps the currency that it recorded first.
 	ok(s.UseCurrency(t.Context(), "EUR"))
 	if err := s.UseCurrency(t.Context(), "USD"); err == nil {
 		t.Error("two currencies in one store")

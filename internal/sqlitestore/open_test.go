@@ -61,8 +61,8 @@ func TestOneFileOneStore(t *testing.T) {
 	clean(t, again)
 }
 
-// TestPathIsNoQuery checks that characters with a meaning in a URI have none in the
-// path of a store.
+// TestPathIsNoQuery checks a path with characters that have a special meaning in a URI.
+// In the path of a store they must have no special meaning.
 func TestPathIsNoQuery(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b?mode=memory&x#%41ö.db")
 	s := opened(t, Options{Path: path})

@@ -47,7 +47,7 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 			return err
 		}
 		x.after = append(x.after, func() {
-			s.books.expire(s.now()) // so that Reserved counts open reservations only
+			s.books.expire(s.now()) // expired reservations must not count in Reserved
 			balance = about.balances[balanceIndex(r.test)]
 		})
 		if !fresh {
@@ -61,9 +61,8 @@ func (s *Store) PostTransaction(ctx context.Context, t ledger.Transaction, a led
 	return posted, balance, nil
 }
 
-// postTransaction writes the transaction, or returns the row of an earlier
-// transaction with the same id. The result fresh reports whether postTransaction
-// wrote a row.
+// postTransaction writes the transaction, or returns the row of an earlier transaction
+// with the same id. fresh is true if postTransaction wrote a row.
 func (t *tx) postTransaction(p ledger.Transaction, id uuid, now time.Time) (r row, fresh bool, err error) {
 	switch r, err = t.byID(id); {
 	case err == nil:
@@ -174,7 +173,7 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 		return row{}, failure(fmt.Errorf("transaction %d names an account that does not exist", c.seq))
 	}
 	back := ledger.FeeReturned(c.fee, c.amount, c.refunded, amount)
-	if back > 0 && debtor == creditor { // a provider that is not the payer cannot overflow, because the refund takes a larger amount from it
+	if back > 0 && debtor == creditor { // only a provider that pays its own charge can overflow here, because a refund takes more from any other provider than it returns
 		if err := t.canEarn(debtor, back, c.test); err != nil {
 			return row{}, err
 		}
@@ -197,8 +196,8 @@ func (t *tx) refund(c *row, p ledger.Transaction, id uuid, now time.Time) (row, 
 	return r, t.deleteResponse(c.seq, 0)
 }
 
-// transaction converts a row to a transaction. For a refund or fee, charge is the
-// id of the charge that it belongs to.
+// transaction converts a row to a transaction. For a refund or a fee, the last argument
+// is the id of the charge to which the refund or fee belongs.
 func (s *Store) transaction(r *row, charge string) (ledger.Transaction, error) {
 	s.books.mu.Lock()
 	debtor, creditor := s.books.number(r.debtor), s.books.number(r.creditor)

@@ -3,12 +3,14 @@ package sqlitestore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// Retries of a store that is down.
+// The pauses between attempts to repair a store that is down.
 const (
 	firstRetry = 10 * time.Millisecond
 	lastRetry  = time.Second
@@ -67,12 +69,16 @@ func (w *writer) markUnavailable(err error) {
 }
 
 // repair tries to bring the store back. It opens a new connection if the old one is
-// lost, writes a probe, and then resolves the captures in doubt. The probe comes
-// first because it restarts the log. Until the log is restarted, a power cut could
-// bring back the old log, and with it transactions that had a failed COMMIT.
+// lost, writes a probe (a small change that shows whether writes succeed), and then
+// resolves the captures in doubt. The probe comes first because it restarts the log.
+// Until the log is restarted, a power cut could bring back the old log, and with it
+// transactions that had a failed COMMIT.
 func (w *writer) repair() {
 	w.attempts++
-	err := w.reconnect()
+	err := w.checkPlace()
+	if err == nil {
+		err = w.reconnect()
+	}
 	if err == nil {
 		err = w.probe()
 	}
@@ -92,6 +98,24 @@ func (w *writer) repair() {
 		w.failInDoubt(d)
 	}
 	w.retry.Reset(min(firstRetry<<min(w.attempts, 10), lastRetry))
+}
+
+// errMisplaced is the state of a store with a file that is no longer in its place.
+// SQLite would go on writing to the file, but the next process would not find it.
+var errMisplaced = errors.New("the file was removed, moved or replaced: put it back in its place, or restart the server to use the one that is there now")
+
+// checkPlace returns errMisplaced unless the open file is the one at the store's path.
+// If the file at the path cannot be examined, checkPlace returns nil, because that does
+// not show that the file was moved.
+func (w *writer) checkPlace() error {
+	if w.file == nil {
+		return nil
+	}
+	info, err := os.Stat(w.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, w.file) {
+		return errMisplaced
+	}
+	return nil
 }
 
 // reconnect reopens the file if it is closed, and makes its contents durable. After
@@ -138,10 +162,10 @@ func (w *writer) reconcile() error {
 }
 
 // checkpoint makes the visible transactions durable. After a failed fsync, the
-// contents of the log may exist in the page cache only. After these contents are
-// copied to the database file and synced there, they are durable. A transaction that
-// is not visible now may still be in the old log on the disk. It can reappear until
-// the next commit, because the emptied log is not synced yet.
+// contents of the log may exist in the page cache only. After these contents are copied
+// to the database file and synced there, they are durable. A transaction that is not
+// visible now may still be in the old log on the disk. Such a transaction can reappear
+// until the next commit, because the emptied log is not synced yet.
 func (w *writer) checkpoint() error {
 	var busy, frames, moved int
 	row := w.conn.QueryRowContext(background(), "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -187,8 +211,8 @@ func (t *tx) resolveInDoubt() error {
 	return nil
 }
 
-// failInDoubt sends err to the callers of captures in doubt, because the outcome is
-// not known yet. The credits stay held until it is known.
+// failInDoubt sends err to the callers of captures in doubt, because the outcome is not
+// known yet. The credits stay reserved until the outcome is known.
 func (w *writer) failInDoubt(err error) {
 	w.books.mu.Lock()
 	defer w.books.mu.Unlock()
@@ -231,7 +255,7 @@ func (w *writer) postPendingRefunds() {
 		err := w.transact(func(t *tx) error {
 			_, err := t.byID(o.refund)
 			if !errors.Is(err, ledger.ErrNotFound) {
-				return err // the refund exists already
+				return err // err is nil if the refund exists already
 			}
 			c, err := t.byID(o.charge)
 			if err != nil {
@@ -239,12 +263,12 @@ func (w *writer) postPendingRefunds() {
 			}
 			_, err = t.refund(&c, ledger.Transaction{Reason: "released while its capture was in doubt"}, o.refund, w.now())
 			if errors.Is(err, ledger.ErrSettled) {
-				err = nil // refunded already, or paid by a free quota
+				err = nil // the charge was refunded already, or a free quota paid it
 			}
 			if err != nil {
 				return err
 			}
-			return t.deleteResponse(c.seq, ledger.MaxStoredResponse) // the caller got an error and may run the call again
+			return t.deleteResponse(c.seq, ledger.MaxStoredResponse) // delete the response and free the key, because the caller got an error and may run the call again
 		})
 		if err != nil {
 			w.pendingRefunds = append(w.pendingRefunds, o)

@@ -22,7 +22,7 @@ import (
 type RestoreOptions struct {
 	Path  string // path of the store; its directory must exist, the file need not
 	From  string // path of the backup, which stays unchanged
-	Actor string // for the audit row
+	Actor string // the actor in the audit row of the restore
 	// Force restores a backup even if its books do not balance.
 	Force bool
 	// Progress, if not nil, is called now and then with the name of the current
@@ -35,25 +35,29 @@ type RestoreOptions struct {
 // Restored is the result of a restore.
 type Restored struct {
 	Path         string // path of the store
-	Kept         string // path of the previous store; "" without one
+	Kept         string // path under which the previous store is kept; "" if there was no store
 	FromSchema   int64  // schema version of the backup
 	Schema       int64  // schema version of the store
 	Accounts     int64
 	Transactions int64
-	Disabled     int64    // keys that the restore disabled; they were neither deleted nor disabled in the backup
-	Differences  []string // differences in the books; only with Force
+	Disabled     int64    // number of usable keys in the backup, all of which the restore disabled
+	People       int64    // number of persons that the restore disabled
+	Sessions     int64    // number of sessions that the restore ended
+	Invitations  int64    // number of invitations that the restore withdrew
+	Differences  []string // the differences in the books; not empty only with Force
 }
 
 // keptTime is the time layout in the name of a replaced store.
 const keptTime = "20060102T150405Z"
 
-// Restore replaces a closed store with a backup. It first copies the backup to a
-// file beside the store, and works on this copy. The copy must be an intact Farebox
-// store with a schema known to this program. Restore migrates the copy. The copy's
-// books must balance. Then Restore disables every usable key, in one transaction
-// with the audit row, because a key deleted after the backup would otherwise work
-// again. Last, it moves the copy into place by one rename, and keeps the previous
-// store under another name. A crash leaves the old store or the new one.
+// Restore replaces a closed store with a backup. It first copies the backup to a file
+// beside the store, and works on this copy. The copy must be an intact Farebox store
+// with a schema known to this program. Restore migrates the copy. The copy's books must
+// balance. Then Restore disables every usable key and person, and ends all sessions and
+// invitations, in one transaction with the audit row, because keys and sessions that
+// ended after the backup would otherwise work again. Last, it moves the copy into place
+// by one rename, and keeps the previous store under another name. A crash leaves the
+// old store or the new one.
 //
 // Errors: ErrLocked while the store is open, ledger.ErrNoSpace, fs.ErrNotExist if
 // there is no backup. Other errors describe the fault of the backup.
@@ -78,7 +82,7 @@ func Restore(ctx context.Context, o RestoreOptions) (r Restored, err error) {
 	if err := removeLeftovers(r.Path); err != nil {
 		return r, err
 	}
-	scratch, err := os.MkdirTemp(filepath.Dir(r.Path), scratchPrefix(r.Path)) // mode 0700
+	scratch, err := os.MkdirTemp(filepath.Dir(r.Path), scratchPrefix(r.Path)) // MkdirTemp makes the directory with mode 0700
 	if err != nil {
 		return r, fmt.Errorf("making room for the copy: %w", noSpace(err))
 	}
@@ -154,7 +158,8 @@ func (e *backupError) Error() string {
 
 func (e *backupError) Unwrap() error { return e.error }
 
-// prepare checks and migrates the copy, and disables its keys.
+// prepare checks and migrates the copy of the backup. Then it verifies the books in the
+// copy, and disables the copy's keys and people.
 func prepare(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) error {
 	if err := check(ctx, fresh); err != nil {
 		return err
@@ -175,7 +180,7 @@ func prepare(ctx context.Context, o *RestoreOptions, fresh string, r *Restored) 
 	return wholeAndDurable(fresh)
 }
 
-// check refuses a damaged database.
+// check returns an error if the database is damaged.
 func check(ctx context.Context, path string) error {
 	db, err := openWriter(ctx, path, plainConnect)
 	if err != nil {
@@ -192,7 +197,10 @@ func check(ctx context.Context, path string) error {
 	return nil
 }
 
-// admit verifies the books and disables the keys.
+// admit prepares the restored copy s for use: it verifies the books of s, disables
+// every key that is neither deleted nor disabled, and calls endPeople. A key that was
+// deleted after the backup would otherwise work again. admit returns an error if the
+// books do not balance, unless o.Force is set.
 func (s *Store) admit(ctx context.Context, o *RestoreOptions, r *Restored) error {
 	v, err := s.Verify(ctx, func(done, total int64) { o.Progress("verifying", done, total) })
 	if err != nil {
@@ -209,17 +217,46 @@ func (s *Store) admit(ctx context.Context, o *RestoreOptions, r *Restored) error
 		if err != nil {
 			return err
 		}
+		if err := t.endPeople(now, r); err != nil {
+			return err
+		}
 		detail, err := json.Marshal(struct {
 			Backup       string `json:"backup"`
 			Transactions int64  `json:"transactions"`
 			KeysDisabled int64  `json:"keys_disabled"`
+			People       int64  `json:"people_disabled"`
+			Sessions     int64  `json:"sessions_ended"`
+			Invitations  int64  `json:"invitations_withdrawn"`
 			Differences  int    `json:"differences,omitempty"`
-		}{filepath.Base(o.From), r.Transactions, r.Disabled, len(r.Differences)})
+		}{filepath.Base(o.From), r.Transactions, r.Disabled, r.People, r.Sessions, r.Invitations, len(r.Differences)})
 		if err != nil {
 			return err
 		}
 		return t.audit(ledger.Audit{At: now, Actor: o.Actor, Action: "store.restore", Target: filepath.Base(r.Path), Detail: string(detail)}, now)
 	})
+}
+
+// endPeople disables all persons and ends all sessions, invitations, ceremonies and OAuth
+// grants. Otherwise, sessions and grants that were ended after the backup and passwords
+// that were replaced after it would be valid again.
+func (t *tx) endPeople(now time.Time, r *Restored) (err error) {
+	if r.People, err = t.exec(`UPDATE person SET disabled_at = ? WHERE disabled_at = 0`, micros(now)); err != nil {
+		return err
+	}
+	if r.Sessions, err = t.exec(`DELETE FROM person_session`); err != nil {
+		return err
+	}
+	if r.Invitations, err = t.exec(`DELETE FROM invitation WHERE used_at = 0`); err != nil {
+		return err
+	}
+	if _, err = t.exec(`UPDATE oauth_grant SET revoked_at = ?, reason = 'the store was restored' WHERE revoked_at = 0`, micros(now)); err != nil {
+		return err
+	}
+	if _, err = t.exec(`DELETE FROM oauth_authorization`); err != nil {
+		return err
+	}
+	_, err = t.exec(`DELETE FROM ceremony`)
+	return err
 }
 
 // wholeAndDurable checks that a closed store has no log, and syncs its file,
@@ -312,7 +349,7 @@ func foldLog(ctx context.Context, path, kept string, exists bool) error {
 	return durable.SyncDir(filepath.Dir(path))
 }
 
-// checkpointed copies the log to the database file and empties it.
+// checkpointed copies the log to the database file, and empties the log.
 func checkpointed(ctx context.Context, db *sql.DB) error {
 	var busy, frames, moved int
 	if err := db.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &moved); err != nil {

@@ -30,7 +30,7 @@ func newKey(t *testing.T, s *Store, account, name string) keys.Key {
 	return k
 }
 
-// The function end calls the function set to disable or delete the key.
+// end changes the key by set(k), which disables or deletes the key.
 func end(t *testing.T, s *Store, k keys.Key, set func(*keys.Key)) {
 	t.Helper()
 	if _, err := s.UpdateKey(t.Context(), k.ID, func(k *keys.Key) error { set(k); return nil }, ledger.Audit{}); err != nil {
@@ -38,9 +38,9 @@ func end(t *testing.T, s *Store, k keys.Key, set func(*keys.Key)) {
 	}
 }
 
-// furnished makes a store and, beside it, a backup file. The payer had 100 credits.
-// It has 60 of them left in the backup, and 50 in the store. The result killed is a
-// key that is usable in the backup and deleted in the store.
+// furnished makes a store and, beside it, a backup file. The payer had 100 credits. In
+// the backup 60 of them are left, and in the store 50. furnished also returns a key
+// that is usable in the backup and deleted in the store.
 func furnished(t *testing.T) (path, backup string, o ledger.Order, killed keys.Key) {
 	t.Helper()
 	dir := memoryDir(t)
@@ -65,12 +65,12 @@ func furnished(t *testing.T) (path, backup string, o ledger.Order, killed keys.K
 	}
 	charge(10)
 	end(t, s, killed, func(k *keys.Key) { k.DeletedAt = clock.Now() })
-	left := crashed(t, s) // the copy has a log that is not empty
+	left := crashed(t, s) // copy the store while it is open, so that the copy has a log that is not empty
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for _, suffix := range []string{"", "-wal"} {
-		_ = os.Remove(path + suffix) // Close has removed the log
+		_ = os.Remove(path + suffix) // an error does not matter, because Close has removed the log
 		if err := copyFile(path+suffix, left+suffix); err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +113,7 @@ func isNew(t *testing.T, path string, o ledger.Order) {
 			t.Errorf("key %q was disabled again at %v", k.Name, k.DisabledAt)
 		}
 	}
-	audit, _, err := s.AuditLog(t.Context(), ledger.Page{Limit: 1})
+	audit, _, err := s.AuditLog(t.Context(), ledger.AuditFilter{Page: ledger.Page{Limit: 1}})
 	if err != nil || len(audit) != 1 || audit[0].Action != "store.restore" || audit[0].Actor != "tester" ||
 		!strings.Contains(audit[0].Detail, `"keys_disabled":2`) || !strings.Contains(audit[0].Detail, `"backup":"backup.db"`) {
 		t.Errorf("audit %+v, %v", audit, err)
@@ -124,10 +124,10 @@ func restoreOptions(path, backup string) RestoreOptions {
 	return RestoreOptions{Path: path, From: backup, Actor: "tester"}
 }
 
-// TestRestore checks promise 6 across a restore. The restored store has the
-// contents of the backup, and every key in it is disabled, even a key deleted since
-// the backup. The previous store is kept intact under another name, and the backup
-// is unchanged.
+// TestRestore checks promise 6 of docs/promises.md across a restore. The restored store
+// has the contents of the backup, and every key in it is disabled, even a key deleted
+// since the backup. The previous store is kept intact under another name, and the
+// backup is unchanged.
 func TestRestore(t *testing.T) {
 	path, backup, o, killed := furnished(t)
 	before, err := os.ReadFile(backup)

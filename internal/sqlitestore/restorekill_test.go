@@ -19,7 +19,7 @@ func childRestore(path, step string) error {
 	o.step = func(name string) {
 		if name == step {
 			fmt.Println(name)
-			_, _ = os.Stdin.Read(make([]byte, 1)) // the parent never writes
+			_, _ = os.Stdin.Read(make([]byte, 1)) // wait until this process is killed, because the parent never writes
 		}
 	}
 	if _, err := Restore(context.Background(), o); err != nil {
@@ -48,7 +48,7 @@ func TestRestoreKilled(t *testing.T) {
 			if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-			_ = cmd.Wait() // it was killed
+			_ = cmd.Wait() // the error only says that the child was killed
 
 			replaced := step == "moved" || step == "done"
 			if replaced {

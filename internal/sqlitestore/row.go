@@ -57,8 +57,8 @@ func digit(c byte) byte {
 }
 
 func (u uuid) text(prefix string) string {
-	b := make([]byte, len(prefix)+36)
-	copy(b, prefix)
+	var buffer [52]byte // long enough for the prefixes of ids
+	b := append(append(buffer[:0], prefix...), make([]byte, 36)...)
 	t := b[len(prefix):]
 	hex.Encode(t[0:8], u[0:4])
 	hex.Encode(t[9:13], u[4:6])
@@ -88,21 +88,21 @@ type row struct {
 	seq                      int64
 	id                       uuid
 	kind                     int64
-	debtor, creditor         int64 // account.n
+	debtor, creditor         int64 // the numbers (account.n) of the two accounts
 	amount                   ledger.Amount
 	test                     bool
-	at                       int64 // microseconds
+	at                       int64 // microseconds since 1970
 	prevDebtor, prevCreditor int64
-	key, lineage             string // charges only
+	key, lineage             string // set for charges only
 	server, tool             string
 	ref                      int64 // refunds and fees only: seq of the charge
 	reason                   string
-	day                      int32         // charges only: day of the reservation
+	day                      int32         // the day of the reservation; set for charges only
 	waived                   ledger.Amount // the price of a charge paid by a free quota
-	fee                      ledger.Amount // charges only
-	feeTo                    int64         // account.n; 0 without a fee
-	settler                  string        // charges only; "" for the store's own process
-	settlerN                 int64         // the settler's number; used only when the row is written
+	fee                      ledger.Amount // the operator's fee; set for charges only
+	feeTo                    int64         // the number (account.n) of the account that gets the fee; 0 without a fee
+	settler                  string        // lineage of the keys that may settle the charge through a platform; "" if the store's own process settles it
+	settlerN                 int64         // the number of that lineage in the table settler; used only when the row is written
 	refunded                 ledger.Amount // the sum of the refunds; set when the row is read
 }
 
@@ -127,8 +127,8 @@ func (r *row) args() []any {
 		r.dayColumn(), number(int64(r.waived)), number(int64(r.fee)), number(r.feeTo), number(r.settlerN)}
 }
 
-// dayColumn is null for most charges, which are captured on the day of their
-// reservation.
+// dayColumn returns the value for the column day: null for most charges, because most
+// are captured on the day of their reservation.
 func (r *row) dayColumn() any {
 	if r.kind != rowCharge || r.day == ledger.Day(fromMicros(r.at)) {
 		return nil
@@ -150,11 +150,11 @@ func number(n int64) any {
 	return n
 }
 
-// scanner is a result row.
+// scanner is one row of the result of a query.
 type scanner interface{ Scan(...any) error }
 
-// scan reads the columns of selectRow into the row, and the columns after them into
-// the pointers in the parameter more.
+// scan reads the columns of selectRow into the row. Its last arguments are pointers for
+// the columns that follow in the query.
 func (r *row) scan(from scanner, more ...any) error {
 	var id []byte
 	var key, lineage, server, tool, reason, settler sql.NullString

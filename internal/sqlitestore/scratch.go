@@ -12,8 +12,8 @@ import (
 // Parts of file names. All these files are in the store's own directory, so that a
 // rename never crosses file systems.
 const (
-	scratchInfix = ".scratch-"        // temporary files
-	keptInfix    = ".before-restore-" // stores replaced by a restore
+	scratchInfix = ".scratch-"        // in the names of temporary files
+	keptInfix    = ".before-restore-" // in the names of stores that a restore has replaced
 )
 
 // scratchPrefix returns the prefix of the names of temporary files.
@@ -49,9 +49,9 @@ func removeLeftovers(path string) error {
 	return nil
 }
 
-// copyFrom copies a reader to a new file of mode 0600, durably. The function seen,
-// if not nil, is called with the number of bytes copied so far. An error from this
-// function ends the copy.
+// copyFrom copies the data of an io.Reader to a new file of mode 0600, durably. If seen
+// is not nil, copyFrom calls seen(n) with the number of bytes copied so far. An error
+// from seen(n) ends the copy.
 func copyFrom(from io.Reader, to string, seen func(n int64) error) (err error) {
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

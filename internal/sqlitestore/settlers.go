@@ -2,9 +2,10 @@ package sqlitestore
 
 import "maps"
 
-// settlers maps the key lineages of settlers to their numbers. It has one entry per
-// lineage of gateway or provider keys. Only the writer uses the map. Readers join the
-// table settler instead.
+// settlers maps lineages of keys to the numbers that stand for them in the journal. It
+// has the lineages of the gateways and providers that settle charges through a
+// platform. Only the writer uses the map. Queries that read join the table settler
+// instead.
 type settlers map[string]int64
 
 // settlerNumber returns the number of a lineage, or 0 for "". It writes a new

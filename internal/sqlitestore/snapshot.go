@@ -9,8 +9,8 @@ import (
 // idleFlush bounds the number of snapshots that a commit without captures writes.
 const idleFlush = 512
 
-// flush writes up to limit snapshots of the committed state. Unless the parameter
-// all is true, it writes only snapshots that have been stale for flushEvery.
+// flush writes up to limit snapshots of the committed state. If all is false, it writes
+// only snapshots that have been stale for flushEvery.
 func (t *tx) flush(limit int, all bool) error {
 	w := t.w
 	due := clock.Now().Add(-flushEvery)
@@ -66,13 +66,13 @@ func (t *tx) loadAccounts() error {
 	return failure(rows.Err())
 }
 
-// plausible reports whether an account can have the number n. The parameter next is
-// the lowest number that is not in use. Numbers are given out in order. Memory has a
-// slice that is indexed by them, so a damaged number must not decide how long the
-// slice becomes.
+// plausible reports whether n can be the number of an account. next is the lowest
+// unused number. Accounts are numbered in order, and memory has a slice indexed by
+// number. Without this check, a damaged number could make the slice too long for
+// memory.
 func plausible(n, next int64) bool { return n >= 0 && n-next < 1024 }
 
-// load builds memory from the file.
+// load builds the state in memory from the file when the store is opened.
 func (t *tx) load() error {
 	for _, load := range []func() error{t.loadArchived, t.loadAccounts, t.loadSpend, t.loadIdempotencyKeys} {
 		if err := load(); err != nil {
@@ -101,8 +101,8 @@ func (t *tx) load() error {
 	return nil
 }
 
-// replay applies the journal to memory. The parameter from is the number of the
-// first transaction to apply.
+// replay applies the journal to memory, beginning with the transaction that has the
+// given number.
 func (t *tx) replay(from int64) error {
 	w := t.w
 	t.first = from
@@ -167,7 +167,8 @@ func brokenChain(r *row) error {
 	return fmt.Errorf("transaction %d does not follow from those before it (restore a backup)", r.seq)
 }
 
-// touch begins the draft of an account.
+// touch begins the draft of an account, unless the account has a row in the open
+// transaction already.
 func (t *tx) touch(a *account, seq int64) {
 	if a.beginDraft(seq) {
 		t.w.touched = append(t.w.touched, a)

@@ -9,18 +9,19 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// spendCounter counts the spending of one subject: on the subject's last day with
-// charges, and in the month of that day. It also counts the subject's open
-// reservations. The mutex of books guards it. Only the writer changes the spending
-// and writes it to the file.
+// spendCounter counts the spending of one subject: a lineage of keys, an account, or an
+// account at one server. It counts the spending on the subject's last day with charges,
+// and in the month of that day. It also counts the subject's open reservations. The
+// mutex of books guards the counter. Only the writer changes the spending and writes it
+// to the file.
 type spendCounter struct {
 	dirt
 	subject    string // the primary key in the table spend
 	day        int32
 	spentDay   ledger.Amount
-	spentMonth ledger.Amount // in the month of day
-	freeDay    int64         // calls paid by a free quota
-	held       []heldOn      // at most one entry per day; nearly always no entry or one
+	spentMonth ledger.Amount // the spending in the calendar month of day
+	freeDay    int64         // number of the day's calls that a free quota paid
+	held       []heldOn      // at most one entry per day; nearly always no entry or one entry
 	asOf       int64         // the last transaction in the snapshot that the counter was loaded from
 }
 
@@ -44,8 +45,8 @@ const (
 type counterKey struct {
 	of      uint8
 	test    bool
-	account int64  // account.n; 0 for a lineage
-	name    string // the lineage or the server
+	account int64  // the number (account.n) of the account; 0 for a lineage
+	name    string // the name of the lineage or of the server; "" for a whole account
 }
 
 func (k counterKey) subject() string {
@@ -72,7 +73,8 @@ func counterKeys(payer int64, lineage, server string, test bool) [counterCount]c
 	}
 }
 
-// countersOf returns the counters that count a charge. The caller holds the mutex.
+// countersOf returns the counters that count a charge. The mutex of books must be
+// locked.
 func (b *books) countersOf(payer int64, lineage, server string, test bool) (ms [counterCount]*spendCounter) {
 	for i, k := range counterKeys(payer, lineage, server, test) {
 		sc := b.counters[k]
@@ -164,7 +166,7 @@ func (sc *spendCounter) free(day int32) int64 {
 	return n
 }
 
-// hold counts a reservation.
+// hold adds a reservation to the counter. The reservation counts towards the given day.
 func (sc *spendCounter) hold(day int32, amount ledger.Amount, free int64) {
 	for i := range sc.held {
 		if sc.held[i].day == day {
@@ -195,18 +197,18 @@ func (sc *spendCounter) unhold(day int32, amount ledger.Amount, free int64) {
 
 func sameMonth(a, b int32) bool { return a == b || ledger.Month(a) == ledger.Month(b) }
 
-// add counts a charge. The parameter day is the day of its reservation, and the
-// parameter captured is the day of its capture. The result depends only on the
-// charges and their order, so that a replay reproduces it.
+// add counts a charge. The two days are those of the charge's reservation and of its
+// capture. The result depends only on the charges and their order, so that a replay
+// reproduces it.
 func (sc *spendCounter) add(day, captured int32, amount ledger.Amount, free int64) {
 	switch {
 	case day == sc.day:
-	case day == sc.day-1, day < sc.day && captured >= sc.day: // captured after charges of a later day
+	case day == sc.day-1, day < sc.day && captured >= sc.day: // the charge was captured after charges of a later day
 		if sameMonth(day, sc.day) {
 			sc.spentMonth = saturate(sc.spentMonth, amount)
 		}
 		return
-	default: // a new day, or an earlier one after the clock was ahead
+	default: // a new day; or an earlier day, if the clock was ahead and was set right
 		if !sameMonth(day, sc.day) {
 			sc.spentMonth = 0
 		}
@@ -227,7 +229,7 @@ func saturate(a, b ledger.Amount) ledger.Amount {
 	return sum
 }
 
-// save writes the snapshot.
+// save writes a snapshot of the counter to the file.
 func (sc *spendCounter) save(t *tx) error {
 	_, err := t.w.stmts.spend.ExecContext(background(), sc.subject, sc.day, int64(sc.spentDay), int64(sc.spentMonth), sc.freeDay, t.w.committed)
 	return failure(err)
@@ -263,12 +265,12 @@ type spend struct {
 	captured int32 // day of the capture
 	amount   ledger.Amount
 	free     int64
-	counters [counterCount]*spendCounter // nil in a replay
+	counters [counterCount]*spendCounter // nil in a replay, until countSpend looks the counters up
 	payer    int64
 	lineage  string
 	server   string
 	test     bool
-	hold     *hold // nil in a replay
+	hold     *hold // the hold that was captured; nil in a replay
 }
 
 func spendOf(r *row, h *hold) spend {
@@ -285,18 +287,18 @@ func spendOf(r *row, h *hold) spend {
 	return s
 }
 
-// countSpend adds a committed charge to its counters. The parameter first is the
-// number of the first transaction of the commit. The caller holds the mutex.
+// countSpend adds a committed charge to its counters. first is the number of the first
+// transaction of the commit. The mutex of books must be locked.
 func (w *writer) countSpend(s *spend, first int64, now time.Time) {
 	if s.hold == nil {
-		s.hold = w.books.holds[s.id] // found if the capture was in doubt
+		s.hold = w.books.holds[s.id] // the hold is still there if the capture was in doubt
 	}
 	if s.counters[ofAccount] == nil {
 		s.counters = w.books.countersOf(s.payer, s.lineage, s.server, s.test)
 	}
 	for i, sc := range s.counters {
 		if s.seq <= sc.asOf {
-			continue // already in the snapshot
+			continue // the snapshot that the counter was loaded from already includes the charge
 		}
 		before := *sc
 		sc.add(s.day, s.captured, s.amount, s.free)
@@ -331,8 +333,8 @@ func (w *writer) nearCaps(s *spend, of int, before, after *spendCounter) {
 	}
 }
 
-// warn calls nearCap for each cap that nearCaps noted. The caller does not hold the
-// mutex.
+// warn calls nearCap for each cap that nearCaps noted. The mutex of books must not be
+// locked.
 func (w *writer) warn() {
 	for _, c := range w.near {
 		w.nearCap(c)

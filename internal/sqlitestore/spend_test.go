@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,14 +96,22 @@ func TestSpendCountersRebuild(t *testing.T) {
 	}
 }
 
-// dayStore returns a store, and its clock, which stands at noon on a day in the
-// middle of a month.
-func dayStore(t *testing.T) (*Store, *time.Time, Options, ledger.Order) {
+// dayClock is a clock that stands until the test sets it. The store reads it from its own
+// goroutines.
+type dayClock struct{ at atomic.Pointer[time.Time] }
+
+func (c *dayClock) now() time.Time  { return *c.at.Load() }
+func (c *dayClock) set(t time.Time) { c.at.Store(&t) }
+
+// dayStore returns a store, its clock, its options, and an order between two of its
+// accounts. The clock stands at noon on a day in the middle of a month.
+func dayStore(t *testing.T) (*Store, *dayClock, Options, ledger.Order) {
 	t.Helper()
-	now := time.Date(2030, 5, 15, 12, 0, 0, 0, time.UTC)
-	o := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: func() time.Time { return now }}
+	c := new(dayClock)
+	c.set(time.Date(2030, 5, 15, 12, 0, 0, 0, time.UTC))
+	o := Options{Path: filepath.Join(memoryDir(t), "farebox.db"), Now: c.now}
 	s := opened(t, o)
-	return s, &now, o, pair(t, s, 1000)
+	return s, c, o, pair(t, s, 1000)
 }
 
 func spendOne(s *Store, o ledger.Order, terms ledger.Terms) error {
@@ -123,13 +132,13 @@ func TestClockSetBackOverMidnight(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		s, now, options, o := dayStore(t)
 		terms := ledger.Terms{Key: ledger.Caps{Day: 5}, FreeCalls: 1}
-		*now = now.Add(12*time.Hour + time.Minute) // just after midnight
+		now.set(now.now().Add(12*time.Hour + time.Minute)) // the time is just after midnight now
 		for range 4 {
 			if err := spendOne(s, o, terms); err != nil {
 				t.Fatal(err)
 			}
 		}
-		*now = now.Add(-time.Hour)
+		now.set(now.now().Add(-time.Hour))
 		if restart {
 			options.Path = crashed(t, s)
 			s = opened(t, options)
@@ -140,7 +149,7 @@ func TestClockSetBackOverMidnight(t *testing.T) {
 				t.Errorf("restart %v, call %d before midnight: %v", restart, i, err)
 			}
 		}
-		*now = now.Add(2 * time.Hour)
+		now.set(now.now().Add(2 * time.Hour))
 		if err := spendOne(s, o, terms); !errors.Is(err, ledger.ErrCapped) {
 			t.Errorf("restart %v, after midnight: %v", restart, err)
 		}
@@ -158,14 +167,14 @@ func TestClockDaysAhead(t *testing.T) {
 	other.Account, other.Provider, other.Lineage = o.Provider, o.Account, "key_other"
 	topUp(t, s, other.Account, 1000)
 	terms := ledger.Terms{Key: ledger.Caps{Day: 3}, FreeCalls: 1}
-	right := *now
-	*now = right.Add(48 * time.Hour)
+	right := now.now()
+	now.set(right.Add(48 * time.Hour))
 	for _, o := range []ledger.Order{o, other} {
 		if err := spendOne(s, o, terms); err != nil {
 			t.Fatal(err)
 		}
 	}
-	*now = right
+	now.set(right)
 	calls := func(o ledger.Order) (n int) {
 		t.Helper()
 		for range 20 {
@@ -180,11 +189,11 @@ func TestClockDaysAhead(t *testing.T) {
 	if n := calls(o); n != 4 {
 		t.Errorf("%d calls on the first day, want 4", n)
 	}
-	*now = right.Add(24 * time.Hour)
+	now.set(right.Add(24 * time.Hour))
 	if n := calls(o) + calls(other); n > 4+4 {
 		t.Errorf("%d calls of two lineages on the second day, want at most 8", n)
 	}
-	*now = right.Add(72 * time.Hour)
+	now.set(right.Add(72 * time.Hour))
 	if n := calls(other); n != 4 {
 		t.Errorf("%d calls on another day, want 4", n)
 	}
@@ -202,9 +211,9 @@ func TestCaptureDaysLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.books.mu.Lock()
-	heldLocked(s, old).expires = now.AddDate(0, 0, 4) // as if it had been renewed all the time
+	heldLocked(s, old).expires = now.now().AddDate(0, 0, 4) // set the expiry as if the reservation had been renewed all the time
 	s.books.mu.Unlock()
-	*now = now.AddDate(0, 0, 3)
+	now.set(now.now().AddDate(0, 0, 3))
 	for range 4 {
 		if err := spendOne(s, o, terms); err != nil {
 			t.Fatal(err)
@@ -221,7 +230,7 @@ func TestCaptureDaysLater(t *testing.T) {
 		options.Path = crashed(t, s)
 		s = opened(t, options)
 	}
-	*now = now.AddDate(0, 0, 1)
+	now.set(now.now().AddDate(0, 0, 1))
 	if err := spendOne(s, o, terms); err != nil { // 5 of the month's 6 credits are spent
 		t.Error(err)
 	}

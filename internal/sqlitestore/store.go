@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/rollup"
 )
 
 // maxReaders bounds the reading connections.
@@ -26,14 +28,21 @@ type Options struct {
 	// Logger logs when the store becomes unavailable and comes back. If it is nil,
 	// nothing is logged.
 	Logger *slog.Logger
-	// NearCap, if not nil, is called one time per period, when 80 % of a cap are spent.
-	// It must be fast, because the store waits for it.
+	// NearCap, if not nil, is called once per period, when 80 % of a cap are spent. It
+	// must be fast, because the store waits for it.
 	NearCap func(ledger.Cap)
-	// MaxResponseBytes bounds the stored responses of calls with an idempotency key, in
-	// bytes. 0 means DefaultResponseBytes.
+	// Committed, if not nil, is called for each transaction that was committed or has
+	// failed, with the number of captures and changes in it. It must be fast, because
+	// the store waits for it.
+	Committed func(rows int, took time.Duration, err error)
+	// Audited, if not nil, is called with each audit row after its commit, before the
+	// method that wrote the row returns.
+	Audited func(ledger.Audit)
+	// MaxResponseBytes bounds how many bytes all stored responses of calls with an
+	// idempotency key take together. 0 means DefaultResponseBytes.
 	MaxResponseBytes int64
 
-	connect connect // sqlite.NewConnector if nil
+	connect connect // opens connectors to the file; nil means sqlite.NewConnector
 }
 
 // Store is an open store. All its methods are safe for concurrent use. Failures of
@@ -49,16 +58,19 @@ type Store struct {
 	reads   reads
 
 	connect   connect
+	audited   func(ledger.Audit)
 	verifying chan struct{} // full while a verification or an archiving runs
 	backups   *backups
 	voids     voidBatcher
+
+	usageSweep rollup.Sweep
 
 	closing sync.Once
 	closed  error
 }
 
-// reads are the prepared statements of the readers.
-type reads struct{ keyByDigest, charge, bySeq, response, charges, chain, earned *sql.Stmt }
+// reads are the prepared statements of the connections that only read.
+type reads struct{ keyByDigest, charge, bySeq, response, charges, journal, chain, earned *sql.Stmt }
 
 // Open opens or creates the store at o.Path, takes the lock beside it, migrates its
 // schema and rebuilds memory. It fails with ErrLocked while another process or
@@ -74,6 +86,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if o.NearCap == nil {
 		o.NearCap = func(ledger.Cap) {}
+	}
+	if o.Committed == nil {
+		o.Committed = func(int, time.Duration, error) {}
+	}
+	if o.Audited == nil {
+		o.Audited = func(ledger.Audit) {}
 	}
 	if o.MaxResponseBytes == 0 {
 		o.MaxResponseBytes = DefaultResponseBytes
@@ -92,7 +110,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := errors.Join(removeLeftovers(path), oneName(path)); err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
-	s := &Store{verifying: make(chan struct{}, 1), path: path, now: o.Now, lock: lock, books: newBooks(), connect: o.connect, backups: newBackups()}
+	s := &Store{verifying: make(chan struct{}, 1), path: path, now: o.Now, lock: lock, books: newBooks(), connect: o.connect, audited: o.Audited, backups: newBackups()}
 	if err := s.open(ctx, &o); err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
@@ -106,8 +124,8 @@ func (s *Store) open(ctx context.Context, o *Options) error {
 	}
 	w := &writer{
 		path: s.path, connect: o.connect, now: s.now, log: o.Logger, books: s.books,
-		nearCap: o.NearCap, maxResponseBytes: o.MaxResponseBytes, settlers: settlers{},
-		queue: make(chan job, maxQueue), ending: make(chan struct{}), ended: make(chan struct{}),
+		nearCap: o.NearCap, report: o.Committed, maxResponseBytes: o.MaxResponseBytes, settlers: settlers{},
+		opened: clock.Now(), queue: make(chan job, maxQueue), ending: make(chan struct{}), ended: make(chan struct{}),
 	}
 	if err := migrate(ctx, db, s.path, o.Logger); err != nil {
 		return errors.Join(err, db.Close())
@@ -126,6 +144,7 @@ func (s *Store) open(ctx context.Context, o *Options) error {
 		w.disconnect()
 		return fmt.Errorf("reading store %s: %w", s.path, err)
 	}
+	w.file, _ = os.Stat(s.path) // if the file cannot be examined, w.file is nil, and checkPlace does not check the file
 	s.writer = w
 	go w.run()
 	return nil
@@ -147,6 +166,7 @@ func (s *Store) openReaders(ctx context.Context, c connect) error {
 		{&s.reads.charge, selectRow + `WHERE id = ?`},
 		{&s.reads.bySeq, selectRow + `WHERE seq = ?`},
 		{&s.reads.response, selectResponse},
+		{&s.reads.journal, selectJournal},
 		{&s.reads.charges, selectRow + `WHERE seq < ? ORDER BY seq DESC LIMIT ?`},
 		{&s.reads.chain, selectChain},
 		{&s.reads.earned, selectEarned},
@@ -167,7 +187,7 @@ func (s *Store) Close() error {
 		s.backups.close()
 		s.writer.close()
 		readers := s.readers.Close()
-		s.writer.disconnect() // the last writing connection empties the log
+		s.writer.disconnect() // closing the last connection that can write empties the log
 		s.closed = errors.Join(s.writer.err, readers, s.lock.release())
 	})
 	return s.closed
@@ -182,14 +202,30 @@ func (s *Store) Healthy() error {
 	return nil
 }
 
+// Queue returns the number of writes that wait, and the number at which further
+// callers wait for room.
+func (s *Store) Queue() (length, limit int) { return len(s.writer.queue), maxQueue }
+
 // do runs a change in its own transaction and returns as soon as the change is
 // durable. ctx can cancel the change only until the writer receives it.
 func (s *Store) do(ctx context.Context, change func(*tx) error) error {
-	return s.run(ctx, &changeJob{do: change})
+	var rows []ledger.Audit
+	err := s.run(ctx, &changeJob{do: func(t *tx) error {
+		err := change(t)
+		rows = t.audits
+		return err
+	}})
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		s.audited(row)
+	}
+	return nil
 }
 
-// inspect runs the function look in the writer's goroutine, so that the store writes
-// nothing else meanwhile.
+// inspect runs look(t) in the writer's goroutine, so that the store writes nothing else
+// meanwhile.
 func (s *Store) inspect(ctx context.Context, look func(*tx) error) error {
 	return s.run(ctx, &changeJob{do: look, bare: true})
 }

@@ -11,10 +11,11 @@ import (
 // errDuplicate means that the journal already has a transaction with the same id.
 var errDuplicate = errors.New("id is in the journal")
 
-// storeError is a failure of the database. Refusals of a request are other errors.
+// storeError is a failure of the database. A request that is refused gets another
+// error.
 type storeError struct {
 	cause error
-	lost  bool // the connection is unusable
+	lost  bool // whether the connection is unusable
 }
 
 func (e *storeError) Error() string   { return "ledger unavailable: " + e.cause.Error() }
@@ -31,12 +32,13 @@ func failure(err error) error {
 // tx is the open transaction of the writer.
 type tx struct {
 	w             *writer
-	first         int64      // the number of the first transaction that it may write
-	after         []func()   // run after the commit, with the mutex of books held
-	flushing      []snapshot // snapshots that it writes: the first ones of writer.dirty
-	spends        []spend    // charges that it writes, for the spend counters
+	first         int64      // the seq of the first row that this transaction may write
+	after         []func()   // functions to run after the commit, with the mutex of books locked
+	flushing      []snapshot // the snapshots that this transaction writes: the first ones in writer.dirty
+	spends        []spend    // the charges that this transaction writes, for the spend counters
 	responseBytes int64      // change in the size of the stored responses
-	settlers      settlers   // lineages that it numbers
+	settlers      settlers   // the lineages to which this transaction gives a number
+	audits        []ledger.Audit
 }
 
 func (t *tx) exec(query string, args ...any) (int64, error) {
@@ -64,7 +66,7 @@ func (r scanRow) Scan(dest ...any) error {
 	return failure(err)
 }
 
-// byID reads the transaction with that id, or returns ledger.ErrNotFound.
+// byID reads the transaction with the given id, or returns ledger.ErrNotFound.
 func (t *tx) byID(id uuid) (row, error) {
 	var r row
 	err := r.scan(scanRow{t.w.stmts.byID.QueryRowContext(background(), id[:])})
@@ -88,7 +90,7 @@ func (t *tx) insert(r *row, debtor, creditor *account) error {
 	}
 	if err != nil {
 		creditor.draft = beforeCredit
-		debtor.draft = before // last, because both may be the same account
+		debtor.draft = before // if debtor and creditor are the same account, the two saved drafts are equal
 		return err
 	}
 	w.next++
@@ -122,7 +124,8 @@ func (t *tx) canEarn(a *account, amount ledger.Amount, test bool) error {
 	return nil
 }
 
-// moveDrafts applies the row to the drafts of both accounts.
+// moveDrafts applies the row to the drafts of both accounts. After an error, the
+// draft of the debtor may be changed.
 func moveDrafts(r *row, debtor, creditor *account) error {
 	if err := debtor.debit(r); err != nil {
 		return err

@@ -6,18 +6,19 @@ import (
 	"fmt"
 
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/rollup"
 )
 
 // Bounds of a verification.
 const (
-	verifyStep     = 2000 // transactions per read: long reads delay checkpoints
-	maxDifferences = 1000 // reported differences
+	verifyStep     = 2000 // the number of transactions in one read; a long read would delay checkpoints
+	maxDifferences = 1000 // the maximum number of differences that are reported
 )
 
 // Verify replays the whole journal and compares it with the snapshots, the
-// reservations and memory. It works while the store serves: only the last part,
-// which is short, blocks the writer. progress, if not nil, is called now and then.
-// Differences are not errors; the Verification lists them.
+// reservations, memory and the sums of usage. It works while the store serves calls.
+// Only the last part, which is short, blocks the writer. progress, if not nil, is
+// called now and then. Differences are not errors; the Verification lists them.
 //
 // Only one verification runs at a time. A second one waits for the first, or until
 // ctx ends.
@@ -29,8 +30,11 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 		return ledger.Verification{}, ctx.Err()
 	}
 	done := s.writer.archived.Load()
-	v := verifier{store: s, archived: done.Archived, done: done.Last, refunds: map[int64]ledger.Amount{}, returned: map[int64]*feeReturn{}, counters: map[counterKey]*spendCounter{}}
+	v := verifier{store: s, archived: done.Archived, done: done.Last, refunds: map[int64]ledger.Amount{}, returned: map[int64]*feeReturn{}, counters: map[counterKey]*spendCounter{}, usage: rollup.NewVerifier()}
 	if err := v.snapshots(ctx); err != nil {
+		return ledger.Verification{}, err
+	}
+	if err := v.usageSums(ctx, progress); err != nil {
 		return ledger.Verification{}, err
 	}
 	if err := v.catchUp(ctx, progress); err != nil {
@@ -48,6 +52,9 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total int64)) (l
 	})
 	if err != nil {
 		return ledger.Verification{}, err
+	}
+	for _, difference := range v.usage.Differences() {
+		v.differ("%s", difference)
 	}
 	return v.found, nil
 }
@@ -82,22 +89,24 @@ func (v *verifier) catchUp(ctx context.Context, progress func(done, total int64)
 type verifier struct {
 	store    *Store
 	archived ledger.Archived     // the replay begins after the archived transactions
-	accounts []*verified         // by account.n
-	strange  map[int64]*verified // accounts that exist only in transactions, by account.n
+	accounts []*verified         // indexed by account.n
+	strange  map[int64]*verified // accounts that appear only in the journal, by account.n
 	refunds  map[int64]ledger.Amount
-	returned map[int64]*feeReturn // by seq of the refunded charge
-	owedFee  *row                 // the last charge, if its fee must be the next row
+	returned map[int64]*feeReturn // the returned fees, by the seq of the refunded charge
+	owedFee  *row                 // the last charge that was replayed, if the next row must be its fee
 	counters map[counterKey]*spendCounter
+	usage    *rollup.Verifier
 	found    ledger.Verification
 	done, to int64
-	from     int64 // the transaction at which a replay at start would begin
+	from     int64 // the transaction at which the replay of a restart would begin
 }
 
-// feeReturn is the part of a charge's fee that was returned with refunds. The field
-// is has the recorded amount, and the field want has the correct amount.
+// feeReturn has two amounts for the returned part of a charge's fee. The first is the
+// amount according to the journal. The second is the amount that the refunds of the
+// charge demand.
 type feeReturn struct{ is, want ledger.Amount }
 
-// verified is an account in the replay, and its snapshot.
+// verified is an account in the replay, together with the account's snapshot.
 type verified struct {
 	name          string
 	balances      [2]ledger.Amount
@@ -116,7 +125,7 @@ func (v *verifier) differ(format string, args ...any) {
 }
 
 // snapshots reads, in one transaction, all snapshots and the number of the transaction
-// at which a replay at start would begin.
+// at which the replay of a restart would begin.
 func (v *verifier) snapshots(ctx context.Context) error {
 	read, err := v.store.readers.BeginTx(background(), nil)
 	if err != nil {
@@ -220,9 +229,10 @@ func (v *verifier) replayTo(to int64) (refunds []row, err error) {
 	return refunds, failure(rows.Err())
 }
 
-// selectRowIndexed also looks up the row's id in the index of ids, and reads the seq
-// found there. The index has one entry per id. If two rows have the same id, the seq
-// found there differs from the seq of at least one row, which reveals the duplicate.
+// selectRowIndexed reads rows. It also looks up each row's id in the index of ids, and
+// reads the seq found there. The index has one entry per id. If two rows have the same
+// id, the seq found there differs from the seq of at least one row, which reveals the
+// duplicate.
 const selectRowIndexed = `SELECT ` + rowColumns + `, ` + lineage + `, 0, coalesce((SELECT u.seq FROM txn u WHERE u.id = txn.id), 0) FROM txn `
 
 func (v *verifier) account(r *row, n int64) *verified {
@@ -250,6 +260,7 @@ func (v *verifier) replay(r *row) {
 	}
 	if r.kind == rowCharge {
 		v.countSpend(r)
+		v.countUsage(r, r, rollup.Charge)
 	}
 	if r.prevDebtor != debtor.debit {
 		v.differ("transaction %d says that account %s paid %d before it, but that was %d", r.seq, debtor.name, r.prevDebtor, debtor.debit)
@@ -330,6 +341,7 @@ func (v *verifier) refund(r *row) error {
 		v.differ("transaction %d is a refund of %d, which is no charge that it could refund", r.seq, r.ref)
 		return nil
 	}
+	v.countUsage(r, &c, rollup.Refund)
 	v.refunds[r.ref] += r.amount
 	if v.refunds[r.ref] > c.amount || v.refunds[r.ref] < 0 {
 		v.differ("refunds of %s are more than the charge %d of %s", v.refunds[r.ref], r.ref, c.amount)
@@ -357,6 +369,7 @@ func (v *verifier) fee(r, c *row) {
 		v.differ("transaction %d is not a part of the fee of charge %d", r.seq, r.ref)
 		return
 	}
+	v.countUsage(r, c, rollup.FeeReturned)
 	v.feeOf(c.seq).is += r.amount
 }
 

@@ -33,9 +33,9 @@ func (v *verifier) holdSpend(h *hold) {
 // compareCounters compares the store's spend counters with the journal and the open
 // reservations.
 func (v *verifier) compareCounters(b *books) {
-	// whole reports whether all charges in the counter are still in the journal.
-	// This may not be so for the last month with archived charges, which may be
-	// archived in part, or for earlier months, which are archived as a whole.
+	// whole reports whether the journal still has all charges of the counter's month.
+	// The month of archived.LastDay may be archived in part, and earlier months are
+	// archived in whole.
 	whole := func(m *spendCounter) bool {
 		return v.archived.Files == 0 || ledger.Month(m.day) > ledger.Month(v.archived.LastDay)
 	}

@@ -65,7 +65,7 @@ func (g *voidBatcher) void(ctx context.Context, s *Store, u uuid) error {
 			g.close(b)
 			return t.writeVoids(b, s.now())
 		})
-		g.close(b) // the writer may never have begun the transaction
+		g.close(b) // close the batch here too, because the writer may not have run the change
 		close(b.done)
 	}
 	<-b.done
@@ -87,8 +87,8 @@ func (g *voidBatcher) close(b *voidBatch) {
 	}
 }
 
-// writeVoids voids the ids that are not captured. For each captured id it sets
-// settled.
+// writeVoids voids the ids that are not captured. For each captured id it sets the
+// entry in b.settled.
 func (t *tx) writeVoids(b *voidBatch, now time.Time) error {
 	b.settled = make([]bool, len(b.ids))
 	until := micros(now.Add(ledger.SettleTime))
@@ -107,7 +107,7 @@ func (t *tx) writeVoids(b *voidBatch, now time.Time) error {
 	return nil
 }
 
-// voided reports whether the id is voided.
+// voided reports whether a void of the id is in the table void and has not expired.
 func (t *tx) voided(u uuid) (bool, error) {
 	var until int64
 	err := scanRow{t.w.stmts.void.QueryRowContext(background(), u[:])}.Scan(&until)

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -18,8 +19,8 @@ import (
 
 // Bounds of the writer.
 const (
-	maxQueue   = 4096 // jobs; further callers wait for room
-	maxBatch   = 1024 // captures that share a commit
+	maxQueue   = 4096 // the maximum number of queued jobs; further callers wait for room
+	maxBatch   = 1024 // the maximum number of captures that share a commit
 	flushEvery = time.Second
 )
 
@@ -32,7 +33,7 @@ type job struct {
 // changeJob is a change to run in its own transaction.
 type changeJob struct {
 	do   func(*tx) error
-	bare bool // the function do runs without a transaction and only reads; nothing is written meanwhile
+	bare bool // whether do() runs without a transaction; do() must then only read, and the writer writes nothing meanwhile
 	done chan error
 }
 
@@ -47,17 +48,20 @@ type writer struct {
 
 	queue  chan job
 	gate   sync.RWMutex // read-locked to send to queue, locked to close it
-	closed bool         // guarded by gate
+	closed bool         // whether close was called; guarded by gate
 	ending chan struct{}
 	ended  chan struct{}
-	err    error // the result of the last flush; must not be read before the channel ended is closed
+	err    error // the result of the last flush; readable as soon as ended is closed
 
 	nearCap          func(ledger.Cap)
+	report           func(rows int, took time.Duration, err error) // Options.Committed
 	maxResponseBytes int64
 
 	down     atomic.Pointer[downError]
 	archived atomic.Pointer[archived] // never nil after the store is open
 	commits  atomic.Int64
+	opened   time.Time
+	begun    atomic.Int64 // when the current work began, in nanoseconds after w.opened; 0 without work
 
 	// Only the writer's goroutine uses the fields below.
 	db             *sql.DB
@@ -67,21 +71,22 @@ type writer struct {
 	next           int64        // the number of the next transaction
 	touched        []*account   // accounts that the open transaction changes
 	dirty          []snapshot   // stale snapshots, the stalest first
-	near           []ledger.Cap // caps to warn about
+	near           []ledger.Cap // caps to report to nearCap after the commit
 	responseBytes  int64        // size of the stored responses
 	evictedTo      int64        // all responses up to this transaction are evicted
-	settlers       settlers     // the numbers of settlers in committed transactions
+	settlers       settlers     // the settlers that have a number in the table settler
 	batch          []*hold
 	rows           []row
 	outcomes       []outcome
-	stale          bool            // the file was reopened, and memory is not reconciled with it yet
+	stale          bool            // whether memory must be reconciled with the file, which was reopened
 	inDoubt        []*hold         // captures with an unknown outcome
-	pendingRefunds []pendingRefund // for captures that turned out to be durable after their release
+	pendingRefunds []pendingRefund // refunds of captures that turned out to be durable after the hold was released
 	attempts       int             // attempts to repair the store since it went down
+	file           fs.FileInfo     // the state of the store's file when the file was opened; nil if that is unknown
 	retry          *time.Timer
 }
 
-// statements of the writer's connection.
+// statements are the prepared statements of the writer's connection.
 type statements struct {
 	begin, commit, insert, byID, snapshot, spend, response, meta, void *sql.Stmt
 }
@@ -132,7 +137,7 @@ func (w *writer) submit(ctx context.Context, j job) error {
 
 // close finishes the queued jobs and stops the goroutine.
 func (w *writer) close() {
-	close(w.ending) // callers waiting for room give up
+	close(w.ending) // callers that wait for room in the queue give up
 	w.gate.Lock()
 	w.closed = true
 	close(w.queue)
@@ -148,16 +153,20 @@ func (w *writer) run() {
 	w.retry = time.NewTimer(time.Hour)
 	w.retry.Stop()
 	for {
+		w.begun.Store(0)
 		select {
 		case j, open := <-w.queue:
+			w.starts()
 			if !open {
 				w.finish()
 				return
 			}
 			w.serve(j)
 		case <-tick.C:
+			w.starts()
 			w.idle()
 		case <-w.retry.C:
+			w.starts()
 			if w.down.Load() != nil {
 				w.repair()
 			}
@@ -182,7 +191,7 @@ drain:
 		select {
 		case j, open := <-w.queue:
 			if !open {
-				break drain // run sees that the queue is closed
+				break drain // run will notice, too, that the queue is closed, and will stop
 			}
 			if j.change != nil {
 				behind = j.change
@@ -208,6 +217,11 @@ func (w *writer) idle() {
 	if w.down.Load() != nil {
 		return
 	}
+	if err := w.checkPlace(); err != nil {
+		w.markUnavailable(err)
+		w.retry.Reset(firstRetry)
+		return
+	}
 	// Errors are ignored, because the next tick tries again.
 	if w.flushDue() {
 		_ = w.transact(func(t *tx) error { return t.flush(idleFlush, false) })
@@ -229,7 +243,7 @@ func (w *writer) idle() {
 // finish writes all snapshots. Close closes the connection afterwards.
 func (w *writer) finish() {
 	if w.down.Load() != nil {
-		w.repair() // the last attempt
+		w.repair() // the last attempt to bring the store back
 	}
 	if d := w.down.Load(); d != nil {
 		w.failInDoubt(d)
@@ -298,12 +312,15 @@ func (w *writer) capture() {
 		w.refuse(w.batch, d)
 		return
 	}
-	t := tx{w: w, first: w.committed + 1}
+	t, began := tx{w: w, first: w.committed + 1}, clock.Now()
 	if err := w.captureRows(&t); err != nil {
+		w.report(len(w.batch), clock.Since(began), err)
 		w.refuse(w.batch, w.abort(err))
 		return
 	}
-	if err := w.commit(&t); err != nil {
+	err := w.commit(&t)
+	w.report(len(w.batch), clock.Since(began), err)
+	if err != nil {
 		w.commitFailed(err)
 		return
 	}
@@ -336,9 +353,10 @@ func (w *writer) captureRows(t *tx) error {
 	return t.evictResponses(2*len(w.batch) + 16) // the limit is greater than the number of responses that this batch added
 }
 
-// captureRow inserts the row of a capture, and returns it or the row of an earlier
-// capture with the same id. If only this capture is refused, the outcome has the
-// reason. An error ends the whole transaction.
+// captureRow inserts the row of a capture and returns the row. If the journal has an
+// earlier capture with the same id, captureRow returns the row of that capture instead.
+// If only this capture is refused, the outcome has the reason. An error ends the whole
+// transaction.
 func (t *tx) captureRow(h *hold, at int64) (row, outcome, error) {
 	r, ownsKey, made := rowOf(h, at), true, true
 	if err := t.refuseArchived(h.id); err != nil {
@@ -422,12 +440,13 @@ func (t *tx) insertCharge(h *hold, r *row) error {
 	return t.storeResponse(h, r)
 }
 
-// finishCapture ends a hold according to the outcome out and wakes the hold's
-// waiters. The caller holds the mutex, and has applied the row to memory.
+// finishCapture ends the hold h according to the given outcome, and wakes the callers
+// that wait for h. The mutex of the books must be locked, and memory must already
+// include the row r.
 func (w *writer) finishCapture(h *hold, r *row, out *outcome) {
 	if out.err != nil {
 		if (errors.Is(out.err, ledger.ErrConflict) || errors.Is(out.err, ledger.ErrSettled)) && h.onFailure == reopenHold {
-			h.onFailure = releaseHold // the id can never be captured
+			h.onFailure = releaseHold // an earlier charge has another order, or the id was voided, so the hold can never be captured
 		}
 		w.books.captureFailed(h)
 	} else {
@@ -443,19 +462,18 @@ func (w *writer) finishCapture(h *hold, r *row, out *outcome) {
 	wake(h, *out)
 }
 
-// wake sends the outcome to the hold's waiters. The caller holds the mutex. The
-// channels are buffered, so the writer never blocks.
+// wake sends the outcome to all callers that wait for h. The mutex of the books must be
+// locked. The channels are buffered, so the writer never blocks.
 func wake(h *hold, out outcome) {
 	out.charge.Made = out.made
 	for _, c := range h.waiters {
 		c <- out
-		out.charge.Made = false // only the first waiter made the charge
+		out.charge.Made = false // Made is true for the first of the waiting callers only
 	}
 	h.waiters = h.waiters[:0]
 }
 
-// refuse ends captures that certainly did not happen, and sends the error to their
-// callers.
+// refuse ends captures that certainly did not happen, and sends err to their callers.
 func (w *writer) refuse(holds []*hold, err error) {
 	w.books.mu.Lock()
 	defer w.books.mu.Unlock()
@@ -506,16 +524,19 @@ func (w *writer) change(c *changeJob) {
 	}
 }
 
-// transact runs the function do in a transaction. After an error, the change did not
-// happen, unless it was the COMMIT that failed.
+// transact runs do(t) in a transaction. After a failed COMMIT, the change may have been
+// made; after any other error, it was not made.
 func (w *writer) transact(do func(*tx) error) error {
-	t := tx{w: w, first: w.committed + 1}
+	t, began := tx{w: w, first: w.committed + 1}, clock.Now()
 	err := w.begin()
 	if err == nil {
 		err = guard(do, &t)
 	}
 	if err == nil {
 		err = w.commit(&t)
+	}
+	if err == nil || errors.Is(err, ledger.ErrUnavailable) { // a change that was refused is not reported, because the store did not fail
+		w.report(1, clock.Since(began), err)
 	}
 	if err != nil {
 		return w.abort(err)
@@ -527,8 +548,8 @@ func (w *writer) transact(do func(*tx) error) error {
 	return nil
 }
 
-// guard turns a panic in a caller's function into an error, so that the panic ends
-// that request and not the process.
+// guard turns a panic in a caller's function into an error, so that the panic fails
+// only the request and does not end the process.
 func guard(do func(*tx) error, t *tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -538,8 +559,8 @@ func guard(do func(*tx) error, t *tx) (err error) {
 	return do(t)
 }
 
-// publish applies the committed transaction to memory. The caller holds the
-// mutex.
+// publish applies the committed transaction to memory. The mutex of the books must be
+// locked.
 func (w *writer) publish(t *tx) {
 	now := clock.Now()
 	for _, a := range w.touched {

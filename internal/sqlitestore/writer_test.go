@@ -32,9 +32,9 @@ func TestCapturesShareACommit(t *testing.T) {
 }
 
 // TestDuplicateFailsItsOwnRow checks a batch with ids that were captured before a
-// crash. The test expects ledger.ErrConflict for an id captured with other content,
-// the first outcome for an id captured with the same content, and success for the
-// other captures of the batch.
+// crash. An id captured with other content must give ledger.ErrConflict. An id captured
+// with the same content must give the first outcome. The other captures of the batch
+// must succeed.
 func TestDuplicateFailsItsOwnRow(t *testing.T) {
 	s := fresh(t)
 	o := pair(t, s, 100)

@@ -20,6 +20,7 @@ func runAccounts(t *testing.T, open func(t *testing.T) Harness) {
 		named{"a name may be an address or another system's id, and its case does not matter", accountNames},
 		named{"an invalid account is refused", accountInvalid},
 		named{"accounts are listed in parts, without the ledger's own", accountPages},
+		named{"accounts are sorted by creation and by name, both ways", accountSorts},
 		named{"accounts survive a crash", accountCrash},
 	)
 }
@@ -34,7 +35,7 @@ func accountRoundTrip(t *test) {
 	for _, ref := range []string{want.ID, want.Name} {
 		got, err := t.Store.Account(t.ctx, ref)
 		t.ok(err)
-		t.same(got, want) // without the balances: these only come from transactions
+		t.same(got, want) // the store ignored the balances in withMoney, because balances only come from transactions
 	}
 	_, err := t.Store.Account(t.ctx, "nobody")
 	t.want(err, ledger.ErrNotFound)
@@ -95,7 +96,8 @@ func accountNames(t *test) {
 	}
 }
 
-// swapCase returns the name with its letters in the other case.
+// swapCase returns the name with small letters in place of capital letters, and the
+// other way round.
 func swapCase(name string) string {
 	return strings.Map(func(c rune) rune {
 		if up := unicode.ToUpper(c); up != c {
@@ -143,6 +145,48 @@ func accountPages(t *test) {
 	}
 	_, _, err := t.Store.Accounts(t.ctx, ledger.Page{After: "-1"})
 	t.refused(err, "a cursor that is none")
+}
+
+// accountSorts checks each order of the list of accounts, in parts of several sizes,
+// and that a list refuses a cursor that belongs to another order.
+func accountSorts(t *test) {
+	for _, name := range []string{"b", "D", "a1", "C", "A"} {
+		t.account(name, 0, 0)
+	}
+	cursors := make(map[ledger.Sort]string)
+	for by, want := range map[ledger.Sort]string{
+		"": "b D a1 C A", ledger.ByCreation: "b D a1 C A", ledger.ByCreationDown: "A C a1 D b",
+		ledger.ByName: "A a1 b C D", ledger.ByNameDown: "D C b a1 A",
+	} {
+		for _, size := range []int{0, 1, 2} {
+			var got []string
+			for p := (ledger.Page{Limit: size, Sort: by}); ; {
+				list, next, err := t.Store.Accounts(t.ctx, p)
+				t.ok(err)
+				for _, a := range list {
+					got = append(got, a.Name)
+				}
+				if p.After = next; next == "" {
+					break
+				}
+				cursors[by] = next
+			}
+			if strings.Join(got, " ") != want {
+				t.Errorf("by %q in parts of %d: %v, want %s", by, size, got, want)
+			}
+		}
+	}
+	for by := range cursors {
+		for of, cursor := range cursors {
+			if _, _, err := t.Store.Accounts(t.ctx, ledger.Page{Sort: by, After: cursor}); of != by {
+				t.want(err, ledger.ErrInvalid)
+			}
+		}
+	}
+	for _, by := range []ledger.Sort{"balance", "time", "-"} {
+		_, _, err := t.Store.Accounts(t.ctx, ledger.Page{Sort: by})
+		t.want(err, ledger.ErrInvalid)
+	}
 }
 
 func accountCrash(t *test) {

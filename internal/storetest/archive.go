@@ -40,8 +40,9 @@ var archiveSigner = ledger.NewSigner([ed25519.SeedSize]byte{7})
 // files is an archive that is kept in memory.
 type files fstest.MapFS
 
-// archive archives all transactions before the given time, in parts of limited size.
-// It returns the number of archived transactions.
+// archive archives all transactions before the given time, in several parts. A part has
+// at most the given number of transactions. archive returns the number of archived
+// transactions.
 func (t *test) archive(to files, before time.Time, most int) (moved int) {
 	t.Helper()
 	a, ok := t.Store.(Archiver)
@@ -89,8 +90,9 @@ func (t *test) follows(in files) {
 }
 
 // archiveStays checks that archiving changes no balance and removes only old
-// transactions. It also checks that an archived charge can neither be refunded nor
-// made again, and that the error names the archive file.
+// transactions. It also checks the errors for an archived charge: reading and refunding
+// it, and charging again under its id, fail with ledger.ErrArchived. A reservation
+// under its id fails with ledger.ErrSettled.
 func archiveStays(t *test) {
 	to := files{}
 	payer, provider, operator := t.account("payer", 1000, 0), t.account("provider", 0, 0), t.account("operator", 0, 0)
@@ -145,7 +147,8 @@ func archiveStays(t *test) {
 	check()
 	t.Store = t.Crash()
 	check()
-	// Archiving the late refund also removes the charge that the store kept for it.
+	// When the late refund is archived, the store also drops the copy of the refunded
+	// charge that it kept for the refund.
 	t.Advance(50 * day)
 	if n := t.archive(to, time.Time{}, 1000); n != 4 {
 		t.Fatalf("%d transactions were archived, want 4", n)
@@ -160,8 +163,8 @@ func archiveStays(t *test) {
 	t.balanced(2)
 }
 
-// archiveOrder checks that parts are archived a single time and in order, and never
-// contain young transactions.
+// archiveOrder checks that parts are archived once and in order, and never contain
+// young transactions.
 func archiveOrder(t *test) {
 	a := t.Store.(Archiver)
 	payer, provider := t.account("payer", 1000, 0), t.account("provider", 0, 0)
@@ -249,7 +252,8 @@ func archiveTwins(t *testing.T, one, other Harness, seed uint64) {
 }
 
 // twinCharge makes the same charge in both stores, with caps and sometimes with a free
-// quota and an idempotency key. Both outcomes must be equal.
+// quota and an idempotency key. The outcomes in the two stores must be equal.
+// twinCharge returns the id of the charge.
 func twinCharge(a, b twin, random *rand.Rand, accounts []string) string {
 	o := order(accounts[random.IntN(2)], accounts[2], ledger.Amount(1+random.IntN(200)))
 	o.Lineage = fmt.Sprint("key_", o.Account[len(o.Account)-1:])

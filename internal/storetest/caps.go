@@ -30,7 +30,8 @@ func runCaps(t *testing.T, open func(t *testing.T) Harness) {
 	)
 }
 
-// capped returns terms and account caps that bound the spending of one holder.
+// capped returns terms and account caps in which c bounds the spending of the holder,
+// and nothing else is bounded.
 func capped(holder ledger.Holder, c ledger.Caps) (ledger.Terms, ledger.Caps) {
 	switch holder {
 	case ledger.HolderKey:
@@ -161,7 +162,7 @@ func capLineage(t *test) {
 	o := order(payer, payee, price)
 	_, err := t.spend(o, terms)
 	t.ok(err)
-	o.Key, o.Server = "key_2", "maps" // a rotated key, at another server
+	o.Key, o.Server = "key_2", "maps" // another key of the same lineage, at another server
 	_, err = t.spend(o, terms)
 	t.ok(err)
 	_, err = t.spend(o, terms)
@@ -189,7 +190,7 @@ func capGivenBack(t *test) {
 	c, err := t.spend(o, terms)
 	t.ok(err)
 	_, _, err = t.Store.Capture(t.ctx, late, nil)
-	t.want(err, ledger.ErrCapped) // the expired reservation has lost its room under the cap
+	t.want(err, ledger.ErrCapped) // the expired reservation no longer holds its amount under the cap, and the call above has used this amount
 	_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID}, t.audit("refund", c.ID))
 	t.ok(err)
 	_, err = t.spend(o, terms)
@@ -211,7 +212,7 @@ func capMidnight(t *test) {
 	t.at(midnight.Add(20 * time.Second))
 	_, err := t.spend(o, terms)
 	t.ok(err)
-	for _, id := range ids { // captured on the new day, but counted for the old one
+	for _, id := range ids { // these charges are captured on the new day, but count towards the old one
 		_, _, err := t.Store.Capture(t.ctx, id, nil)
 		t.ok(err)
 	}
@@ -234,7 +235,7 @@ func capMonth(t *test) {
 	now := t.Now().UTC()
 	first := time.Date(now.Year(), now.Month()+1, 1, 0, 0, 0, 0, time.UTC)
 	t.at(first.Add(time.Hour))
-	for range 2 { // a whole month and the next one
+	for range 2 { // the first month and the next one
 		for _, day := range []int{0, 5} {
 			t.at(first.AddDate(0, 0, day).Add(2 * time.Hour))
 			_, err := t.spend(o, terms)
@@ -250,7 +251,7 @@ func capMonth(t *test) {
 		t.Store.Release(t.ctx, held) //nolint:errcheck // checked by the next line
 		_, err = t.Store.Reserve(t.ctx, newID("chg_"), o, terms)
 		t.ok(err)
-		t.at(first.Add(time.Second)) // the reservations count for the past month
+		t.at(first.Add(time.Second)) // the open reservations now count towards the past month
 	}
 	t.balanced(5)
 }
@@ -309,7 +310,7 @@ func capWarning(t *test) {
 		together(n, func(int) { _, err := t.spend(o, terms); y.add(err) })
 		y.check(t, int64(n), 0)
 	}
-	calls(5) // two of them free
+	calls(5) // a free quota pays two of the five calls
 	wants()
 	calls(1)
 	wants(ledger.Cap{Holder: ledger.HolderKey, Period: ledger.PerDay, Amount: 5 * price, Spent: 4 * price, Resets: month.AddDate(0, 0, 1)})
@@ -324,7 +325,7 @@ func capWarning(t *test) {
 	t.Store = t.Crash()
 	calls(2)
 	wants()
-	t.Advance(24 * time.Hour) // so far, ten calls were paid in this month
+	t.Advance(24 * time.Hour) // ten calls of this month were paid so far
 	calls(3)
 	wants()
 	calls(1)
@@ -334,7 +335,8 @@ func capWarning(t *test) {
 	t.balanced(1 + 19)
 }
 
-// warnings waits for n warnings, because these may arrive after the result of the call.
+// warnings waits for n warnings, because a warning may arrive after the result of the
+// call.
 func (t *test) warnings(n int) []ledger.Cap {
 	t.Helper()
 	deadline := time.NewTimer(10 * time.Second)
@@ -348,7 +350,7 @@ func (t *test) warnings(n int) []ledger.Cap {
 			t.Fatalf("%d warnings in 10 s, want %d", len(t.Near()), n)
 		}
 	}
-	t.balanced(-1) // takes long enough for superfluous warnings to arrive
+	t.balanced(-1) // a superfluous warning would arrive while Verify runs
 	return t.Near()
 }
 
@@ -356,7 +358,7 @@ func freeCalls(t *test) {
 	payer, payee, operator := t.account("payer", 10*price, 0), t.account("payee", 0, 0), t.account("operator", 0, 0)
 	o, terms := order(payer, payee, price), ledger.Terms{FreeCalls: 2, Key: ledger.Caps{Call: price / 2}}
 	o.Fee, o.FeeTo = price/10, operator
-	for range 3 { // a released call does not use the quota
+	for range 3 { // a released call does not use up the free quota
 		id := newID("chg_")
 		got, err := t.Store.Reserve(t.ctx, id, o, terms)
 		t.ok(err)
@@ -364,7 +366,7 @@ func freeCalls(t *test) {
 		t.ok(t.Store.Release(t.ctx, id))
 	}
 	var first ledger.Charge
-	for range 2 { // caps do not apply to free calls
+	for range 2 { // the cap of the key does not apply to free calls
 		c, err := t.spend(o, terms)
 		t.ok(err)
 		first = t.made(c)
@@ -377,7 +379,7 @@ func freeCalls(t *test) {
 	t.holds(operator, 0, 0)
 	refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: first.ID}
 	_, _, err = t.Store.PostTransaction(t.ctx, refund, t.audit("refund", first.ID))
-	t.want(err, ledger.ErrSettled) // nothing was paid
+	t.want(err, ledger.ErrSettled) // a free call has no paid amount that could be refunded
 	t.Store = t.Crash()
 	got, err := t.Store.ChargeByID(t.ctx, first.ID)
 	t.ok(err)
@@ -463,7 +465,7 @@ func limitLowered(t *test) {
 	t.setCaps(payer, ledger.Caps{})
 	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, 1), ledger.Terms{})
 	t.want(err, ledger.ErrInsufficient)
-	_, _, err = t.Store.Capture(t.ctx, id, nil) // the limits at the reservation apply
+	_, _, err = t.Store.Capture(t.ctx, id, nil) // the limits that applied to the reservation also apply to its capture
 	t.ok(err)
 	t.holds(payer, -6*price, 0)
 	t.balanced(1)
@@ -474,7 +476,7 @@ func capCrash(t *test) {
 	want := ledger.Caps{Day: 3 * price, Month: 4 * price}
 	t.setCaps(payer, want)
 	o, terms := order(payer, payee, price), ledger.Terms{FreeCalls: 1}
-	for range 4 { // one is free
+	for range 4 { // a free quota pays one of the four calls
 		_, err := t.spend(o, terms)
 		t.ok(err)
 		t.Store = t.Crash()
@@ -484,7 +486,7 @@ func capCrash(t *test) {
 	a, err := t.Store.Account(t.ctx, payer)
 	t.ok(err)
 	t.same(a.Caps, want)
-	_, err = t.Store.Reserve(t.ctx, newID("chg_"), o, ledger.Terms{FreeCalls: 2}) // held until the crash
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), o, ledger.Terms{FreeCalls: 2}) // this reservation is open until the crash
 	t.ok(err)
 	t.Store = t.Crash()
 	if t.Forgets {
@@ -538,11 +540,11 @@ func capOverflow(t *test) {
 	_, err := t.Store.Reserve(t.ctx, newID("chg_"), o, terms)
 	t.ok(err)
 	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, 1), terms)
-	t.want(err, ledger.ErrCapped) // no wrap-around to a negative sum
+	t.want(err, ledger.ErrCapped) // the sum of both amounts must not wrap around to a negative number
 	t.Advance(2 * ledger.ReservationLife)
 	_, err = t.spend(o, ledger.Terms{})
 	t.ok(err)
-	_, err = t.spend(order(payee, payer, most), ledger.Terms{}) // the sum of this lineage exceeds the range
+	_, err = t.spend(order(payee, payer, most), ledger.Terms{}) // payer and payee trade places, so that the spending of the lineage exceeds the range of amounts
 	t.ok(err)
 	_, err = t.spend(order(payer, payee, 1), terms)
 	t.want(err, ledger.ErrCapped)

@@ -12,6 +12,7 @@ import (
 func runCharges(t *testing.T, open func(t *testing.T) Harness) {
 	each(t, open,
 		named{"charges are listed by each field of the filter", chargeFilters},
+		named{"charges are listed in the order of the journal, too", chargeSorts},
 		named{"a provider's earnings are all charges that it earned, from every payer at every server", chargeEarnings},
 		named{"usage is the spending of an account and of a lineage in the day and the month", accountUsage},
 	)
@@ -25,9 +26,9 @@ func (t *test) charged(o ledger.Order) ledger.Charge {
 	return t.made(c)
 }
 
-// listed checks that a listing with the filter returns exactly those charges in the
-// parameter all for which the function admits returns true. It reads the listing in
-// parts of several sizes.
+// listed checks that a listing with the filter f returns exactly those of the given
+// charges for which admits returns true. It reads the listing in parts of several
+// sizes.
 func (t *test) listed(what string, f ledger.ChargeFilter, all []ledger.Charge, admits func(*ledger.Charge) bool) {
 	t.Helper()
 	var want []string
@@ -60,7 +61,7 @@ func chargeFilters(t *test) {
 			o.Server, o.Tool = "maps", "tool \"ö\""
 		}
 		all = append([]ledger.Charge{t.charged(o)}, all...)
-		if i%6 == 0 { // a transaction that the lists must skip
+		if i%6 == 0 { // make a refund, which listings of charges must skip
 			refund := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: all[0].ID, Amount: 1}
 			_, _, err := t.Store.PostTransaction(t.ctx, refund, t.audit("refund", all[0].ID))
 			t.ok(err)
@@ -117,7 +118,7 @@ func chargeEarnings(t *test) {
 	for i := range 12 {
 		o := order(payer, earner, price)
 		switch i % 4 {
-		case 1: // the earner pays, and gets the fee
+		case 1: // the earner pays this charge and gets only the fee
 			o.Provider, o.Fee, o.FeeTo = payer, 1, earner
 			o.Account = earner
 		case 2:
@@ -163,7 +164,7 @@ func accountUsage(t *test) {
 	theirs := order(other, payer, 7*price)
 	theirs.Lineage = "key_o"
 	t.charged(theirs)
-	_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(payer, other, price), ledger.Terms{}) // a reservation is not spending
+	_, err := t.Store.Reserve(t.ctx, newID("chg_"), order(payer, other, price), ledger.Terms{}) // an open reservation must not count as spending
 	t.ok(err)
 	for range 2 {
 		of(payer, "key_0", false, ledger.Usage{Account: spent(3, 3), Key: spent(2, 2)})
@@ -186,4 +187,37 @@ func accountUsage(t *test) {
 	}
 	t.Advance(32 * 24 * time.Hour)
 	of(payer, "key_0", false, ledger.Usage{})
+}
+
+// chargeSorts checks that the list of all charges has both orders, with and without
+// filters, and that the list of one account's charges has only one order.
+func chargeSorts(t *test) {
+	payer, earner := t.account("alice", ledger.Unit, 0), t.account("acme", 0, 0)
+	var oldest []ledger.Charge
+	for i := range 7 {
+		o := order(payer, earner, price)
+		o.Tool = fmt.Sprintf("tool_%d", i%2)
+		oldest = append(oldest, t.charged(o))
+		t.Advance(time.Minute)
+	}
+	newest := slices.Clone(oldest)
+	slices.Reverse(newest)
+	any := func(*ledger.Charge) bool { return true }
+	up, down := ledger.Page{Sort: ledger.ByTime}, ledger.Page{Sort: ledger.ByTimeDown}
+	t.listed("oldest first", ledger.ChargeFilter{Page: up}, oldest, any)
+	t.listed("newest first", ledger.ChargeFilter{Page: down}, newest, any)
+	t.listed("newest first, of an account", ledger.ChargeFilter{Page: down, Account: payer}, newest, any)
+	t.listed("oldest first, for a tool", ledger.ChargeFilter{Page: up, Tool: "tool_1"}, oldest, func(c *ledger.Charge) bool { return c.Tool == "tool_1" })
+	until := oldest[4].At
+	t.listed("oldest first, until a time", ledger.ChargeFilter{Page: up, Until: until}, oldest, func(c *ledger.Charge) bool { return c.At.Before(until) })
+	for _, f := range []ledger.ChargeFilter{{Account: payer}, {Provider: earner}} {
+		f.Sort = ledger.ByTime
+		_, _, err := t.Store.Charges(t.ctx, f)
+		t.want(err, ledger.ErrInvalid)
+	}
+	up.Limit = 1
+	_, next, err := t.Store.Charges(t.ctx, ledger.ChargeFilter{Page: up})
+	t.ok(err)
+	_, _, err = t.Store.Charges(t.ctx, ledger.ChargeFilter{Page: ledger.Page{After: next}})
+	t.want(err, ledger.ErrInvalid)
 }

@@ -12,6 +12,7 @@ func runFees(t *testing.T, open func(t *testing.T) Harness) {
 		named{"the charge passes the operator's share on from the provider", feePath},
 		named{"a refund returns the fee in proportion, and all of it in the end", feeRefund},
 		named{"a fee that the operator cannot hold leaves nothing half done", feeOverflow},
+		named{"the transactions of a charge are the charge, its fee, and its refunds with theirs", feeTransactions},
 		named{"a refund is not refused because of the provider's balance", feeRefundEdge},
 	)
 }
@@ -43,7 +44,7 @@ func feePath(t *test) {
 		fee.Amount != price || fee.Charge != c.ID || fee.Reason != "" {
 		t.Fatalf("the journal is %+v", rows)
 	}
-	o.Fee = 4 * price // the whole price, which goes to the payer's own account
+	o.Fee = 4 * price // the fee is the whole price, and the payer earns it
 	o.FeeTo = payer
 	_, err = t.spend(o, ledger.Terms{})
 	t.ok(err)
@@ -72,14 +73,14 @@ func feeRefund(t *test) {
 	o.Fee, o.FeeTo = 7, operator
 	c, err := t.spend(o, ledger.Terms{})
 	t.ok(err)
-	_, err = t.spend(order(operator, payer, 7), ledger.Terms{}) // the operator has spent the fee, and still returns it
+	_, err = t.spend(order(operator, payer, 7), ledger.Terms{}) // the operator spends the fee, and must return it nevertheless
 	t.ok(err)
 	_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: payer, Amount: 7}, t.audit("adjust", payer))
 	t.ok(err)
 	refunded, rows := ledger.Amount(0), int64(5)
 	for _, amount := range []ledger.Amount{1, 13, 1, 42, 43} {
 		post := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID, Amount: amount}
-		for range 2 { // the second is a retry
+		for range 2 { // the second posting repeats the first
 			_, _, err := t.Store.PostTransaction(t.ctx, post, t.audit("refund", c.ID))
 			t.ok(err)
 		}
@@ -97,6 +98,41 @@ func feeRefund(t *test) {
 	}
 	t.holds(payer, 100, 0)
 	t.holds(payee, 0, 0)
+}
+
+// feeTransactions checks that a charge lists exactly the transactions of the journal that
+// belong to it, in their order, and that other charges between them are left out.
+func feeTransactions(t *test) {
+	payer, payee, operator := t.account("payer", 100, 0), t.account("payee", 0, 0), t.account("operator", 0, 0)
+	o := order(payer, payee, 20)
+	o.Fee, o.FeeTo = 2, operator
+	c, err := t.spend(o, ledger.Terms{})
+	t.ok(err)
+	other, err := t.spend(o, ledger.Terms{})
+	t.ok(err)
+	for _, id := range []string{c.ID, other.ID, c.ID} {
+		_, _, err := t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id, Amount: 10, Reason: "late"}, t.audit("refund", id))
+		t.ok(err)
+	}
+	for range 2 {
+		var want []ledger.Transaction
+		for _, row := range t.journal() {
+			if row.ID == c.ID || row.Charge == c.ID {
+				want = append(want, row)
+			}
+		}
+		got, err := t.Store.ChargeTransactions(t.ctx, c.ID)
+		t.ok(err)
+		if len(want) != 6 {
+			t.Fatalf("the journal has %d transactions of the charge: %+v", len(want), want)
+		}
+		t.same(got, want)
+		t.Store = t.Crash()
+	}
+	for _, id := range []string{newID("chg_"), newID("txn_"), "", "chg_1"} {
+		_, err := t.Store.ChargeTransactions(t.ctx, id)
+		t.want(err, ledger.ErrNotFound)
+	}
 }
 
 func feeOverflow(t *test) {
@@ -126,7 +162,7 @@ func feeRefundEdge(t *test) {
 	o.Fee, o.FeeTo = 10, operator
 	c, err := t.spend(o, ledger.Terms{})
 	t.ok(err)
-	t.credit(payee, most-99, false) // the returned fee fits only after the refund
+	t.credit(payee, most-99, false) // the returned fee fits into the payee's balance only after the refund has left it
 	_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: c.ID}, t.audit("refund", c.ID))
 	t.ok(err)
 	t.holds(payee, most-99, 0)

@@ -49,7 +49,7 @@ func (t *test) expiry(account string) time.Time {
 	for _, k := range []struct {
 		name string
 		kind keys.Kind
-		in   time.Duration // zero: never
+		in   time.Duration // the time until the key expires; 0 if it never expires
 		end  func(*keys.Key)
 	}{
 		{"late", keys.Agent, 48 * time.Hour, nil},
@@ -86,8 +86,50 @@ func keyFilters(t *test) {
 	t.lists("of an account", ledger.KeyFilter{Account: other}, "stranger")
 	t.lists("of account and kind", ledger.KeyFilter{Account: mine, Kind: "agent"}, "late", "never", "deleted", "both")
 	t.lists("of account and expiry", ledger.KeyFilter{Account: other, ExpiresBy: now.Add(time.Hour)}, "stranger")
+	for _, kind := range []keys.Kind{keys.Access, keys.Refresh} {
+		token := t.newKey(mine)
+		token.Name, token.Kind, token.ExpiresAt = kind.String(), kind, now.Add(time.Hour)
+		t.createKey(token)
+	}
+	t.lists("without tokens", ledger.KeyFilter{}, "late", "soon", "never", "past", "deleted", "disabled", "both", "stranger")
+	t.lists("expiring, without tokens", ledger.KeyFilter{ExpiresBy: now.Add(time.Hour)}, "soon", "stranger")
+	t.lists("access tokens", ledger.KeyFilter{Kind: "access"}, "access")
+	t.lists("refresh tokens that expire", ledger.KeyFilter{Account: mine, Kind: "refresh", ExpiresBy: now.Add(time.Hour)}, "refresh")
+	counts, err := t.Store.CountExpiring(t.ctx, []time.Time{now.Add(time.Hour)})
+	t.ok(err)
+	if !slices.Equal(counts, []int64{2}) {
+		t.Errorf("%d keys expire, want 2: tokens are not counted", counts)
+	}
 	t.lists("of all three", ledger.KeyFilter{Account: mine, Kind: "agent", ExpiresBy: now.Add(2 * time.Hour)}, "both")
 	t.lists("of an account that is not there", ledger.KeyFilter{Account: newID("acct_"), ExpiresBy: now.Add(time.Hour)})
+}
+
+// keySorts checks each order of the list of keys, also with filters. Keys with the same
+// name, ignoring case, are listed in the order of their creation.
+func keySorts(t *test) {
+	mine, other := t.account("acme", 0, 0), t.account("other", 0, 0)
+	for i, name := range []string{"b", "", "A", "\x00\xff", "a", "ö", "B"} {
+		key := t.newKey(mine)
+		if i == 6 {
+			key = t.newKey(other)
+		}
+		key.Name = name
+		t.createKey(key)
+	}
+	t.lists("by creation", ledger.KeyFilter{Page: ledger.Page{Sort: ledger.ByCreation}}, "b", "", "A", "\x00\xff", "a", "ö", "B")
+	t.lists("newest first", ledger.KeyFilter{Page: ledger.Page{Sort: ledger.ByCreationDown}}, "B", "ö", "a", "\x00\xff", "A", "", "b")
+	t.lists("newest first, of an account", ledger.KeyFilter{Account: other, Page: ledger.Page{Sort: ledger.ByCreationDown}}, "B")
+	t.lists("by name", ledger.KeyFilter{Page: ledger.Page{Sort: ledger.ByName}}, "", "\x00\xff", "A", "a", "b", "B", "ö")
+	t.lists("by name, downwards", ledger.KeyFilter{Page: ledger.Page{Sort: ledger.ByNameDown}}, "ö", "B", "b", "a", "A", "\x00\xff", "")
+	t.lists("by name, of an account", ledger.KeyFilter{Account: mine, Page: ledger.Page{Sort: ledger.ByName}}, "", "\x00\xff", "A", "a", "b", "ö")
+	_, next, err := t.Store.Keys(t.ctx, ledger.KeyFilter{Page: ledger.Page{Sort: ledger.ByName, Limit: 1}})
+	t.ok(err)
+	for _, by := range []ledger.Sort{"", ledger.ByNameDown, ledger.ByCreation} {
+		_, _, err := t.Store.Keys(t.ctx, ledger.KeyFilter{Page: ledger.Page{Sort: by, After: next}})
+		t.want(err, ledger.ErrInvalid)
+	}
+	_, _, err = t.Store.Keys(t.ctx, ledger.KeyFilter{Page: ledger.Page{Sort: "-used"}})
+	t.want(err, ledger.ErrInvalid)
 }
 
 func keyExpiring(t *test) {
@@ -98,14 +140,14 @@ func keyExpiring(t *test) {
 	}{
 		{time.Nanosecond, nil},
 		{time.Hour - time.Microsecond, nil},
-		{time.Hour, []string{"soon"}}, // a key that expires at that very moment counts
+		{time.Hour, []string{"soon"}}, // a key that expires exactly at the end of the period counts
 		{2 * time.Hour, []string{"soon", "both"}},
 		{30 * 24 * time.Hour, []string{"late", "soon", "both"}},
 		{-time.Hour, nil},
 	} {
 		t.lists("within "+tt.in.String(), ledger.KeyFilter{ExpiresBy: now.Add(tt.in)}, tt.want...)
 	}
-	t.Advance(90 * time.Minute) // "soon" has ended
+	t.Advance(90 * time.Minute) // the key "soon" has expired by now
 	t.lists("later", ledger.KeyFilter{ExpiresBy: now.Add(30 * 24 * time.Hour)}, "late", "both")
 	enabled := t.keys(ledger.KeyFilter{Kind: "personal"})[2]
 	_, err := t.Store.UpdateKey(t.ctx, enabled.ID, func(k *keys.Key) error {
@@ -118,7 +160,7 @@ func keyExpiring(t *test) {
 
 func keyCounts(t *test) {
 	until := func(now time.Time) (all []time.Time) {
-		for _, in := range []time.Duration{time.Hour, 90 * 24 * time.Hour, 2 * time.Hour, -time.Hour} { // not sorted
+		for _, in := range []time.Duration{time.Hour, 90 * 24 * time.Hour, 2 * time.Hour, -time.Hour} { // the times are not in order
 			all = append(all, now.Add(in))
 		}
 		return all

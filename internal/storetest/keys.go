@@ -24,6 +24,7 @@ func runKeys(t *testing.T, open func(t *testing.T) Harness) {
 		named{"rotation replaces a key in one step", keyReplace},
 		named{"keys are listed in parts", keyPages},
 		named{"keys are listed by each field of the filter", keyFilters},
+		named{"keys are sorted by creation and by name, both ways", keySorts},
 		named{"only keys that can be used are listed as expiring", keyExpiring},
 		named{"expiring keys are counted as they are listed", keyCounts},
 		named{"the last use of a key never moves back", keyTouch},
@@ -310,8 +311,9 @@ func keyCrash(t *test) {
 	}
 }
 
-// keyDeletedMeansDead checks promise 6 at the store with readers that race deletions: a
-// lookup that begins after a deletion has returned never returns a usable key.
+// keyDeletedMeansDead checks promise 6 of docs/promises.md at the store, with lookups
+// that race with deletions: a lookup that begins after a deletion has returned never
+// returns a usable key.
 func keyDeletedMeansDead(t *test) {
 	account := t.account("acme", 0, 0)
 	const rounds, readers = 8, 4

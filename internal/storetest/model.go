@@ -13,16 +13,17 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// runModel compares random runs with a model that is too simple to be wrong.
+// runModel checks that random runs of the store agree with a model that is too simple
+// to be wrong.
 func runModel(t *testing.T, open func(t *testing.T) Harness) {
 	fewer(t)
 	Model(t, func() Harness { return open(t) })
 }
 
-// Model compares random runs of stores with a model that consists of simple lists.
-// open returns an empty store for each run. Model closes the store at the end of the
-// run. A failing run prints its seed, for the flag -rapid.seed, and is shrunk to the
-// shortest failing run.
+// Model checks that random runs of stores agree with a model that consists of simple
+// lists. Model calls open() for an empty store in each run, and closes the store at the
+// end of the run. A failing run prints its seed, for the flag -rapid.seed, and is
+// shrunk to the shortest failing run.
 func Model(t rapid.TB, open func() Harness) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := newModel(&test{TB: r, Harness: open(), ctx: context.Background()})
@@ -78,18 +79,18 @@ type model struct {
 	limits          map[string]ledger.Amount
 	caps            map[string]ledger.Caps
 	balances        map[balance]ledger.Amount
-	excused         map[balance]bool // may be below the limit, after a refund or an operator's action
+	excused         map[balance]bool // balances that may be below the account's limit, because of a refund or an operator's action
 	ids             []string
 	held            map[string]*heldCharge
 	paid            map[string]*paidCharge
-	released        map[string]time.Time // times of releases by id; only with Harness.Tombstones
-	calls           []call               // with idempotency keys
+	released        map[string]time.Time // the time of each release, by id; used only if Harness.Tombstones is true
+	calls           []call               // the calls that had an idempotency key
 	idempotencyKeys map[idempotencyKey]*idempotencyEntry
-	posts           map[string]ledger.Transaction // by id, as the store returned them
+	posts           map[string]ledger.Transaction // the posted transactions as the store returned them, by id
 	asked           []ledger.Transaction          // the transactions of posts, as the model posted them
-	rows            int64                         // transactions in the journal
+	rows            int64                         // number of transactions in the journal
 	audited         int
-	day             int32 // day that the last reservation counts for
+	day             int32 // the day that the last reservation counts towards
 }
 
 type balance struct {
@@ -129,7 +130,7 @@ type idempotencyEntry struct {
 	fingerprint [32]byte
 	captured    bool
 	at          time.Time
-	answer      []byte // nil if it is not stored
+	answer      []byte // the response of the call; nil if it is not stored
 }
 
 func idempotencyKeyOf(o *ledger.Order, terms *ledger.Terms) idempotencyKey {
@@ -163,8 +164,9 @@ func newModel(t *test) *model {
 // The lists below begin with the most useful values, because rapid draws from the
 // front of a list more often.
 
-// drawOrder draws an order. The order's lineage depends on the payer and the
-// environment, because every key of a lineage has the same account and environment.
+// drawOrder draws an order. All keys of a lineage have the same account and the same
+// environment. So drawOrder derives the order's lineage from the payer and the
+// environment.
 func (m *model) drawOrder(r *rapid.T) ledger.Order {
 	payer := rapid.IntRange(0, len(m.accounts)-1).Draw(r, "payer")
 	o := order(m.accounts[payer], rapid.SampledFrom(m.accounts).Draw(r, "payee"),
@@ -212,8 +214,8 @@ func (m *model) freshID() string {
 	return m.ids[len(m.ids)-1]
 }
 
-// orderFor returns an order and terms for the id. If the id already has an order, it
-// mostly returns that order, as in a retry.
+// orderFor returns an order and terms for the id. If the id already has an order,
+// orderFor mostly returns that order, as in a retry.
 func (m *model) orderFor(r *rapid.T, id string) (ledger.Order, ledger.Terms) {
 	o, terms := m.drawOrder(r), m.drawTerms(r)
 	if rapid.IntRange(0, 3).Draw(r, "other") == 0 {

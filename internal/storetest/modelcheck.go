@@ -7,7 +7,7 @@ import (
 )
 
 // check runs after every step. It checks that the store matches the model and that the
-// books balance (promises 3, 4 and 5).
+// books balance (promises 3, 4 and 5 of docs/promises.md).
 func (m *model) check(r *rapid.T) {
 	open := 0
 	for _, h := range m.held {
@@ -61,8 +61,8 @@ func (m *model) checkAccount(r *rapid.T, id string) {
 	}
 }
 
-// checkJournal adds up the journal. It checks the balances, the fees, and that each
-// charge is there exactly one time.
+// checkJournal adds up the journal. It checks the balances, the fees, and that the
+// journal has each charge exactly once.
 func (m *model) checkJournal(r *rapid.T) {
 	sums, fees, times := map[balance]ledger.Amount{}, map[string]ledger.Amount{}, map[string]int{}
 	var rows int64
@@ -117,7 +117,8 @@ func (m *model) checkJournal(r *rapid.T) {
 	}
 }
 
-// countFee adds a fee that went to the operator, or subtracts one that came back.
+// countFee updates the sums in fees: it adds a fee that went to the operator, and
+// subtracts a fee that came back.
 func (m *model) countFee(r *rapid.T, fees map[string]ledger.Amount, t *ledger.Transaction) {
 	c := m.paid[t.Charge]
 	switch {
@@ -130,7 +131,7 @@ func (m *model) countFee(r *rapid.T, fees map[string]ledger.Amount, t *ledger.Tr
 	}
 }
 
-// finish checks that the books still balance after a crash at the end.
+// finish crashes the store after a run, and checks that the books still balance.
 func (m *model) finish() {
 	m.Store = m.Crash()
 	m.balanced(m.rows)

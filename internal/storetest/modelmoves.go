@@ -13,7 +13,7 @@ import (
 func (m *model) reserve(r *rapid.T) {
 	id := m.drawID(r)
 	o, terms := m.orderFor(r, id)
-	if m.onlyReleased(id) { // the store may reserve or not, as long as it captures nothing
+	if m.onlyReleased(id) { // the store may accept or refuse such a reservation; only a capture must fail
 		return
 	}
 	m.reserveAs(r, id, o, terms)
@@ -80,7 +80,7 @@ func (m *model) reserveAs(r *rapid.T, id string, o ledger.Order, terms ledger.Te
 	}
 }
 
-// gives compares the result of Reserve with the model.
+// gives checks that the result of Reserve agrees with the model.
 func (m *model) gives(r *rapid.T, o *ledger.Order, h *heldCharge, got ledger.Reservation) {
 	r.Helper()
 	if got.First != nil || got.Waived != h.waived {
@@ -204,7 +204,7 @@ func (m *model) charge(r *rapid.T) {
 // chargeFresh returns the expected error of a charge under an id for which the store
 // remembers no reservation.
 func (m *model) chargeFresh(id string, o *ledger.Order, terms *ledger.Terms) error {
-	if m.Derives && m.paid[id] != nil { // the store looks up the outcome and holds nothing
+	if m.Derives && m.paid[id] != nil { // a store that derives the accounts looks up the first outcome and reserves nothing
 		return m.firstOutcome(id, o, nil)
 	}
 	first, err := m.checkIdempotencyKey(o, terms)
@@ -217,7 +217,7 @@ func (m *model) chargeFresh(id string, o *ledger.Order, terms *ledger.Terms) err
 	}
 	if err != nil || m.paid[id] != nil {
 		known := m.firstOutcome(id, o, err)
-		if err == nil && known == nil { // the store held it for a moment, and so remembers it
+		if err == nil && known == nil { // the store reserved the amount for a moment, and therefore has a captured reservation in memory
 			h.state = ledger.Captured
 			m.held[id] = &h
 		}
@@ -250,7 +250,7 @@ func (m *model) release(r *rapid.T) {
 		want = ledger.ErrSettled
 	default:
 		m.shut(id, h, ledger.Released)
-		if m.Tombstones && m.paid[id] != nil { // captured, and after a crash reserved again
+		if m.Tombstones && m.paid[id] != nil { // the id was captured, and reserved again after a crash
 			want = ledger.ErrSettled
 		}
 	}
@@ -267,10 +267,10 @@ func (m *model) onlyReleased(id string) bool {
 	return released && m.held[id] == nil && m.paid[id] == nil
 }
 
-// staysReleased checks that nothing can be captured under a released id. The
-// function do tries to capture. This attempt must fail, but not with ErrUnavailable.
-// The store remembers a release for ledger.SettleTime, so attempts later than
-// half of that time are not checked.
+// staysReleased checks that nothing can be captured under a released id. It calls do(),
+// which tries to capture. The attempt must fail, but not with ErrUnavailable. The store
+// remembers a release for ledger.SettleTime, so attempts later than half of that time
+// are not checked.
 func (m *model) staysReleased(r *rapid.T, id string, do func() error) {
 	if since := m.Now().Sub(m.released[id]); since < 0 || since > ledger.SettleTime/2 {
 		return
@@ -378,7 +378,7 @@ func (m *model) refund(r *rapid.T) {
 	}
 }
 
-// giveBack refunds a part of the charge, and the fee in proportion.
+// giveBack refunds a part of the charge in the model, and the fee in proportion.
 func (m *model) giveBack(c *paidCharge, amount ledger.Amount) {
 	payer, provider := balance{c.Account, c.Test}, balance{c.Provider, c.Test}
 	m.balances[payer] += amount
@@ -406,7 +406,7 @@ func (c *paidCharge) feeReturned() ledger.Amount {
 }
 
 // post posts a transaction. The balances of the model must already include it. The
-// parameter about is the account that the returned balance belongs to.
+// returned balance must be that of the given account.
 func (m *model) post(r *rapid.T, t ledger.Transaction, amount ledger.Amount, about, creditor string, test bool, want error) {
 	got, p, err := m.Store.PostTransaction(m.ctx, t, m.audit("post", t.ID))
 	m.expect(r, "post", err, want)
@@ -437,7 +437,7 @@ func (m *model) limit(r *rapid.T) {
 func (m *model) limitTo(r *rapid.T, id string, limit ledger.Amount, caps ledger.Caps, want error) {
 	got, err := m.Store.UpdateAccount(m.ctx, id, func(a *ledger.Account) error {
 		a.CreditLimit, a.Caps = limit, caps
-		a.Live.Posted += 1000 // is ignored
+		a.Live.Posted += 1000 // the store must ignore this change
 		return want
 	}, m.audit("account.update", id))
 	m.expect(r, "change of limits", err, want)
@@ -456,7 +456,7 @@ func (m *model) limitTo(r *rapid.T, id string, limit ledger.Amount, caps ledger.
 // beforeMidnight is the time before midnight at which long waits stop. No sum of the
 // short waits (25, 50 and 130 seconds) differs by less than five seconds from
 // beforeMidnight or from the life of a reservation. The real time that a test takes
-// adds less than that, and so never decides the outcome.
+// adds less than five seconds, and so never decides the outcome.
 const beforeMidnight = 60 * time.Second
 
 // wait moves the clock, sometimes over midnight or the end of a month, and backwards if
@@ -497,8 +497,8 @@ func (m *model) pass(d time.Duration) {
 	}
 }
 
-// forgotten reports whether an idempotency key would be valid again if the clock
-// were set back by the duration back. The store may have forgotten such a key.
+// forgotten reports whether an idempotency key would be valid again after the clock was
+// set back by the given time. The store may have forgotten such a key.
 func (m *model) forgotten(back time.Duration) bool {
 	for _, c := range m.paid {
 		if age := m.Now().Sub(c.At); c.idempotencyKey.key != "" && age >= ledger.IdempotencyLife && age <= ledger.IdempotencyLife+back {
@@ -537,7 +537,7 @@ func (m *model) crash(r *rapid.T) {
 		}
 	}
 	clear(m.held)
-	m.day = 0 // after a crash, the store knows only the last day in the journal
+	m.day = 0 // after a crash, the store knows the latest day only from the charges in its journal
 	for _, c := range m.paid {
 		m.day = max(m.day, c.day)
 	}

@@ -19,7 +19,8 @@ func (m *model) today() int32 {
 	return m.day
 }
 
-// within reports whether two days are in the same period.
+// within reports whether two days are in the same period: the same day or the same
+// month, depending on p.
 func within(p ledger.Period, day, of int32) bool {
 	if p == ledger.PerDay {
 		return day == of
@@ -144,8 +145,8 @@ func (m *model) admit(o *ledger.Order, terms *ledger.Terms) (heldCharge, error) 
 	return h, nil
 }
 
-// refused compares an error with the expected refusal. Call it before the model
-// changes.
+// refused checks that err is the expected refusal, with the same figures. Call it
+// before the model changes.
 func (m *model) refused(r *rapid.T, what string, err, want error) {
 	r.Helper()
 	var f *refusal
@@ -190,8 +191,8 @@ func (m *model) open(id string, h heldCharge) *heldCharge {
 	return &h
 }
 
-// shut ends a reservation. It frees the idempotency key of the reservation, unless the
-// key belongs to a captured call.
+// shut ends a reservation and puts it into the given state. It frees the reservation's
+// idempotency key, unless the call was captured or another call has taken the key since.
 func (m *model) shut(id string, h *heldCharge, state ledger.State) {
 	h.state = state
 	k := idempotencyKeyOf(&h.order, &h.terms)
@@ -200,9 +201,9 @@ func (m *model) shut(id string, h *heldCharge, state ledger.State) {
 	}
 }
 
-// firstOutcome returns the expected error of capturing the order under an id that
-// the store has no reservation for. If the journal has no charge under the id
-// either, it returns the error in the parameter reason.
+// firstOutcome returns the expected error of capturing the order under an id that the
+// store has no reservation for. If the journal has no charge under the id either,
+// firstOutcome returns reason unchanged.
 func (m *model) firstOutcome(id string, o *ledger.Order, reason error) error {
 	switch c := m.paid[id]; {
 	case c == nil:
@@ -213,7 +214,8 @@ func (m *model) firstOutcome(id string, o *ledger.Order, reason error) error {
 	return nil
 }
 
-// settles returns the expected error of capturing h, and captures it in the model.
+// settles returns the expected error of capturing h, and captures h in the model if no
+// error is expected.
 func (m *model) settles(id string, h *heldCharge) error {
 	late := false
 	switch h.state {
@@ -223,7 +225,7 @@ func (m *model) settles(id string, h *heldCharge) error {
 		return ledger.ErrSettled
 	case ledger.Expired:
 		if first, err := m.checkIdempotencyKey(&h.order, &h.terms); first != nil || err != nil {
-			return ledger.ErrSettled // the caller has started the call again
+			return ledger.ErrSettled // the call was made again under its idempotency key
 		}
 		again, err := m.admit(&h.order, &h.terms)
 		if err != nil {
@@ -235,7 +237,7 @@ func (m *model) settles(id string, h *heldCharge) error {
 		}
 	}
 	switch err := m.firstOutcome(id, &h.order, ledger.ErrNotFound); {
-	case err == nil: // captured before: no credits move, and the idempotency key stays unused
+	case err == nil: // the id was captured before, so no credits move, and the idempotency key of h stays unused
 		m.shut(id, h, ledger.Captured)
 	case errors.Is(err, ledger.ErrConflict) && late:
 		m.shut(id, h, ledger.Expired)
@@ -266,7 +268,8 @@ func (m *model) take(h *heldCharge) {
 	}
 }
 
-// captured records a capture, or compares it with the first outcome.
+// captured checks the result of a capture, and records the capture in the model. If the
+// id was captured before, the result must be the first outcome.
 func (m *model) captured(r *rapid.T, id string, got ledger.Charge, answer []byte) {
 	r.Helper()
 	if got.Made != (m.paid[id] == nil) {

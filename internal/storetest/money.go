@@ -228,7 +228,7 @@ func moneyExpiry(t *test) {
 	t.want(t.Store.Renew(t.ctx, newID("chg_")), ledger.ErrNotFound)
 	_, err := t.Store.Reserve(t.ctx, left, order(payer, payee, price), ledger.Terms{})
 	t.want(err, ledger.ErrSettled)
-	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, price), ledger.Terms{}) // credits of an expired reservation can be spent
+	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, price), ledger.Terms{}) // the credits of the expired reservation can be spent again
 	t.ok(err)
 	_, _, err = t.Store.Capture(t.ctx, kept, nil)
 	t.ok(err)
@@ -265,7 +265,7 @@ func moneyCharge(t *test) {
 	o, id := order(payer, payee, price), newID("chg_")
 	_, _, err := t.Store.Charge(t.ctx, id, order(payer, payee, price+1), ledger.Terms{}, nil)
 	t.want(err, ledger.ErrInsufficient)
-	charge, balance, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil) // a refusal does not use up the id
+	charge, balance, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil) // the refused charge has not used up the id
 	t.ok(err)
 	t.same(balance, ledger.Balance{})
 	t.same(charge.Order, o)
@@ -338,7 +338,7 @@ func moneyCredit(t *test) {
 		change(&other)
 		_, _, err := t.Store.PostTransaction(t.ctx, other, t.audit("credit", account))
 		if t.Derives && other.Kind == ledger.KindRefund && errors.Is(err, ledger.ErrNotFound) {
-			continue // a platform looks up the charge first, to check the settler
+			continue // a platform first looks up the charge of a refund, because it must know the charge's settler
 		}
 		if !errors.Is(err, ledger.ErrConflict) {
 			t.Fatalf("the same id with another %s: %v", name, err)
@@ -388,7 +388,7 @@ func moneyRefund(t *test) {
 	_, _, err = refund(7*price + 1)
 	t.want(err, ledger.ErrInsufficient)
 
-	// Credits that the provider has spent are refunded nevertheless.
+	// The provider spends its earnings. A charge can be refunded nevertheless.
 	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payee, payer, 5*price), ledger.Terms{}, nil)
 	t.ok(err)
 	rest := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindRefund, Charge: id, Reason: "all"}
@@ -429,12 +429,12 @@ func moneyOverflow(t *test) {
 	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, most), ledger.Terms{})
 	t.ok(err)
 	_, err = t.Store.Reserve(t.ctx, newID("chg_"), order(payer, payee, most), ledger.Terms{})
-	t.want(err, ledger.ErrInsufficient) // the sum of the reservations would overflow
+	t.want(err, ledger.ErrInsufficient) // the sum of the two reservations would overflow
 	t.Advance(2 * ledger.ReservationLife)
 	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, most), ledger.Terms{}, nil)
 	t.ok(err)
 	_, _, err = t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, 1), ledger.Terms{}, nil)
-	t.want(err, ledger.ErrOverflow) // the provider already has the maximum
+	t.want(err, ledger.ErrOverflow) // the provider already has the highest possible balance
 	t.holds(payer, 0, 0)
 	t.holds(payee, most, 0)
 	t.balanced(2)
@@ -461,7 +461,7 @@ func moneyCrash(t *test) {
 		t.same(t.charges(ledger.ChargeFilter{Account: payer}), want)
 		t.balanced(6)
 	}
-	// A reservation that the crash forgot is charged one time, under the same id.
+	// A reservation that the crash forgot is charged once, under the same id.
 	first, _, err := t.Store.Charge(t.ctx, held, order(payer, payee, price), ledger.Terms{}, nil)
 	t.ok(err)
 	again, _, err := t.Store.Capture(t.ctx, held, nil)
@@ -480,7 +480,7 @@ func moneyPages(t *test) {
 			payer, payee = b, a
 		}
 		if i == 6 {
-			payee = payer // an account may earn from itself
+			payee = payer // in this round the account earns its own payment
 		}
 		c, _, err := t.Store.Charge(t.ctx, newID("chg_"), order(payer, payee, price), ledger.Terms{}, nil)
 		t.ok(err)
@@ -512,7 +512,7 @@ func moneyPages(t *test) {
 func moneyAdjust(t *test) {
 	account, payee := t.account("payer", 2*price, 0), t.account("payee", 0, 0)
 	take := ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindAdjustment, Debtor: account, Amount: 5 * price, Reason: "was credited twice"}
-	for range 2 { // the second is a retry
+	for range 2 { // the second posting repeats the first
 		posted, balance, err := t.Store.PostTransaction(t.ctx, take, t.audit("adjust", account))
 		t.ok(err)
 		t.same(balance, ledger.Balance{Posted: -3 * price})

@@ -37,7 +37,7 @@ func moneyCancelled(t *test) {
 	_, err = t.Store.Reserve(gone, newID("chg_"), order(payer, payee, price), ledger.Terms{})
 	t.want(err, context.Canceled)
 	t.holds(payer, price, price)
-	_, _, err = t.Store.Capture(t.ctx, id, nil) // the reservation is still open
+	_, _, err = t.Store.Capture(t.ctx, id, nil) // the failed calls have left the reservation open
 	t.ok(err)
 	t.balanced(2)
 }
@@ -184,8 +184,8 @@ func raceExpiry(t *test) {
 		first, second := newID("chg_"), newID("chg_")
 		_, err := t.Store.Reserve(t.ctx, first, order(payer, payee, price), ledger.Terms{})
 		t.ok(err)
-		// Either the first charge is captured in time, or the second charge gets the
-		// credits.
+		// The first reservation expires while it is captured and while a second id is
+		// charged. Exactly one of these two takes the credits.
 		var y tally
 		together(3, func(i int) {
 			switch i {
@@ -208,8 +208,8 @@ func raceExpiry(t *test) {
 	t.balanced(1 + 2*rounds)
 }
 
-// raceHammer runs all operations concurrently, and compares the books with the results
-// that the callers got.
+// raceHammer runs all operations concurrently. It checks that the books agree with the
+// results that the callers got.
 func raceHammer(t *test) {
 	const callers, calls = 16, 60
 	accounts := []string{
@@ -251,7 +251,7 @@ func (t *test) hammer(random *rand.Rand, accounts []string, calls int, paid, cre
 		switch random.IntN(6) {
 		case 0:
 			err = t.Store.Release(t.ctx, id)
-		case 1: // left to expire
+		case 1: // renew the reservation, and then leave it to expire
 			err = t.Store.Renew(t.ctx, id)
 		case 2:
 			_, _, err = t.Store.PostTransaction(t.ctx, ledger.Transaction{ID: newID("txn_"), Kind: ledger.KindCredit, Creditor: o.Account, Amount: price}, t.audit("credit", o.Account))

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Resident returns the resident memory of the process in bytes, or 0 on systems other
-// than Linux.
+// Resident returns the resident memory of this process in bytes. It returns 0 on
+// systems without the file /proc/self/statm.
 func Resident(t testing.TB) int64 {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/statm")

@@ -75,10 +75,10 @@ func retryPath(t *test) {
 	o, terms := order(payer, payee, price), again("k", 1)
 	body := []byte("{\"text\":\"\x00\u00e4\"}")
 	c := t.answered(o, terms, body)
-	for range 3 { // the balance is empty, but a repeated call costs nothing
+	for range 3 { // the balance is used up, but the repetition of a captured call costs nothing
 		t.repeats(o, terms, c, body)
 	}
-	terms.Key = ledger.Caps{Day: 1} // caps do not apply to a repeated call
+	terms.Key = ledger.Caps{Day: 1} // this cap is below the price, but caps do not apply to the repetition of a captured call
 	t.repeats(o, terms, c, body)
 	if n := t.Store.OpenReservations(); n != 0 {
 		t.Fatalf("%d reservations are open", n)
@@ -106,7 +106,7 @@ func retryRace(t *test) {
 		y.check(t, 1, 31)
 		var first atomic.Pointer[ledger.Charge]
 		var late tally
-		together(32, func(i int) { // some callers repeat the call during its capture
+		together(32, func(i int) { // while one caller captures the call, the others repeat it
 			if i == 0 {
 				c, _, err := t.Store.Capture(t.ctx, *ran.Load(), answer)
 				first.Store(&c)
@@ -187,7 +187,7 @@ func retryFreed(t *test) {
 	}
 	poor := o
 	poor.Amount = 2 * price
-	t.repeatFails(poor, terms, ledger.ErrInsufficient) // a refusal does not take the key
+	t.repeatFails(poor, terms, ledger.ErrInsufficient) // the refused call does not use up the idempotency key
 	c := t.answered(o, terms, []byte("a"))
 	t.repeats(o, terms, c, []byte("a"))
 	t.balanced(2)
@@ -200,7 +200,7 @@ func retryDay(t *test) {
 	t.Advance(ledger.IdempotencyLife - time.Minute)
 	t.repeats(o, terms, first, []byte("a"))
 	t.Advance(2 * time.Minute)
-	second := t.answered(o, again("k", 2), []byte("b")) // the key may belong to another call now
+	second := t.answered(o, again("k", 2), []byte("b")) // the key has expired, so another call can use it
 	t.repeats(o, again("k", 2), second, []byte("b"))
 	t.Store = t.Crash()
 	t.repeats(o, again("k", 2), second, []byte("b"))
@@ -285,8 +285,8 @@ func retryLate(t *test) {
 	t.want(err, ledger.ErrSettled)
 	t.holds(payer, 9*price, 0)
 
-	// If the second call is released, the first one may still be captured. The key then
-	// belongs to the first call.
+	// If the second call is released, the first call may still be captured, and the key
+	// then belongs to it.
 	terms = again("other", 1)
 	late, anew = newID("chg_"), newID("chg_")
 	_, err = t.Store.Reserve(t.ctx, late, o, terms)
@@ -318,8 +318,8 @@ func retryForgotten(t *test) {
 	t.want(err, ledger.ErrConflict)
 	t.repeats(o, terms, first, []byte("a"))
 
-	// If the charge is captured again with another key, it has its first outcome, and
-	// the other key stays unused.
+	// If the charge is captured again with another key, the capture returns its first
+	// outcome, and the other key stays unused.
 	t.Store = t.Crash()
 	second, _, err = t.Store.Charge(t.ctx, id, o, again("k2", 1), []byte("b"))
 	t.ok(err)

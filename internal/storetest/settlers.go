@@ -27,7 +27,7 @@ func settled(payer, payee, settler string) ledger.Order {
 }
 
 func settlerKept(t *test) {
-	if t.Derives { // a platform sets the settler itself
+	if t.Derives { // a platform sets the settler of each order itself
 		return
 	}
 	payer, payee := t.account("payer", 10*price, 0), t.account("payee", 0, 0)
@@ -64,8 +64,8 @@ func settlerKept(t *test) {
 	t.balanced(5)
 }
 
-// lands tries to capture the order under the id, by Charge and by Reserve with
-// Capture. It checks that neither succeeds.
+// lands checks that the order cannot be captured under the id, neither by Charge nor by
+// Reserve with Capture.
 func (t *test) lands(id string, o ledger.Order) {
 	t.Helper()
 	_, _, err := t.Store.Charge(t.ctx, id, o, ledger.Terms{}, nil)
@@ -151,7 +151,7 @@ func voidRaces(t *test) {
 				t.ok(err)
 			case err == nil, errors.Is(err, ledger.ErrNotFound):
 				given++
-			default: // a capture was running at that time, and failed
+			default: // the id was not captured in the end, but a capture was running when Void was called
 				t.want(err, ledger.ErrSettled)
 			}
 		}
@@ -178,7 +178,7 @@ func voidEnds(t *test) {
 	other := newID("chg_")
 	t.want(t.Store.Void(t.ctx, other), ledger.ErrNotFound)
 	t.lands(other, o)
-	_, _, err := t.Store.Charge(t.ctx, untried, o, ledger.Terms{}, nil) // not id, because a store may remember the attempts under id for longer
+	_, _, err := t.Store.Charge(t.ctx, untried, o, ledger.Terms{}, nil) // a store may remember the failed charges under id for longer, so try the other voided id
 	t.ok(err)
 	t.holds(payer, 9*price, 0)
 	t.balanced(2)

@@ -35,23 +35,25 @@ type Harness struct {
 	// for expiry, days and months.
 	Now     func() time.Time
 	Advance func(time.Duration)
-	// Backwards says that Advance sets the clock back if the duration is negative.
+	// Backwards is true if Advance sets the clock back for a negative duration.
 	Backwards bool
 	// Near returns the warnings about caps so far.
 	Near func() []ledger.Cap
+	// Reports has the audit rows that the store reports.
+	Reports *Reports
 	// Crash simulates a crash of the store, and reopens it from the data that is left.
 	Crash func() Store
 	// BreakAudit makes writing audit rows fail until the returned function is called.
 	BreakAudit func() (repair func())
-	// Forgets says that a crash releases all reservations.
+	// Forgets is true if a crash releases all reservations.
 	Forgets bool
-	// Tombstones says that the store remembers the release of an id even without a
-	// reservation under the id, because it never had one or has forgotten it.
-	// Nothing is charged under the id afterwards.
+	// Tombstones is true if the store remembers the release of an id even if the store
+	// never had a reservation under the id, or has forgotten the reservation. After the
+	// release, no charge under the id is possible.
 	Tombstones bool
-	// Derives says that the store derives the paying and the earning account from the
-	// key and the server, and ignores the accounts in an order. A charge conflicts
-	// with an earlier one under the same id if key, server, tool or amount differ.
+	// Derives is true if the store derives the paying and the earning account from the
+	// key and the server, and ignores the accounts in an order. A charge conflicts with
+	// an earlier charge under the same id if key, server, tool or amount differ.
 	Derives bool
 }
 
@@ -72,11 +74,15 @@ type TB interface {
 	Logf(format string, args ...any)
 }
 
-// Run runs the suite. It calls open for each test. open must register the closing of
+// Run runs the suite. It calls open(t) for each test. open must register the closing of
 // its store with t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Run("keys", func(t *testing.T) { runKeys(t, open) })
+	t.Run("audit", func(t *testing.T) { runAudit(t, open) })
 	t.Run("accounts", func(t *testing.T) { runAccounts(t, open) })
+	t.Run("people", func(t *testing.T) { runPeople(t, open) })
+	t.Run("oauth", func(t *testing.T) { runOAuth(t, open) })
+	t.Run("alerts", func(t *testing.T) { runAlerts(t, open) })
 	t.Run("money", func(t *testing.T) { runMoney(t, open) })
 	t.Run("charges", func(t *testing.T) { runCharges(t, open) })
 	t.Run("currency", func(t *testing.T) { runCurrency(t, open) })
@@ -87,6 +93,8 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Run("retries", func(t *testing.T) { runRetries(t, open) })
 	t.Run("races", func(t *testing.T) { runRaces(t, open) })
 	t.Run("archive", func(t *testing.T) { runArchive(t, open) })
+	t.Run("usage", func(t *testing.T) { runUsage(t, open) })
+	t.Run("calls", func(t *testing.T) { runCalls(t, open) })
 	t.Run("model", func(t *testing.T) { runModel(t, open) })
 }
 
@@ -101,7 +109,9 @@ type test struct {
 func each(t *testing.T, open func(t *testing.T) Harness, tests ...named) {
 	for _, n := range tests {
 		t.Run(n.name, func(t *testing.T) {
-			n.run(&test{TB: t, Harness: open(t), ctx: t.Context()})
+			x := &test{TB: t, Harness: open(t), ctx: t.Context()}
+			n.run(x)
+			x.reported()
 		})
 	}
 }
@@ -134,7 +144,7 @@ func (t *test) refused(err error, what string) {
 
 func newID(prefix string) string { return ids.New(prefix) }
 
-// audit returns the audit row for an action.
+// audit returns an audit row with the action and the target.
 func (t *test) audit(action, target string) ledger.Audit {
 	return ledger.Audit{At: t.Now(), Actor: "suite", From: "127.0.0.1", Action: action, Target: target, Detail: `{"n":1}`}
 }
@@ -191,8 +201,8 @@ func (t *test) holds(account string, balance, reserved ledger.Amount) {
 	}
 }
 
-// balanced checks that the books balance. It also checks the number of transactions
-// in the journal, unless the parameter transactions is negative.
+// balanced checks that the books balance. It also checks that the journal has the given
+// number of transactions, unless this number is negative.
 func (t *test) balanced(transactions int64) {
 	t.Helper()
 	v, err := t.Store.Verify(t.ctx, nil)
@@ -236,15 +246,20 @@ func AllCharges(ctx context.Context, t TB, store interface {
 // audits lists the whole audit log, newest first.
 func (t *test) audits() []ledger.Audit {
 	t.Helper()
+	return t.audited(ledger.AuditFilter{})
+}
+
+// audited lists the records of the audit log that match the filter, newest first.
+func (t *test) audited(f ledger.AuditFilter) []ledger.Audit {
+	t.Helper()
 	var all []ledger.Audit
-	var p ledger.Page
 	for {
-		part, next, err := t.Store.AuditLog(t.ctx, p)
+		part, next, err := t.Store.AuditLog(t.ctx, f)
 		t.ok(err)
 		all = append(all, part...)
 		if next == "" {
 			return all
 		}
-		p.After = next
+		f.After = next
 	}
 }

@@ -1,8 +1,9 @@
 package telemetry
 
 import (
+	"flag"
+	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -10,71 +11,90 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// TestMetricsAreDocumented checks that docs/metrics.md lists each collector with
-// its kind and labels, and no others.
+var update = flag.Bool("update", false, "write the tables of docs/metrics.md")
+
+const (
+	metricsPage  = "../../docs/metrics.md"
+	beginsTables = "<!-- The tables are made from the collectors: go test ./internal/telemetry -update -->\n"
+	endsTables   = "<!-- end of the tables -->\n"
+)
+
+// tables returns the tables of docs/metrics.md, one for each section, in the order of
+// the sections.
+func tables(metrics []Metric) string {
+	var page strings.Builder
+	for _, section := range []string{"Requests", "Keys", "Money", "The store", "The process"} {
+		fmt.Fprintf(&page, "\n## %s\n\n| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n", section)
+		for _, m := range metrics {
+			if m.Section == section {
+				labels := ""
+				if len(m.Labels) > 0 {
+					labels = "`" + strings.Join(m.Labels, "`, `") + "`"
+				}
+				fmt.Fprintf(&page, "| `%s` | %s | %s | %s |\n", m.Name, m.Kind, labels, m.Help)
+			}
+		}
+	}
+	return page.String() + "\n"
+}
+
+// TestMetricsAreDocumented checks that docs/metrics.md lists exactly the existing
+// metrics, each with its kind, its labels and its meaning. With -update, it writes the
+// page.
 func TestMetricsAreDocumented(t *testing.T) {
-	page, err := os.ReadFile("../../docs/metrics.md")
+	page, err := os.ReadFile(metricsPage)
 	if err != nil {
 		t.Fatal(err)
 	}
-	documented := map[string]string{}
-	row := regexp.MustCompile("(?m)^\\| `(farebox_[a-z_]+)` \\| (\\w+) \\| ([^|]*)\\|")
-	for _, m := range row.FindAllStringSubmatch(string(page), -1) {
-		if _, twice := documented[m[1]]; twice {
-			t.Errorf("%s is documented twice", m[1])
+	before, rest, ok := strings.Cut(string(page), beginsTables)
+	found, after, ends := strings.Cut(rest, endsTables)
+	if !ok || !ends {
+		t.Fatalf("%s lacks the marks of its tables", metricsPage)
+	}
+	want := tables(complete().Catalogue())
+	if *update {
+		if err := os.WriteFile(metricsPage, []byte(before+beginsTables+want+endsTables+after), 0o644); err != nil {
+			t.Fatal(err)
 		}
-		documented[m[1]] = m[2] + " " + sorted(regexp.MustCompile("[a-z]+").FindAllString(m[3], -1))
+		return
 	}
+	if found != want {
+		t.Errorf("%s differs from the collectors: run go test ./internal/telemetry -update", metricsPage)
+	}
+}
 
-	// A descriptor shows its labels only in its text. It does not show its kind,
-	// which follows from the type of the collector.
-	m, all := New(func() int64 { return 0 }), &recording{}
-	if err := m.Register(all); err != nil {
-		t.Fatal(err)
-	}
-	described := regexp.MustCompile(`fqName: "([a-z_]+)".*variableLabels: \{([a-z,]*)\}`)
-	for _, c := range all.collectors {
-		descs := make(chan *prometheus.Desc, 10)
+// TestCatalogueIsComplete checks that the collectors describe exactly the metrics in
+// the catalogue, with the same labels.
+func TestCatalogueIsComplete(t *testing.T) {
+	m := complete()
+	described := map[string]bool{}
+	for _, c := range m.collectors {
+		descs := make(chan *prometheus.Desc, 20)
 		c.Describe(descs)
 		close(descs)
-		for desc := range descs {
-			is := described.FindStringSubmatch(desc.String())
-			if is == nil {
-				t.Fatalf("%s cannot be read", desc)
-			}
-			want := kindOf(c) + " " + sorted(strings.FieldsFunc(is[2], func(r rune) bool { return r == ',' }))
-			if got := documented[is[1]]; got != want {
-				t.Errorf("%s is documented as %q, and is %q", is[1], got, want)
-			}
-			delete(documented, is[1])
+		for d := range descs {
+			described[d.String()] = true
 		}
 	}
-	for name := range documented {
-		t.Errorf("%s is documented but does not exist", name)
+	for _, metric := range m.Catalogue() {
+		name := fmt.Sprintf("fqName: %q", metric.Name)
+		labels := fmt.Sprintf("variableLabels: {%s}", strings.Join(metric.Labels, ","))
+		match := func(desc string) bool {
+			constant := metric.Name == "farebox_build_info"
+			return strings.Contains(desc, name) && (constant || strings.Contains(desc, labels))
+		}
+		found := 0
+		for desc := range described {
+			if match(desc) {
+				delete(described, desc)
+				found++
+			}
+		}
+		if found != 1 || metric.Section == "" || !slices.Contains([]string{"counter", "gauge", "histogram", "summary"}, metric.Kind) {
+			t.Errorf("%+v is described by %d collectors", metric, found)
+		}
+	}
+	for desc := range described {
+		t.Errorf("%s is not in the catalogue", desc)
 	}
 }
-
-func sorted(labels []string) string {
-	slices.Sort(labels)
-	return strings.Join(labels, " ")
-}
-
-func kindOf(c prometheus.Collector) string {
-	switch c.(type) {
-	case *prometheus.CounterVec:
-		return "counter"
-	case prometheus.Histogram:
-		return "histogram"
-	}
-	return "gauge"
-}
-
-// recording is a Registerer that only records its collectors.
-type recording struct{ collectors []prometheus.Collector }
-
-func (r *recording) Register(c prometheus.Collector) error {
-	r.collectors = append(r.collectors, c)
-	return nil
-}
-func (r *recording) MustRegister(...prometheus.Collector) {}
-func (r *recording) Unregister(prometheus.Collector) bool { return false }

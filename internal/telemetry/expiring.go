@@ -7,27 +7,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-const day = 24 * time.Hour
-
-// windows lists the periods from now in which expiring keys are counted, with their
-// labels. Each period includes the shorter ones.
+// windows lists the periods for which expiring keys are counted, with their labels. All
+// periods begin now, so each one includes the shorter ones.
 var windows = []struct {
 	label  string
 	within time.Duration
 }{{"1d", day}, {"7d", 7 * day}, {"14d", 14 * day}, {"30d", 30 * day}, {"90d", 90 * day}}
 
-// expiring is a gauge of the keys that expire soon, by window. It has no samples if
-// one of the stores cannot count its keys, because a partial count would look
-// complete.
+// expiring is a collector of the number of keys that expire soon, by window. It has no
+// samples if any store cannot count its keys, because the sum over the other stores
+// would look complete.
 type expiring struct {
 	desc    *prometheus.Desc
 	sources func() []Source
 	within  []time.Duration
 }
 
-func newExpiring(sources func() []Source) *expiring {
-	e := &expiring{sources: sources, desc: prometheus.NewDesc("farebox_keys_expiring",
-		"Keys that can be used now and expire within that time.", []string{"within"}, nil)}
+func newExpiring(c *catalogue, sources func() []Source) *expiring {
+	e := &expiring{sources: sources, desc: c.read("keys_expiring",
+		"Keys that can be used now and expire within `1d`, `7d`, `14d`, `30d` or `90d`. Absent where the store is a platform's, or cannot be asked.", "within")}
 	for _, w := range windows {
 		e.within = append(e.within, w.within)
 	}

@@ -8,11 +8,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// TestExpiringKeys checks that keys that expire soon are summed over all open
-// stores. There is no sample if a store cannot count its keys or no store is open,
-// because the sum would then be too small.
+// TestExpiringKeys checks that the numbers of keys that expire soon are added up over
+// all open stores. There is no sample if a store cannot count its keys, because the sum
+// would be too small, and none if no store is open.
 func TestExpiringKeys(t *testing.T) {
-	m, r := New(func() int64 { return 0 }), prometheus.NewRegistry()
+	m, r := complete(), prometheus.NewRegistry()
 	if err := m.Register(r); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestExpiringKeys(t *testing.T) {
 	expect("an answer to something else", -1, -1, -1, -1, -1)
 }
 
-// asked is a source that records its queries.
+// asked is a Source that records the periods that it was queried for.
 type asked struct {
 	store
 	within []time.Duration
@@ -52,7 +52,7 @@ func (a *asked) ExpiringKeys(within []time.Duration) ([]int64, bool) {
 // TestExpiringWindows checks that a store is queried for exactly the periods that
 // the labels name.
 func TestExpiringWindows(t *testing.T) {
-	m, r, a := New(func() int64 { return 0 }), prometheus.NewRegistry(), new(asked)
+	m, r, a := complete(), prometheus.NewRegistry(), new(asked)
 	if err := m.Register(r); err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,11 @@
 // Package upstream sends requests to one MCP server over HTTP/1.1 (RFC 9112) without
 // TLS.
 //
-// It serves sites that configure only the server's address; all others use Caddy's
-// reverse_proxy. Two things set it apart from http.Transport. A request is
-// sent at most once, because sending a call twice would run its tool twice. And one
-// goroutine sends the request and reads its response, where http.Transport needs two
-// more for each connection; see docs/performance.md.
+// It serves sites that configure only the server's address; all other sites use Caddy's
+// reverse_proxy. Two things set it apart from http.Transport. A request is sent at most
+// once, because sending a call twice would run its tool twice. And one goroutine sends
+// the request and reads its response, where http.Transport needs two more goroutines
+// for each connection; see docs/performance.md.
 package upstream
 
 import (
@@ -22,31 +22,31 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// Options of a Client.
+// Options configure a Client. All fields must be set.
 type Options struct {
 	Network string // "tcp" or "unix"
-	Address string // as net.Dial takes it
-	Host    string // the Host header of all requests
-	// Trusted reports whether a request came from a trusted proxy. The request's
-	// X-Forwarded headers are then kept, and replaced otherwise.
+	Address string // the server's address in the form that net.Dial takes
+	Host    string // the value of the Host header of all requests
+	// Trusted reports whether a request came from a trusted proxy. The X-Forwarded
+	// headers of such a request are kept. Those of any other request are replaced.
 	Trusted func(*http.Request) bool
 }
 
-// The bounds of a Client. The first two are those of Caddy's reverse_proxy.
+// The bounds of a Client. The first two bounds are those of Caddy's reverse_proxy.
 const (
 	dialTime = 3 * time.Second
 	idleTime = 2 * time.Minute // how long an unused connection stays open
-	maxIdle  = 1024            // unused connections; more are closed after their request
-	maxHead  = 1 << 20         // bytes of a response's head, and of the informational heads before it
+	maxIdle  = 1024            // how many unused connections stay open; any other is closed after its request
+	maxHead  = 1 << 20         // maximum size of a response's head and of the informational heads before it, in bytes
 )
 
-// Client has the connections to one server. It may be used by several goroutines.
+// Client has the connections to one server. It is safe for concurrent use.
 type Client struct {
 	o      Options
 	dialer net.Dialer
 
 	mu     sync.Mutex
-	idle   []*conn // the connection used last is the last one
+	idle   []*conn // the most recently used connection is at the end
 	closed bool
 	reaper *time.Timer // closes connections that have been idle for too long; nil without idle connections
 }
@@ -59,8 +59,8 @@ func New(o Options) *Client {
 // Address returns the server's address.
 func (c *Client) Address() string { return c.o.Address }
 
-// Close closes all idle connections. Requests in flight go on; their connections close
-// after them.
+// Close closes all idle connections. Requests in flight go on. Each connection in use
+// closes after its request.
 func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,7 +74,7 @@ func (c *Client) Close() {
 	}
 }
 
-// get returns an idle connection, or a new one.
+// get returns an idle connection that can be used, or dials a new one.
 func (c *Client) get(ctx context.Context) (*conn, error) {
 	for {
 		k := c.pop()
@@ -101,7 +101,8 @@ func (c *Client) pop() *conn {
 	return k
 }
 
-// put keeps a connection for the next request, for that long.
+// put keeps the connection for later requests. The connection stays open for at most
+// the given time.
 func (c *Client) put(k *conn, keep time.Duration) {
 	k.reused, k.until = true, clock.Now().Add(keep)
 	c.mu.Lock()
@@ -154,13 +155,13 @@ type conn struct {
 	raw    syscall.RawConn // nil for a connection without a file descriptor
 	in     *bufio.Reader
 	out    *bufio.Writer
-	reused bool      // it has served a request
+	reused bool      // the connection has served a request before
 	until  time.Time // an idle connection may not be used from this time on
 
-	// The following describe the current request.
-	sent     int   // bytes
-	received int64 // bytes
-	limit    int64 // the connection may receive so many bytes; 0 for no limit
+	// The fields below describe the current request.
+	sent     int   // the number of bytes sent
+	received int64 // the number of bytes received
+	limit    int64 // the number of bytes that the connection may receive; 0 for no limit
 }
 
 // reset prepares an idle connection for its next request.
@@ -172,7 +173,7 @@ func (k *conn) interrupt() { _ = k.SetDeadline(time.Unix(1, 0)) }
 // errLongHead reports a head that exceeds maxHead.
 var errLongHead = fmt.Errorf("the head of its response is longer than %d bytes", maxHead)
 
-// reading is a conn as an io.Reader that counts.
+// reading is a conn as an io.Reader that counts the received bytes.
 type reading conn
 
 func (k *reading) Read(p []byte) (int, error) {
@@ -188,7 +189,7 @@ func (k *reading) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// writing is a conn as an io.Writer that counts.
+// writing is a conn as an io.Writer that counts the sent bytes.
 type writing conn
 
 func (k *writing) Write(p []byte) (int, error) {
@@ -197,8 +198,8 @@ func (k *writing) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// causeOf returns the reason why ctx has ended, if it has, in place of the error of a
-// connection that was interrupted for this reason.
+// causeOf joins the error of a connection with the error of ctx, if ctx has ended. In
+// this case the connection was probably interrupted because ctx ended.
 func causeOf(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return errors.Join(ctx.Err(), err)

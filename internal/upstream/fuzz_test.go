@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// FuzzResponse: for every response, the client sees the same as through net/http's
-// Transport, and the next request on the connection gets its own response.
+// FuzzResponse checks that for every response the client sees the same as through
+// net/http's Transport, and the next request on the connection gets its own response.
 func FuzzResponse(f *testing.F) {
 	for _, text := range []string{
 		hello,
@@ -43,7 +43,7 @@ func FuzzResponse(f *testing.F) {
 			}
 			return text
 		})
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // many texts lack their end
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // a short time, because many texts of a fuzzed response lack their end
 		defer cancel()
 		c := client(t, s.url)
 		w := &recorder{ResponseRecorder: httptest.NewRecorder()}
@@ -59,7 +59,7 @@ func FuzzResponse(f *testing.F) {
 		res, want := transport.RoundTrip(r)
 		if want == nil && (res.StatusCode == http.StatusSwitchingProtocols || res.StatusCode < 100) {
 			_ = res.Body.Close()
-			if err == nil { // http.Transport lets both pass
+			if err == nil { // http.Transport accepts status 101 and statuses below 100, but Send must refuse them
 				t.Errorf("the status %d passed", res.StatusCode)
 			}
 			return
@@ -75,7 +75,7 @@ func FuzzResponse(f *testing.F) {
 		if w.Code != res.StatusCode || w.Body.String() != string(body) || (err == nil) != (want == nil) {
 			t.Errorf("%d %q %v; want %d %q %v", w.Code, w.Body, err, res.StatusCode, body, want)
 		}
-		moveHeader(http.Header{}, res.Header) // removes the headers for one hop
+		moveHeader(http.Header{}, res.Header) // remove the headers for one hop, as Send does
 		for name, values := range res.Header {
 			if !slices.Equal(w.Header()[name], values) && name != "Via" {
 				t.Errorf("%s: %q, want %q", name, w.Header()[name], values)

@@ -12,14 +12,15 @@ import (
 	"github.com/fareboxhq/farebox/internal/hop"
 )
 
-// hopHeaders are for one hop only (RFC 9110, 7.6.1). They are the ones that Caddy's
-// reverse_proxy removes.
+// hopHeaders are the headers that are for one hop only (RFC 9110, 7.6.1). The list is
+// the same as in Caddy's reverse_proxy.
 var hopHeaders = []string{
 	"Alt-Svc", "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade",
 }
 
-// ownHeaders are written by writeHead itself, or left out.
+// ownHeaders are the headers that are not copied from the request. For each, writeHead
+// writes its own value or leaves the header out.
 var ownHeaders = names(append([]string{
 	"Host", "User-Agent", "Content-Length", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host",
 }, hopHeaders...))
@@ -40,8 +41,8 @@ var (
 )
 
 // checkRequest returns the target for the request line (RFC 9112, 3.2). It returns an
-// error if the server could read the request line or a header in another way. No request
-// from the network is like that, but handlers may change requests.
+// error if the server could take the request line or a header for something else.
+// Requests from the network cannot be like that, but handlers may change requests.
 func checkRequest(r *http.Request) (target string, err error) {
 	isControl := func(c rune) bool { return c < ' ' || c == 0x7f }
 	switch target = r.URL.RequestURI(); {
@@ -60,8 +61,9 @@ func checkRequest(r *http.Request) (target string, err error) {
 	return target, nil
 }
 
-// writeHead writes the head of a request with that target, and a body of that length. A request without
-// a body has the length -1. Errors come back from Flush.
+// writeHead writes the head of a request with the given target and the given length of
+// the body. The length is -1 for a request without a body. The caller gets write errors
+// from out.Flush.
 func (c *Client) writeHead(out *bufio.Writer, r *http.Request, target string, length int) {
 	line := func(parts ...string) {
 		for _, part := range parts {
@@ -78,7 +80,7 @@ func (c *Client) writeHead(out *bufio.Writer, r *http.Request, target string, le
 	}
 	c.writeForwarded(line, r)
 	line("Via: ", via(r.ProtoMajor, r.ProtoMinor))
-	if early { // RFC 8470, 5.2
+	if early { // a proxy must mark a request that it received as TLS early data (RFC 8470, 5.2)
 		line("Early-Data: 1")
 	}
 	if length >= 0 {
@@ -87,8 +89,8 @@ func (c *Client) writeHead(out *bufio.Writer, r *http.Request, target string, le
 	line()
 }
 
-// without returns ownHeaders, the headers that the Connection header names, and
-// Early-Data if the gateway sets it.
+// without returns the headers that are not copied from a request: ownHeaders, the
+// headers that the Connection header names, and Early-Data if the gateway sets it.
 func without(h http.Header, early bool) map[string]bool {
 	named := hop.Names(h)
 	if len(named) == 0 && !early {
@@ -145,8 +147,8 @@ func clientOf(remote string) (string, error) {
 	return host, err
 }
 
-// lastOr returns the last of the values, if they are trusted and not empty, and
-// otherwise the text own.
+// lastOr returns the last value, if the values are trusted and the last value is not
+// empty. Otherwise it returns own.
 func lastOr(trusted bool, values []string, own string) string {
 	if n := len(values); trusted && n > 0 && values[n-1] != "" {
 		return values[n-1]
@@ -156,5 +158,6 @@ func lastOr(trusted bool, values []string, own string) string {
 
 var lineBreaks = strings.NewReplacer("\n", " ", "\r", " ")
 
-// clean replaces line breaks, as http.Header.Write does.
+// clean replaces line breaks in a header's value with spaces, as http.Header.Write
+// does.
 func clean(value string) string { return lineBreaks.Replace(value) }

@@ -16,8 +16,9 @@ import (
 	"time"
 )
 
-// TestLargeRequestNeverTwice (promise 7): the server receives the head of a large request
-// a single time, even if it closes a reused connection while the body is on its way.
+// TestLargeRequestNeverTwice checks promise 7 of docs/promises.md: the server receives
+// the head of a large request once. This holds even if the server closes a reused
+// connection while the body is on its way.
 func TestLargeRequestNeverTwice(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -66,7 +67,8 @@ func TestLargeRequestNeverTwice(t *testing.T) {
 	}
 }
 
-// TestHeadOfQuietStream: the head of an event stream arrives before its first event.
+// TestHeadOfQuietStream checks that the head of an event stream arrives before its
+// first event.
 func TestHeadOfQuietStream(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -91,8 +93,8 @@ func TestHeadOfQuietStream(t *testing.T) {
 	_ = res.Body.Close()
 }
 
-// TestEndedContext: if the client has left before its request was sent, the request does
-// not reach the server, although an idle connection would take it.
+// TestEndedContext checks that a request does not reach the server if the client has
+// left before the request was sent, even if there is an idle connection.
 func TestEndedContext(t *testing.T) {
 	s := serve(t, func(int, *http.Request) []byte { return []byte(hello) })
 	c := client(t, s.url)
@@ -112,8 +114,8 @@ func TestEndedContext(t *testing.T) {
 	}
 }
 
-// TestUnwritableRequest: a request that cannot be written as HTTP/1.1 is refused, and
-// costs no idle connection.
+// TestUnwritableRequest checks that a request that cannot be written as HTTP/1.1 is
+// refused, and that the refusal leaves an idle connection open.
 func TestUnwritableRequest(t *testing.T) {
 	s := serve(t, func(int, *http.Request) []byte { return []byte(hello) })
 	c := client(t, s.url)
@@ -142,7 +144,8 @@ func TestUnwritableRequest(t *testing.T) {
 	}
 }
 
-// TestGetOnce: a GET is sent a single time, too. The stream that it resumes may be paid.
+// TestGetOnce checks that a GET, too, is sent only once, because it may resume the
+// stream of a paid call.
 func TestGetOnce(t *testing.T) {
 	s := serve(t, func(_ int, r *http.Request) []byte {
 		if r.Method == http.MethodGet {
@@ -171,8 +174,9 @@ func TestGetOnce(t *testing.T) {
 	}
 }
 
-// TestStatusBelow100: a status that HTTP does not have is an error, and not the head
-// before a response that its body may contain.
+// TestStatusBelow100 checks that a status below 100 is an error. It must not be taken
+// for an informational status, because the client would then read the response's body
+// as the final response.
 func TestStatusBelow100(t *testing.T) {
 	s := serve(t, func(int, *http.Request) []byte {
 		return []byte("HTTP/1.1 050 x\r\nContent-Length: 200\r\n\r\n" + hello)
@@ -189,8 +193,8 @@ type panicking struct{ *httptest.ResponseRecorder }
 
 func (panicking) Write([]byte) (int, error) { panic("from the writer") }
 
-// TestPanickingWriter: a panic of the writer closes the connection and ends the goroutine
-// that sends the body.
+// TestPanickingWriter checks that a panic of the writer closes the connection and ends
+// the goroutine that sends the body.
 func TestPanickingWriter(t *testing.T) {
 	closed := make(chan struct{})
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -218,7 +222,7 @@ func TestPanickingWriter(t *testing.T) {
 	}
 }
 
-// TestTargets: the request line has the target as net/http writes it.
+// TestTargets checks that the request line has the same target as net/http would write.
 func TestTargets(t *testing.T) {
 	seen := make(chan string, 1)
 	s := serve(t, func(_ int, r *http.Request) []byte {

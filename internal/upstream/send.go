@@ -17,8 +17,8 @@ import (
 )
 
 // maxInline is the length up to which a body is sent before the response is read. A
-// longer one is sent by a goroutine of its own, as the server may respond before it
-// has read the body, and may then stop reading.
+// longer body is sent by a goroutine of its own, because the server may respond before
+// it has read the body, and may then stop reading.
 const maxInline = 64 << 10
 
 var (
@@ -27,8 +27,8 @@ var (
 	errBrokeOff = errors.New("it broke its answer off")
 )
 
-// statusLeft is the status for the access log of a client that has left, as Caddy's
-// reverse_proxy writes it. No client sees it.
+// statusLeft is the status that the access log shows for a client that has left, as
+// with Caddy's reverse_proxy. No client sees it.
 const statusLeft = 499
 
 // Send sends a request with the body to the server, at most once, and writes the
@@ -38,9 +38,9 @@ const statusLeft = 499
 // returns.
 //
 // An error before WriteHeader means that the server has sent no response. After
-// WriteHeader it means that the response is incomplete. It wraps the error of the
-// request's context if that has ended. The client's leaving is no error: it writes
-// the status 499.
+// WriteHeader it means that the response is incomplete. The error wraps the error of
+// the request's context if that context has ended. If the client leaves before the
+// server has responded, Send writes the status 499 and returns nil.
 func (c *Client) Send(w http.ResponseWriter, r *http.Request, body []byte) error {
 	s, err := c.start(w, r, body)
 	if errors.Is(err, context.Canceled) {
@@ -61,11 +61,11 @@ func (c *Client) Send(w http.ResponseWriter, r *http.Request, body []byte) error
 type sending struct {
 	client *Client
 	k      *conn
-	target string // as in the request line
+	target string // the request target in the form of the request line
 	res    *http.Response
 	keep   time.Duration // how long the connection may be idle after this request
 	stop   func() bool   // detaches the connection from the request's context
-	wrote  chan error    // nil if the body was sent before the response was read
+	wrote  chan error    // gets the result of the goroutine that sends a long body; nil without such a goroutine
 }
 
 // start sends a request and reads the head of its response. If an idle connection
@@ -78,7 +78,7 @@ func (c *Client) start(w http.ResponseWriter, r *http.Request, body []byte) (*se
 		return nil, err
 	}
 	for {
-		if err := ctx.Err(); err != nil { // an idle connection would take the request all the same
+		if err := ctx.Err(); err != nil { // check ctx here, because an idle connection would take the request although ctx has ended
 			return nil, err
 		}
 		k, err := c.get(ctx)
@@ -100,7 +100,7 @@ func (c *Client) start(w http.ResponseWriter, r *http.Request, body []byte) (*se
 func (s *sending) open(w http.ResponseWriter, r *http.Request, body []byte) (err error) {
 	opened := false
 	defer func() {
-		if !opened { // also when w has panicked
+		if !opened { // open has failed, or w has panicked
 			s.end(false)
 		}
 	}()
@@ -110,12 +110,13 @@ func (s *sending) open(w http.ResponseWriter, r *http.Request, body []byte) (err
 	if err = s.readHead(w, r); err != nil {
 		return err
 	}
-	s.keep = keepOf(s.res) // now, because relay removes the headers that say so
+	s.keep = keepOf(s.res) // call keepOf now, because relay removes the headers that it reads
 	opened = true
 	return nil
 }
 
-// send writes the request, or begins to.
+// send writes the request. If the body is long, a goroutine writes it, and send returns
+// at once.
 func (s *sending) send(r *http.Request, body []byte) error {
 	length := len(body)
 	if body == nil && r.Method != http.MethodPost {
@@ -134,12 +135,13 @@ func (s *sending) send(r *http.Request, body []byte) error {
 	return nil
 }
 
-// end returns the connection for other requests, if the response was read to its end
-// and nothing forbids it, and closes it otherwise.
+// end gives the connection back to the client for other requests, if the response was
+// read to its end and the connection can be used again. Otherwise it closes the
+// connection.
 func (s *sending) end(complete bool) {
 	reusable := complete && s.keep > 0 && s.k.in.Buffered() == 0
 	if !complete {
-		_ = s.k.Close() // before the body, which would be read to its end
+		_ = s.k.Close() // closed before the body, because closing the body would read it to its end
 	}
 	if s.res != nil {
 		_ = s.res.Body.Close()
@@ -151,7 +153,7 @@ func (s *sending) end(complete bool) {
 		default:
 			reusable = false
 			_ = s.k.Close()
-			<-s.wrote // the body belongs to the caller again
+			<-s.wrote // wait for the goroutine that writes the body, because the caller may change the body after Send
 		}
 	}
 	if s.stop() && reusable {
@@ -161,10 +163,10 @@ func (s *sending) end(complete bool) {
 	_ = s.k.Close()
 }
 
-// keepOf returns how long the connection may be idle after the response; 0 if it must
-// not be used again. Servers announce when they close an idle connection. A request
-// that meets the closing connection would be lost, so the connection is given up
-// before that.
+// keepOf returns the time for which the connection may be idle after the response. It
+// returns 0 if the connection must not be used again. A server can announce after how
+// long it closes an idle connection. A request that is sent at that moment would be
+// lost, so keepOf returns a shorter time.
 func keepOf(res *http.Response) time.Duration {
 	if res.Close {
 		return 0
@@ -183,8 +185,8 @@ func keepOf(res *http.Response) time.Duration {
 	return idleTime
 }
 
-// readHead reads the head of the final response, and passes the informational heads
-// before it on.
+// readHead reads the head of the final response, and passes on the informational heads
+// that precede it.
 func (s *sending) readHead(w http.ResponseWriter, r *http.Request) error {
 	for {
 		res, err := http.ReadResponse(s.k.in, r)
@@ -214,19 +216,21 @@ func (s *sending) readHead(w http.ResponseWriter, r *http.Request) error {
 // relay writes the response to w.
 func (s *sending) relay(w http.ResponseWriter) error {
 	h := w.Header()
-	delete(h, "Server") // the server's own may follow, and Via names this hop
+	delete(h, "Server") // remove the gateway's own: the response may have a Server header of the MCP server, and Via names the gateway
 	h["Via"] = append(h["Via"], via(s.res.ProtoMajor, s.res.ProtoMinor))
 	stream := s.res.ContentLength < 0 || isEvents(s.res.Header)
 	moveHeader(h, s.res.Header)
 	w.WriteHeader(s.res.StatusCode)
 	if stream {
-		// The first event may come late. An error comes back from the first write.
+		// Send the head now, because the first event may come late. The error can be
+		// ignored, because the first write returns it again.
 		_ = http.NewResponseController(w).Flush()
 	}
 	return copyBody(w, s.res.Body, stream)
 }
 
-// moveHeader adds the headers in from, except those for this hop only.
+// moveHeader adds the headers of from to those of to, except the headers for this hop
+// only.
 func moveHeader(to, from http.Header) {
 	for _, name := range hop.Names(from) {
 		delete(from, name)

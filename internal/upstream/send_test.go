@@ -24,7 +24,7 @@ import (
 
 func untrusted(*http.Request) bool { return false }
 
-// client returns a Client of the server at that URL.
+// client returns a Client of the server at the given URL.
 func client(t testing.TB, at string) *Client {
 	t.Helper()
 	u, err := url.Parse(at)
@@ -42,11 +42,11 @@ func post(body string) *http.Request {
 	return r
 }
 
-// scripted is a server that reads one request at a time and answers with the bytes that
-// the function answer returns for it. It closes the connection if these are nil.
+// scripted is a server that reads one request at a time. It calls answer(n, r) and
+// sends the result as the response. It closes the connection if answer returns nil.
 type scripted struct {
 	url    string
-	answer func(n int, r *http.Request) []byte // n counts the requests on the connection from 0 on
+	answer func(n int, r *http.Request) []byte // n is the number of earlier requests on the same connection
 
 	mu       sync.Mutex
 	conns    int
@@ -115,7 +115,8 @@ func (s *scripted) counts() (conns, requests int) {
 
 const hello = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\nhello"
 
-// recorder also records informational heads.
+// recorder is a ResponseRecorder that also records the heads of informational
+// responses.
 type recorder struct {
 	*httptest.ResponseRecorder
 	hints string
@@ -129,8 +130,9 @@ func (r *recorder) WriteHeader(status int) {
 	r.hints += fmt.Sprint(status, r.Header()["Link"])
 }
 
-// TestSameAsReverseProxy: the server and the client see the same as through net/http's
-// ReverseProxy with Caddy's headers, for each header that could differ.
+// TestSameAsReverseProxy checks that the server and the client get the same headers as
+// through net/http's ReverseProxy with Caddy's additions, for each header that could
+// differ.
 func TestSameAsReverseProxy(t *testing.T) {
 	seen := make(chan string, 1)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -208,7 +210,7 @@ func TestSameAsReverseProxy(t *testing.T) {
 			if name == "over HTTP/2" {
 				we = strings.Replace(we, "Via: 2.0 Caddy", "Via: 1.1 Caddy", 1)
 			}
-			if name == "IPv6" { // Caddy removes the zone
+			if name == "IPv6" { // Caddy removes the zone of an IPv6 address
 				they = strings.Replace(they, "fe80::1%eth0", "fe80::1", 1)
 			}
 			if we != they {
@@ -229,7 +231,7 @@ func TestSameAsReverseProxy(t *testing.T) {
 	}
 }
 
-// TestTrustedProxy: the X-Forwarded headers of a trusted proxy are kept.
+// TestTrustedProxy checks that the X-Forwarded headers of a trusted proxy are kept.
 func TestTrustedProxy(t *testing.T) {
 	var head bytes.Buffer
 	c := New(Options{Host: "server", Trusted: func(*http.Request) bool { return true }})
@@ -249,8 +251,9 @@ func TestTrustedProxy(t *testing.T) {
 	}
 }
 
-// TestNeverTwice (promise 7): whatever the server does after it has received a request,
-// it receives that request a single time, even on a connection that has served others.
+// TestNeverTwice checks promise 7 of docs/promises.md: the server receives each request
+// only once, whatever it does after it has received the request. This also holds on a
+// connection that has served other requests.
 func TestNeverTwice(t *testing.T) {
 	for name, second := range map[string][]byte{
 		"it closes the connection": nil,
@@ -272,7 +275,7 @@ func TestNeverTwice(t *testing.T) {
 			if err := c.Send(httptest.NewRecorder(), post("1"), []byte("1")); err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // the server leaves half a response open
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // some servers leave half a response open, so that only the context ends the request
 			defer cancel()
 			if err := c.Send(httptest.NewRecorder(), post("2").WithContext(ctx), []byte("2")); err == nil {
 				t.Error("it was answered")
@@ -287,8 +290,8 @@ func TestNeverTwice(t *testing.T) {
 	}
 }
 
-// TestClosedIdleConnection: a connection that the server closed while it was idle costs
-// no request.
+// TestClosedIdleConnection checks that no request fails because the server has closed
+// an idle connection.
 func TestClosedIdleConnection(t *testing.T) {
 	closed := make(chan struct{}, 1)
 	s := serve(t, func(int, *http.Request) []byte { return []byte(hello) })
@@ -310,9 +313,9 @@ func TestClosedIdleConnection(t *testing.T) {
 	}
 }
 
-// TestUnaskedBytes: bytes that arrive without a request are not taken for the response
-// to the next one. Otherwise a server that sends two responses would answer one agent
-// with another agent's result.
+// TestUnaskedBytes checks that bytes that arrive without a request are not taken for
+// the response to the next request. Otherwise a server that sends two responses would
+// answer one agent with another agent's result.
 func TestUnaskedBytes(t *testing.T) {
 	sent := make(chan struct{}, 8)
 	s := serve(t, func(_ int, r *http.Request) []byte {
@@ -334,7 +337,8 @@ func TestUnaskedBytes(t *testing.T) {
 	}
 }
 
-// TestKeepAlive: an idle connection is given up before the server closes it.
+// TestKeepAlive checks that an idle connection is given up before the time at which the
+// server says that it will close it.
 func TestKeepAlive(t *testing.T) {
 	for value, want := range map[string]time.Duration{
 		"":                        idleTime,
@@ -365,7 +369,8 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
-// TestReap: idle connections are closed after their time, and after Close.
+// TestReap checks that idle connections are closed when they have been idle for too
+// long, and after Close.
 func TestReap(t *testing.T) {
 	s := serve(t, func(int, *http.Request) []byte { return []byte(hello) })
 	c := client(t, s.url)
@@ -392,8 +397,8 @@ func TestReap(t *testing.T) {
 	}
 }
 
-// TestLeave: the request ends when its context ends, before and after the head of the
-// response.
+// TestLeave checks that Send ends when the context of its request ends, both before and
+// after the head of the response.
 func TestLeave(t *testing.T) {
 	for name, head := range map[string]string{"before the head": "HTTP/1.1 200", "in the body": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nha"} {
 		for reason, late := range map[string]bool{"left": false, "timeout": true} {
@@ -427,12 +432,13 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-// TestLargeBody: a server that responds before it has read a large body is heard, and
-// the body stays as it was until Send returns.
+// TestLargeBody checks two servers that get a large body. If a server responds before
+// it has read the body, the client gets the response. A server that reads the body
+// slowly gets all of it.
 func TestLargeBody(t *testing.T) {
 	large := bytes.Repeat([]byte("x"), 32<<20)
 	early := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "too large", http.StatusRequestEntityTooLarge) // the body is not read
+		http.Error(w, "too large", http.StatusRequestEntityTooLarge) // this server responds without reading the body
 	}))
 	defer early.Close()
 	c := client(t, early.URL)
@@ -457,7 +463,7 @@ func TestLargeBody(t *testing.T) {
 	}
 }
 
-// TestStream: each piece of a stream arrives before the next one is sent.
+// TestStream checks that each piece of a stream arrives before the next piece is sent.
 func TestStream(t *testing.T) {
 	next := make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -494,8 +500,8 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestManyAtOnce: under load each caller gets the response to its own request, on
-// connections that are reused.
+// TestManyAtOnce checks that under load each caller gets the response to its own
+// request, and that connections are reused.
 func TestManyAtOnce(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)

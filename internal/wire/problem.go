@@ -12,25 +12,25 @@ type Code string
 
 // These are the codes of problems.
 const (
-	TokenInvalid        Code = "TOKEN_INVALID" // the key of the caller or of the paying agent is invalid; Field says which of the two
+	TokenInvalid        Code = "TOKEN_INVALID" // the key of the caller or of the paying agent is invalid; Problem.Field names which of the two
 	TokenExpired        Code = "TOKEN_EXPIRED"
 	KindWrong           Code = "KIND_WRONG" // the caller's key is valid, but not for this operation
 	ServerForbidden     Code = "SERVER_FORBIDDEN"
 	Invalid             Code = "INVALID"
 	NotFound            Code = "NOT_FOUND"
 	Exists              Code = "EXISTS"
-	Conflict            Code = "CONFLICT" // the id was used with other content
+	Conflict            Code = "CONFLICT" // the id was already used with other content
 	Settled             Code = "SETTLED"
 	InsufficientBalance Code = "INSUFFICIENT_BALANCE"
 	SpendingCap         Code = "SPENDING_CAP"
-	Overflow            Code = "AMOUNT_OUT_OF_RANGE" // an account's balance would exceed the range of amounts
+	Overflow            Code = "AMOUNT_OUT_OF_RANGE" // the change would make a balance exceed the range of amounts
 	InFlight            Code = "IDEMPOTENCY_IN_FLIGHT"
 	KeyReused           Code = "IDEMPOTENCY_KEY_REUSED"
 	ResultGone          Code = "RESULT_GONE"
 	TooLarge            Code = "TOO_LARGE"
 	TooMany             Code = "TOO_MANY_REQUESTS"
 	Unavailable         Code = "UNAVAILABLE"
-	MethodNotAllowed    Code = "METHOD_NOT_ALLOWED" // the path supports only other methods
+	MethodNotAllowed    Code = "METHOD_NOT_ALLOWED" // the path supports only other HTTP methods
 )
 
 // statuses maps every code to its HTTP status.
@@ -80,7 +80,7 @@ var sentinels = []struct {
 }{
 	{ledger.ErrNotFound, NotFound}, {ledger.ErrExists, Exists}, {ledger.ErrConflict, Conflict}, {ledger.ErrSettled, Settled},
 	{ledger.ErrInFlight, InFlight}, {ledger.ErrReused, KeyReused}, {ledger.ErrGone, ResultGone}, {ledger.ErrInvalid, Invalid},
-	{ledger.ErrInsufficient, InsufficientBalance}, // for a refund, the amount is higher than the rest of the charge
+	{ledger.ErrInsufficient, InsufficientBalance}, // also for a refund that is greater than the rest of the charge
 	{ledger.ErrOverflow, Overflow},
 }
 

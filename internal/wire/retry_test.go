@@ -7,9 +7,9 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// TestRetryKeysStayApart checks that different idempotency keys of callers are also
-// different at the platform, even if they are not valid UTF-8. It also checks that
-// keys in UTF-8 are sent unchanged.
+// TestRetryKeysStayApart checks that different idempotency keys are sent to the
+// platform as different texts, even if they are not valid UTF-8. Keys that are valid
+// UTF-8 must be sent unchanged.
 func TestRetryKeysStayApart(t *testing.T) {
 	seen := map[string]string{}
 	for _, key := range []string{"a", "é", "\ufffd", "\xff", "\xfe", "\xff\xfe", "\xc3"} {

@@ -1,8 +1,8 @@
 // Package wire defines the JSON messages that a platform and its gateways without a
-// store exchange over HTTP. They are the part of the platform's API that package
-// platform serves and package remotestore calls. The package only converts to and
-// from the types of packages keys and ledger. Amounts are decimals in strings, times
-// are RFC 3339 with microseconds, and digests and fingerprints are hex digits.
+// store exchange over HTTP. Package platform serves the requests with these messages,
+// and package remotestore sends them. Package wire only converts between the messages
+// and the types of packages keys and ledger. Amounts are decimals in strings, times are
+// RFC 3339 with microseconds, and digests and fingerprints are hex digits.
 package wire
 
 import (
@@ -20,17 +20,17 @@ import (
 // Base is the path of the API within the site that serves it.
 const Base = "/api/v1"
 
-// Lookup asks for a key.
+// Lookup is the request to look up a key.
 type Lookup struct {
 	Digest string `json:"digest" doc:"SHA-256 of the token, in hex digits" minLength:"64" maxLength:"64"`
 }
 
-// ProofLife is how long a proof of a key is valid. It is the sum of three times:
-// MaxBelief (the time for which a gateway may cache the key), one hour (for the
+// ProofLife is the time for which a proof of a key is valid. It is the sum of three
+// times: MaxBelief (the time for which a gateway may cache the key), one hour (for the
 // longest call), and half an hour (to settle that call).
 const ProofLife = 2 * time.Hour
 
-// MaxBelief bounds how long a gateway caches a key.
+// MaxBelief bounds the time for which a gateway caches a key.
 const MaxBelief = 30 * time.Minute
 
 // Key is a key with everything that a gateway needs to decide about a call.
@@ -66,7 +66,7 @@ func KeyOf(k *keys.Key) Key {
 	}
 }
 
-// Key is the inverse of KeyOf.
+// Key converts the wire form back to a key. It reverses KeyOf.
 func (k *Key) Key() (*keys.Key, error) {
 	kind, err := keys.ParseKind(k.Kind)
 	if err != nil {
@@ -100,20 +100,20 @@ func ParseDigest(text string) (d keys.Digest, err error) {
 	return keys.Digest(raw), nil
 }
 
-// Used reports when keys were last used, by key id.
+// Used has the times at which keys were last used, by the ids of the keys.
 type Used struct {
 	Keys map[string]time.Time `json:"keys" maxProperties:"10000"`
 }
 
-// Follow renews a gateway's lease on its cached keys, and asks for the changes of keys
-// since the position Seen.
+// Follow is the request to renew a gateway's lease on its cached keys. It also asks for
+// the changes of keys that came after the position Seen.
 type Follow struct {
 	Node    string `json:"node" doc:"An id that the gateway has made up for as long as it runs" minLength:"1" maxLength:"64"`
 	Seen    int64  `json:"seen" doc:"The position up to which it has read; -1 at the beginning"`
 	LeaseMS int64  `json:"lease_ms" minimum:"1" maximum:"2000" doc:"No longer than a platform that was started anew waits for leases that it does not know of"`
 }
 
-// Revocations are the changes of keys since a position.
+// Revocations has the changes of keys after a position.
 type Revocations struct {
 	Digests  []string `json:"digests" doc:"The first halves of the keys' digests, 32 hex digits each"`
 	Position int64    `json:"position"`
@@ -122,8 +122,8 @@ type Revocations struct {
 }
 
 // RevocationsOf converts the changes to their wire form, with only the first half of
-// each digest. Half a digest identifies a key that the gateway has cached, but is
-// not enough to look up an unknown key.
+// each digest. With half a digest, a gateway can find a key that it has cached, but
+// nobody can look up an unknown key.
 func RevocationsOf(r keys.Revocations) Revocations {
 	w := Revocations{Digests: make([]string, len(r.Digests)), Position: r.Position, Gap: r.Gap, More: r.More}
 	for i, d := range r.Digests {
@@ -132,7 +132,8 @@ func RevocationsOf(r keys.Revocations) Revocations {
 	return w
 }
 
-// Revocations is the inverse of RevocationsOf.
+// Revocations converts the wire form back to changes of keys. It reverses
+// RevocationsOf, except that the second half of each digest is zero.
 func (w *Revocations) Revocations() (r keys.Revocations, err error) {
 	r = keys.Revocations{Position: w.Position, Gap: w.Gap, More: w.More, Digests: make([]keys.Digest, len(w.Digests))}
 	for i, text := range w.Digests {
@@ -150,21 +151,23 @@ var errHalf = fmt.Errorf("this is no half of a SHA-256: want %d hex digits", 2*k
 // errFingerprint describes the form of a fingerprint.
 var errFingerprint = errors.New("a fingerprint has 64 hex digits")
 
-// Idempotency lets a caller repeat its call; see ledger.Idempotency.
+// Idempotency identifies a call, so that a caller can repeat the call without a second
+// charge; see ledger.Idempotency.
 type Idempotency struct {
 	Key         string `json:"key" maxLength:"256"`
 	Fingerprint string `json:"fingerprint" minLength:"64" maxLength:"64"`
 }
 
-// Caps are spending caps; see ledger.Caps. An absent cap means no bound.
+// Caps are spending caps; see ledger.Caps. If a cap is absent, spending is not bounded.
 type Caps struct {
 	Call  ledger.Amount `json:"call,omitzero"`
 	Day   ledger.Amount `json:"day,omitzero"`
 	Month ledger.Amount `json:"month,omitzero"`
 }
 
-// Order asks for a reservation. The platform derives the payer and the key's caps
-// from the key, and the provider and the operator's fee from the server.
+// Order is the request to reserve money for a call. The platform determines the payer
+// and the key's caps from the key. It determines the provider and the operator's fee
+// from the server.
 type Order struct {
 	ID     string        `json:"id" doc:"chg_ and a UUIDv7, made by the caller and reused by each retry" pattern:"^chg_[0-9a-f-]{36}$"`
 	Key    string        `json:"key,omitempty" doc:"Id of the paying key; for gateways" maxLength:"64"`
@@ -190,10 +193,11 @@ func OrderOf(id string, o ledger.Order, t ledger.Terms) Order {
 	return w
 }
 
-// idempotencyKey encodes a caller's idempotency key for JSON. JSON would turn bytes
-// that are not UTF-8 into U+FFFD and so make different keys equal. A key with such
-// bytes is therefore replaced by its hash, prefixed with a byte that never occurs in
-// a header.
+// idempotencyKey encodes a caller's idempotency key for JSON. JSON replaces bytes that
+// are not valid UTF-8 by U+FFFD, which could make different keys equal. Therefore,
+// idempotencyKey replaces a key that contains such bytes by its hash. The hash follows
+// a byte that never occurs in a header, so the replacement differs from every other
+// key.
 func idempotencyKey(key string) string {
 	if utf8.ValidString(key) {
 		return key
@@ -202,7 +206,7 @@ func idempotencyKey(key string) string {
 	return "\x01" + hex.EncodeToString(sum[:])
 }
 
-// Terms returns those terms of the order that a gateway may set.
+// Terms returns the terms of the order that a gateway is allowed to set.
 func (w *Order) Terms() (t ledger.Terms, err error) {
 	t = ledger.Terms{Server: ledger.Caps(w.Caps), FreeCalls: w.FreeCalls, Proof: w.Proof}
 	if err := t.Server.Check(); err != nil {
@@ -219,7 +223,7 @@ func (w *Order) Terms() (t ledger.Terms, err error) {
 	return t, nil
 }
 
-// Balance is the balance of an account, with the part of it that open reservations
+// Balance is the balance of an account, and the amount of it that open reservations
 // hold.
 type Balance struct {
 	Posted   ledger.Amount `json:"posted"`
@@ -253,7 +257,8 @@ func ChargeOf(c *ledger.Charge) Charge {
 	}
 }
 
-// Charge is the inverse of ChargeOf.
+// Charge converts the wire form back to a charge. It reverses ChargeOf, except for the
+// settler, which is not sent.
 func (c *Charge) Charge() ledger.Charge {
 	return ledger.Charge{
 		ID: c.ID, State: ledger.State(c.State), At: c.At, Waived: c.Waived, Refunded: c.Refunded,
@@ -264,7 +269,7 @@ func (c *Charge) Charge() ledger.Charge {
 	}
 }
 
-// Answer is the stored response to a call that the caller has sent again.
+// Answer is the stored response for a call that the caller has repeated.
 type Answer struct {
 	Charge  Charge  `json:"charge"`
 	Balance Balance `json:"balance"`
@@ -278,32 +283,32 @@ type Reserved struct {
 	First   *Answer `json:"first,omitempty" doc:"The call was answered before: nothing is reserved"`
 }
 
-// Capture asks for the payment of a reservation.
+// Capture is the request to pay a reservation.
 type Capture struct {
 	Answer []byte `json:"answer,omitempty" doc:"The answer, to be kept for a caller that sends its call again, in base64"`
-	// Order is the reservation's order. If the platform does not know the reservation
-	// any more, it uses the order to make the charge under the same id, and then
-	// checks balance and caps again.
+	// Order is the order of the reservation. If the reservation no longer exists, the
+	// platform uses the order to make the charge under the same id. In this case, the
+	// platform checks the balance and the caps again.
 	Order *Order `json:"order,omitempty"`
 }
 
-// Captured is the response to a Capture: the paid charge, and the payer's balance
-// after it.
+// Captured is the response to a Capture: the paid charge, and the payer's balance after
+// the charge.
 type Captured struct {
 	Charge  Charge  `json:"charge"`
 	Balance Balance `json:"balance"`
 	Made    bool    `json:"made,omitempty" doc:"It was captured by this request, and not before"`
 }
 
-// Refund asks for a refund of a charge, in whole or in part.
+// Refund is the request to refund a charge, in whole or in part.
 type Refund struct {
 	ID     string        `json:"id" doc:"txn_ and a UUIDv7, made by the caller and reused by each retry" pattern:"^txn_[0-9a-f-]{36}$"`
 	Amount ledger.Amount `json:"amount,omitzero" doc:"All that is left of it, if absent"`
 	Reason string        `json:"reason" maxLength:"500"`
 }
 
-// Refunded is the response to a Refund: the refund, and the payer's balance after
-// it.
+// Refunded is the response to a Refund: the refund, and the payer's balance after the
+// refund.
 type Refunded struct {
 	ID      string        `json:"id"`
 	Charge  string        `json:"charge"`
@@ -326,7 +331,7 @@ func BindingOf(b ledger.Binding) Binding {
 	return Binding{Server: b.Server, HandleHash: hex.EncodeToString(b.HandleHash[:]), Account: b.Account, Until: b.Until, Payload: b.Payload}
 }
 
-// Binding is the inverse of BindingOf.
+// Binding converts the wire form back to a binding. It reverses BindingOf.
 func (w *Binding) Binding() (b ledger.Binding, err error) {
 	raw, err := hex.DecodeString(w.HandleHash)
 	if err != nil || len(raw) != len(b.HandleHash) {

@@ -25,8 +25,8 @@ func overTheWire[T any](t *testing.T, v T) (back T) {
 	return back
 }
 
-// fill sets every field of v to a value that is not zero. A field that is not sent
-// arrives as zero, so a comparison fails if the wire form lacks a field.
+// fill sets every field of v to a value that is not zero. If the wire form lacks a
+// field, the field is zero after decoding, and a comparison with v fails.
 func fill(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
@@ -72,7 +72,7 @@ func TestEverythingArrives(t *testing.T) {
 	}
 	var charge ledger.Charge
 	fill(reflect.ValueOf(&charge).Elem())
-	charge.Settler, charge.Made = "", false // the settler is not sent, and Made is a member of Captured
+	charge.Settler, charge.Made = "", false // the settler is not sent, and Made is sent as a member of Captured
 	c := overTheWire(t, ChargeOf(&charge))
 	if got := c.Charge(); !reflect.DeepEqual(got, charge) {
 		t.Errorf("charge %+v", got)
@@ -85,7 +85,7 @@ func TestEverythingArrives(t *testing.T) {
 	}
 	var changes keys.Revocations
 	fill(reflect.ValueOf(&changes).Elem())
-	for i := range changes.Digests { // only the first halves are sent
+	for i := range changes.Digests { // only the first half of each digest is sent
 		clear(changes.Digests[i][keys.HalfDigest:])
 	}
 	r := overTheWire(t, RevocationsOf(changes))
@@ -94,7 +94,7 @@ func TestEverythingArrives(t *testing.T) {
 	}
 	var terms ledger.Terms
 	fill(reflect.ValueOf(&terms).Elem())
-	terms.Key = ledger.Caps{} // the platform uses the caps that it has for the key
+	terms.Key = ledger.Caps{} // not sent, because the platform knows the caps of the key
 	o := overTheWire(t, OrderOf("chg_1", ledger.Order{Key: "key_1", Server: "s", Tool: "t", Amount: 5}, terms))
 	if got, err := o.Terms(); err != nil || !reflect.DeepEqual(got, terms) || o.Key != "key_1" || o.Amount != 5 {
 		t.Errorf("order %+v, terms %+v, %v", o, got, err)

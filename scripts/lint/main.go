@@ -1,8 +1,8 @@
-// Command lint runs analyzers that go vet and staticcheck lack. Its arguments name
-// the packages to analyze. The analyzers have four kinds of findings: comparing
-// errors without errors.Is, a marked switch that lacks a constant, a response body
-// that stays open, and a call of log/slog with mixed or odd arguments. "lint types"
-// only checks types.
+// Command lint runs analyzers that go vet and staticcheck lack. Its arguments name the
+// packages to analyze. The analyzers have four kinds of findings: a comparison of
+// errors without errors.Is, a marked switch that lacks a constant, a response body that
+// stays open, and a call of log/slog with mixed or odd arguments. "lint types" only
+// checks types.
 package main
 
 import (
@@ -28,8 +28,9 @@ func main() {
 			panic(err)
 		}
 	}
-	// contextcheck is left out. Its findings here are contexts that are detached on
-	// purpose: a settlement must outlive the client that has left.
+	// The analyzer "contextcheck" is not in the list, because it would only find
+	// contexts that are detached on purpose: a settlement must continue after its
+	// client has disconnected.
 	multichecker.Main(
 		errorlint.NewAnalyzer(errorlint.WithComparison(true), errorlint.WithAsserts(true)),
 		exhaustive.Analyzer,
@@ -38,9 +39,9 @@ func main() {
 	)
 }
 
-// outsideTests returns an analyzer that reports the findings of the analyzer in the
-// parameter a, except for findings in tests. In a test, a response body may stay
-// open, because closing the test's server also closes its connections.
+// outsideTests returns an analyzer that is like the given one, but reports no findings
+// in test files. In a test, a response body may stay open, because closing the test's
+// server also closes its connections.
 func outsideTests(a *analysis.Analyzer) *analysis.Analyzer {
 	inner := *a
 	inner.Run = func(pass *analysis.Pass) (any, error) {

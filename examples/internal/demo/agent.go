@@ -20,7 +20,7 @@ const (
 	PaidArgs = `{"city":"Oslo"}`
 )
 
-// Farebox's entries in the _meta of a paid result.
+// The names of Farebox's entries in the _meta of a paid result.
 const (
 	metaReceipt = "dev.farebox/receipt"
 	metaCharge  = "dev.farebox/charge"
@@ -89,8 +89,7 @@ func (a *Agent) Call(ctx context.Context) (*PaidCall, error) {
 	return call, err
 }
 
-// CallPaidTool connects an agent, makes the paid call one time, and closes the
-// agent.
+// CallPaidTool connects an agent, makes the paid call once, and closes the agent.
 func CallPaidTool(ctx context.Context, endpoint, secret string) (*PaidCall, error) {
 	agent, err := Connect(ctx, endpoint, secret)
 	if err != nil {
@@ -110,8 +109,8 @@ func textOf(result *mcp.CallToolResult) string {
 	return strings.Join(texts, "\n")
 }
 
-// readMeta returns a PaidCall with the text, and with the charge and the receipt
-// that the parameter meta contains.
+// readMeta returns a PaidCall that has the text, and the charge and the receipt from
+// meta.
 func readMeta(text string, meta mcp.Meta) (*PaidCall, error) {
 	call := &PaidCall{Result: text}
 	raw, err := json.Marshal(meta[metaCharge])
@@ -133,7 +132,7 @@ func readMeta(text string, meta mcp.Meta) (*PaidCall, error) {
 // call at a time.
 type bearer struct {
 	secret string
-	node   atomic.Value // string
+	node   atomic.Value // holds a string
 }
 
 // RoundTrip sends a copy of the request with the secret in its Authorization header.

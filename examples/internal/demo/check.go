@@ -31,11 +31,10 @@ func (b Binaries) Check(configs ...string) error {
 	return errors.Join(errs...)
 }
 
-// CheckPort returns an error if a server cannot listen on the port. The error
-// suggests to set the environment variable to another port, and to run the make
-// target again. The parameter example is the port that the error suggests. The check
-// is necessary because Caddy shares ports between processes: a second gateway would
-// start on the same port without an error.
+// CheckPort returns an error if a server cannot listen on the port. The error suggests
+// to set the environment variable to the example port and to run the make target again.
+// The check is necessary because Caddy shares ports between processes: a second gateway
+// would start on the same port without an error.
 func CheckPort(variable, host, port, example, target string) error {
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return fmt.Errorf("%s: %q is not a port: want 1 to 65535", variable, port)
@@ -56,8 +55,8 @@ func Socket(dir, name string) string { return "unix/" + filepath.Join(dir, name)
 // include a zero byte at the end.
 const maxSocket = 103
 
-// CheckAddress is like CheckPort for Caddy's admin address. If the address is a
-// socket, it checks instead that the socket's path is short enough.
+// CheckAddress is like CheckPort for Caddy's admin address. If the address is a socket,
+// CheckAddress checks instead that the socket's path is short enough.
 func CheckAddress(variable, address, example, target string) error {
 	if path, ok := strings.CutPrefix(address, "unix/"); ok {
 		if path, _, _ = strings.Cut(path, "|"); len(path) > maxSocket {
@@ -72,8 +71,8 @@ func CheckAddress(variable, address, example, target string) error {
 	return CheckPort(variable, host, port, example, target)
 }
 
-// Environment returns a function that looks up a variable. If the variable is unset
-// or empty, the function returns its second argument.
+// Environment returns a function that looks up an environment variable. The second
+// argument of that function is the default for a variable that is unset or empty.
 func Environment(getenv func(string) string) func(name, otherwise string) string {
 	return func(name, otherwise string) string {
 		if v := getenv(name); v != "" {

@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// Main is the body of the programs' main functions. Main calls the function run with
-// a context that a signal ends. All processes that this function starts must have
-// ended when it returns. If it fails, the program exits with code 1.
+// Main runs a demonstration program. It calls run with the standard output, and with a
+// context that a signal cancels. Before the call returns, it must end all processes
+// that it has started. If it returns an error, the program exits with code 1.
 func Main(name string, run func(ctx context.Context, out io.Writer) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()

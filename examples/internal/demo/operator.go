@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	lowBalance = "1.00" // the price of the most expensive tool
+	lowBalance = "1.00" // a balance below this amount, the price of the most expensive tool, is topped up
 	topUp      = "5.00"
 )
 
@@ -56,7 +56,7 @@ func (o Operator) Run(ctx context.Context, v any, args ...string) error {
 	return nil
 }
 
-// Account returns the account of that name.
+// Account returns the account with the given name.
 func (o Operator) Account(ctx context.Context, name string) (*Account, error) {
 	a := &Account{}
 	return a, o.Run(ctx, a, "account", "show", name)
@@ -70,9 +70,8 @@ func (o Operator) EnsureAccount(ctx context.Context, name string) error {
 	return o.Run(ctx, nil, "account", "create", name)
 }
 
-// EnsureCredits tops up the account's test balance if it is low, and then returns
-// the account. The audit record of the top-up contains the text in the parameter
-// reason.
+// EnsureCredits tops up the account's test balance if it is low, and then returns the
+// account. The audit record of the top-up contains the reason.
 func (o Operator) EnsureCredits(ctx context.Context, name, reason string) (*Account, error) {
 	a, err := o.Account(ctx, name)
 	if err != nil {
@@ -91,11 +90,25 @@ func (o Operator) EnsureCredits(ctx context.Context, name, reason string) (*Acco
 	return o.Account(ctx, name)
 }
 
-// NewKey makes a key of the test environment for the account. The parameter flags
-// holds further flags of the command "key create".
+// NewKey makes a key of the test environment for the account, by the command "key
+// create" with the given further flags.
 func (o Operator) NewKey(ctx context.Context, account string, flags ...string) (*Key, error) {
 	k := &Key{}
 	return k, o.Run(ctx, k, append([]string{"key", "create", "--account", account, "--test"}, flags...)...)
+}
+
+// InviteOperator returns the link of an invitation for the operator of the console. It
+// returns "" if a person can already sign in.
+func (o Operator) InviteOperator(ctx context.Context) (string, error) {
+	var persons []struct{}
+	if err := o.Run(ctx, &persons, "person", "list"); err != nil || len(persons) > 0 {
+		return "", err
+	}
+	var invitation struct {
+		Link string `json:"link"`
+	}
+	err := o.Run(ctx, &invitation, "console", "invite", "--operator")
+	return invitation.Link, err
 }
 
 // VerifyLedger replays the books and returns the number of transactions. Its error
@@ -108,8 +121,7 @@ func (o Operator) VerifyLedger(ctx context.Context) (transactions int64, err err
 	return v.Transactions, err
 }
 
-// less reports whether the decimal in the parameter a is less than the decimal in
-// the parameter b. It compares them exactly.
+// less reports whether a < b. It compares the decimals exactly.
 func less(a, b string) (bool, error) {
 	x, ok := new(big.Rat).SetString(a)
 	if !ok {

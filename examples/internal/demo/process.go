@@ -15,8 +15,8 @@ import (
 const (
 	readyTimeout = 60 * time.Second // the time limit for the wait until a server is ready
 	pollInterval = 50 * time.Millisecond
-	termTimeout  = 10 * time.Second // time from SIGTERM to SIGKILL
-	killTimeout  = 5 * time.Second  // time from SIGKILL to giving up
+	termTimeout  = 10 * time.Second // the time from SIGTERM to SIGKILL
+	killTimeout  = 5 * time.Second  // the time from SIGKILL until Stop gives up
 	logTail      = 2 << 10          // number of bytes of a log in an error
 )
 
@@ -31,15 +31,15 @@ type Process struct {
 	done chan struct{} // closed when the process has ended
 }
 
-// Spawn starts a program. It writes the program's output to the log file, which it
-// truncates first, and adds the variables in the parameter environment to those of
-// this process. The caller must Stop the process.
+// Spawn starts a program. It truncates the log file, and writes the program's output to
+// it. The program gets the environment variables of this process and the given ones.
+// The caller must Stop the process.
 func Spawn(name, log string, environment []string, binary string, args ...string) (*Process, error) {
 	file, err := os.OpenFile(log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close() // the process has its own descriptor
+	defer file.Close() // the process has a copy of the descriptor
 	cmd := exec.Command(binary, args...)
 	cmd.Env = append(os.Environ(), environment...)
 	cmd.Stdout, cmd.Stderr = file, file
@@ -49,19 +49,19 @@ func Spawn(name, log string, environment []string, binary string, args ...string
 	}
 	p := &Process{name: name, log: log, term: termTimeout, cmd: cmd, done: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // cmd.ProcessState has the reason
+		_ = cmd.Wait() // the error does not matter, because cmd.ProcessState has the reason
 		close(p.done)
 	}()
 	return p, nil
 }
 
-// Await calls the function ready again and again until it returns nil. Await fails
-// if the process ends, if the context ends, or after readyTimeout.
+// Await calls ready(ctx) repeatedly until the call returns nil. Await fails if the
+// process ends, if ctx ends, or after readyTimeout.
 func (p *Process) Await(ctx context.Context, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	// A call of the function ready may hang, because another program has the port
-	// and does not answer. So cancel the call when the process ends.
+	// A readiness check may hang if another program has the port and does not answer.
+	// So cancel the check when the process ends.
 	go func() {
 		select {
 		case <-p.done:

@@ -36,8 +36,8 @@ func ending(p *Process) syscall.Signal {
 	return p.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal()
 }
 
-// TestStopAsksFirst checks that Stop does not kill a server that ends on SIGTERM.
-// Stopping an ended server is not an error.
+// TestStopAsksFirst checks that Stop does not kill a server that ends on SIGTERM. It
+// also checks that Stop of an ended server is not an error.
 func TestStopAsksFirst(t *testing.T) {
 	p := shell(t, `trap 'exit 0' TERM; echo $GREETING; while :; do :; done`)
 	if err := p.Stop(); err != nil {
@@ -98,8 +98,8 @@ func TestStartFailureIsReported(t *testing.T) {
 	}
 }
 
-// TestAwaitIsBounded checks that Await returns when its context ends, with the last
-// error of the function ready.
+// TestAwaitIsBounded checks that Await returns when its context ends, with the error of
+// the last readiness check.
 func TestAwaitIsBounded(t *testing.T) {
 	p := shell(t, `echo $GREETING; exec sleep 60`)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -12,11 +12,11 @@ import (
 type Options struct {
 	Binaries
 	Data string // directory for the data and the logs
-	Once bool   // stop after the demonstration
+	Once bool   // true to stop the servers right after the demonstration
 }
 
-// AddFlags defines the flags. The parameters farebox and data are the usage texts of
-// the flags -farebox and -data. The text data must also state the default of -data.
+// AddFlags defines the flags. The strings farebox and data are the usage texts of the
+// flags -farebox and -data. The usage text of -data must also state its default.
 func (o *Options) AddFlags(farebox, data string) {
 	flag.StringVar(&o.Farebox, "farebox", "bin/farebox", farebox)
 	flag.StringVar(&o.Weather, "weather", "bin/weather", "the demonstration server's binary")
@@ -34,10 +34,10 @@ func (o *Options) DataPath() string {
 	return path
 }
 
-// Run calls the function check, starts the servers with the function start, and
-// calls the function show. Then, unless the field Once is set, Run waits until the
-// context or a server ends. If check fails, no process is started. When Run returns,
-// all processes that it started have ended.
+// Run calls check(), which must not start a process, then start(servers) and show(). If
+// one of these calls fails, Run returns its error. Otherwise Run waits until the
+// context or a server ends, unless o.Once is true. When Run returns, all processes that
+// it started have ended.
 func (o *Options) Run(ctx context.Context, check func() error, start func(*Servers) error, show func() error) (err error) {
 	if err := check(); err != nil {
 		return err

@@ -12,8 +12,8 @@ type Servers struct {
 	Binaries Binaries
 	Data     string // directory for the logs
 
-	running []*Process     // in reverse order of their start
-	after   []func() error // called after all servers have ended
+	running []*Process     // the servers in reverse order of their start
+	after   []func() error // functions to call after all servers have ended
 }
 
 // After adds a function that Stop calls as soon as all servers have ended.

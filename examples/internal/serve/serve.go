@@ -21,8 +21,8 @@ const (
 )
 
 // Main serves handler at the address until a signal stops the process. If serving
-// fails, the process exits with an error. The parameter name is the program's name
-// in its output.
+// fails, the process exits with an error. Messages that the process prints contain the
+// program's name.
 func Main(name, address string, handler http.Handler) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -33,8 +33,8 @@ func Main(name, address string, handler http.Handler) {
 }
 
 // Handler returns a handler that serves the MCP server at /mcp, and /healthz for
-// programs that wait until the server is up. If stateless is set, the server keeps
-// no sessions and also supports the stateless protocol of 2026-07-28.
+// programs that wait until the server is up. If stateless is true, the server keeps no
+// sessions and also supports the stateless protocol of 2026-07-28.
 func Handler(server *mcp.Server, stateless bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", mcp.NewStreamableHTTPHandler(
@@ -47,7 +47,7 @@ func Handler(server *mcp.Server, stateless bool) http.Handler {
 	return mux
 }
 
-// run serves until the context ends. Then it gives open calls the time drainTimeout
+// run serves until the context ends. Then it waits at most drainTimeout for open calls
 // to finish, and closes the remaining connections, such as idle event streams.
 func run(ctx context.Context, name, address string, handler http.Handler) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)

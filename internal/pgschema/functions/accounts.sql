@@ -1,17 +1,19 @@
--- moved_clock returns the server's time, moved by shift microseconds: zero but in tests.
+-- moved_clock returns the server's time plus shift microseconds. Only tests use a shift
+-- other than 0.
 CREATE OR REPLACE FUNCTION moved_clock(shift bigint) RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
     SELECT clock_timestamp() + shift * interval '1 microsecond'
 $$;
 
--- journal_end returns the number of a transaction: none that commits later comes
--- before it in the journal. Writers share the lock that it takes.
+-- journal_end returns the highest number in the journal. No transaction that commits
+-- later gets a number below it, because writers share the lock that journal_end takes
+-- exclusively.
 CREATE OR REPLACE FUNCTION journal_end() RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(1180791397, 1);
     RETURN coalesce((SELECT max(seq) FROM txn), 0);
 END $$;
 
--- expire releases the account's reservations that ended by v_now. The caller has
+-- expire releases the account's reservations that have expired by v_now. The caller has
 -- the account's lock.
 CREATE OR REPLACE FUNCTION expire(v_account bigint, v_now timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -50,7 +52,7 @@ BEGIN
     FROM sums WHERE n = sums.account;
 END $$;
 
--- save writes the changes of a batch to the accounts that pay and their spend
+-- save writes the changes of a batch to the paying accounts and to their spend
 -- counters.
 CREATE OR REPLACE FUNCTION save(v_payers payer[], v_spends spend[], v_now timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -66,8 +68,8 @@ BEGIN
         held = c.held + excluded.held, free = c.free + excluded.free, waiting = c.waiting + excluded.waiting;
 END $$;
 
--- used returns how much of a cap's holder is spent and held on a day and, if
--- v_month, in the day's month, with the additions of the batch so far.
+-- used returns how much the holder of a cap has spent and holds reserved on a day and,
+-- if v_month, in the day's month, including the changes that the batch has made so far.
 CREATE OR REPLACE FUNCTION used(v_account bigint, v_holder integer, v_name text, v_test boolean, v_day integer, v_month boolean, v_spends spend[],
     OUT spent numeric[], OUT held numeric[]
 ) LANGUAGE plpgsql AS $$

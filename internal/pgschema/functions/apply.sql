@@ -1,37 +1,49 @@
 -- lock_batch takes the locks of a batch, all of one kind in one order, so that
 -- batches cannot deadlock, and returns the locked accounts: those that pay and,
--- in a batch of one, those that earn.
-CREATE OR REPLACE FUNCTION lock_batch(v_batch operation[], v_alone boolean) RETURNS bigint[] LANGUAGE plpgsql AS $$
+-- in a batch of one, those that earn. v_kinds has the kinds of the operations, v_ids
+-- their ids. If the id of an order is that of another account, this account is not
+-- locked; apply then asks for the operation alone.
+DROP FUNCTION IF EXISTS lock_batch(operation[], boolean); -- belongs to version 2
+CREATE OR REPLACE FUNCTION lock_batch(v_batch operation[], v_alone boolean, v_kinds operation_kind[], v_ids uuid[])
+RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     v_accounts bigint[];
 BEGIN
-    IF EXISTS (SELECT FROM unnest(v_batch) u WHERE u.kind IN ('capture', 'charge')) THEN
+    IF v_kinds && '{capture,charge}' THEN
         PERFORM pg_advisory_xact_lock_shared(1180791397, 1); -- shared by writers to the journal
     END IF;
-    -- An unknown id has no row to lock.
-    PERFORM pg_advisory_xact_lock(x.n) FROM (
-        SELECT DISTINCT hashtextextended(u.id::text, 0) AS n FROM unnest(v_batch) u
-        WHERE u.kind = 'void' OR u.kind = 'charge' AND u.settler <> '' ORDER BY 1
-    ) x;
-    SELECT coalesce(array_agg(DISTINCT x.n), '{}') INTO v_accounts FROM unnest(v_batch) u
-        LEFT JOIN LATERAL (SELECT * FROM reservation x WHERE x.id = u.id LIMIT 1) r ON true
-        LEFT JOIN LATERAL (SELECT * FROM txn x WHERE x.id = u.id LIMIT 1) t ON true
-        LEFT JOIN account a ON a.id = u.account
-        CROSS JOIN LATERAL (
-            SELECT coalesce(t.debtor, r.payer, a.n) AS n
-            UNION ALL SELECT coalesce(r.payee, (SELECT b.n FROM account b WHERE b.id = u.provider)) WHERE v_alone
-            UNION ALL SELECT coalesce(r.fee_to, (SELECT b.n FROM account b WHERE b.id = u.fee_to)) WHERE v_alone
-        ) x WHERE x.n IS NOT NULL;
-    PERFORM 1 FROM account a WHERE a.n = ANY (v_accounts) ORDER BY a.n FOR NO KEY UPDATE;
-    RETURN v_accounts;
+    IF v_kinds && '{void,charge}' THEN
+        -- An unknown id has no row to lock.
+        PERFORM pg_advisory_xact_lock(x.n) FROM (
+            SELECT DISTINCT hashtextextended(u.id::text, 0) AS n FROM unnest(v_batch) u
+            WHERE u.kind = 'void' OR u.kind = 'charge' AND u.settler <> '' ORDER BY 1
+        ) x;
+    END IF;
+    IF v_kinds = '{reserve}' AND NOT v_alone THEN
+        RETURN ARRAY(SELECT a.n FROM account a WHERE a.id = ANY (ARRAY(SELECT u.account FROM unnest(v_batch) u)) ORDER BY a.n FOR NO KEY UPDATE);
+    ELSIF v_kinds = '{capture}' AND NOT v_alone THEN
+        v_accounts := ARRAY(SELECT x.payer FROM reservation x WHERE x.id = ANY (v_ids) UNION ALL SELECT x.debtor FROM txn x WHERE x.id = ANY (v_ids));
+    ELSE
+        SELECT coalesce(array_agg(DISTINCT x.n), '{}') INTO v_accounts FROM unnest(v_batch) u
+            LEFT JOIN LATERAL (SELECT * FROM reservation x WHERE x.id = u.id LIMIT 1) r ON true
+            LEFT JOIN LATERAL (SELECT * FROM txn x WHERE x.id = u.id LIMIT 1) t ON true
+            LEFT JOIN account a ON a.id = u.account
+            CROSS JOIN LATERAL (
+                SELECT coalesce(t.debtor, r.payer, a.n) AS n
+                UNION ALL SELECT coalesce(r.payee, (SELECT b.n FROM account b WHERE b.id = u.provider)) WHERE v_alone
+                UNION ALL SELECT coalesce(r.fee_to, (SELECT b.n FROM account b WHERE b.id = u.fee_to)) WHERE v_alone
+            ) x WHERE x.n IS NOT NULL;
+    END IF;
+    RETURN ARRAY(SELECT a.n FROM account a WHERE a.n = ANY (v_accounts) ORDER BY a.n FOR NO KEY UPDATE);
 END $$;
 
--- resolve returns the operations of a batch by payer, each with its order as the
--- database knows it, or else as it is given, and with its accounts.
+-- resolve returns the operations of a batch, sorted by payer, with their accounts and
+-- orders. If the database has the order of an operation, it replaces the order in the
+-- batch.
 --
--- Its plan must look rows up by index, however large the tables were when it was
--- made: LATERAL with LIMIT is such a lookup for each row. It is STABLE so that
--- PostgreSQL expands it into the query of apply, and plans it once.
+-- Its plan must look rows up by index, even if the tables were small when the plan was
+-- made. LATERAL with LIMIT makes PostgreSQL look up each row in this way. It is STABLE
+-- so that PostgreSQL expands it into the query of apply, and plans it once.
 CREATE OR REPLACE FUNCTION resolve(v_batch operation[], v_now timestamptz) RETURNS TABLE (
     ord bigint, kind operation_kind, id uuid, response bytea, fee_id uuid,
     state smallint, seq bigint, charged boolean, voided boolean, same boolean, complete boolean,
@@ -89,9 +101,9 @@ CREATE OR REPLACE FUNCTION resolve(v_batch operation[], v_now timestamptz) RETUR
     ORDER BY x.payer NULLS LAST, x.ord
 $$;
 
--- apply carries out a batch of operations on charges in one transaction, each as
--- if it were alone: a refusal concerns one operation only. The ids of a batch
--- differ. v_alone says that it is a batch of one.
+-- apply carries out a batch of operations on charges in one transaction. If it refuses
+-- an operation, the other operations are not affected. All ids in a batch must be
+-- different. v_alone means that the batch has only one operation.
 CREATE OR REPLACE FUNCTION apply(v_batch operation[], v_alone boolean, v_shift bigint, v_rules rules) RETURNS SETOF outcome LANGUAGE plpgsql AS $$
 DECLARE
     o          record;      -- a row of resolve
@@ -100,9 +112,15 @@ DECLARE
     p          integer;     -- the operation's balance: 1 live, 2 test
     v_now      timestamptz;
     v_today    integer;
-    v_locked   bigint[] := lock_batch(v_batch, v_alone);
+    v_kinds    operation_kind[];
+    v_ids      uuid[];
+    v_locked   bigint[];
+    v_ended    bigint[];          -- payers of reservations that have ended
+    v_earned   boolean;           -- some locked accounts have earnings
+    v_plain    outcome[] := '{}'; -- outcomes of the functions in plain.sql
+    v_done     bigint[] := '{}';  -- their numbers
     v_earnings earning[] := '{}';
-    v_payers   payer[] := '{}';   -- to be saved, as are the next
+    v_payers   payer[] := '{}';   -- this and v_saved are the arguments for save
     v_saved    spend[] := '{}';
     -- The payer of the current operations.
     v_payer    bigint;
@@ -113,17 +131,40 @@ DECLARE
     v_keys     bigint;
     v_spends   spend[];
 BEGIN
+    SELECT array_agg(DISTINCT u.kind), array_agg(u.id) INTO v_kinds, v_ids FROM unnest(v_batch) u;
+    v_locked := lock_batch(v_batch, v_alone, v_kinds, v_ids);
     v_now := moved_clock(v_shift);
     v_today := (v_now AT TIME ZONE 'UTC')::date - DATE '1970-01-01';
-    PERFORM expire(y.n, v_now) FROM (
-        SELECT a.n FROM account a CROSS JOIN LATERAL (
-            SELECT FROM reservation r WHERE r.payer = a.n AND r.state = 1
+    SELECT array_agg(a.n) FILTER (WHERE y.ended), bool_or(z.earned) INTO v_ended, v_earned FROM account a
+        LEFT JOIN LATERAL (
+            SELECT true AS ended FROM reservation r WHERE r.payer = a.n AND r.state = 1
                 AND r.expires_at > least(a.swept_to, v_now) AND r.expires_at <= v_now LIMIT 1
-        ) r WHERE a.n = ANY (v_locked) OFFSET 0
-    ) y;
-    PERFORM fold(v_locked);
+        ) y ON true
+        LEFT JOIN LATERAL (SELECT true AS earned FROM earning r WHERE r.account = a.n LIMIT 1) z ON true
+        WHERE a.n = ANY (v_locked);
+    IF v_ended IS NOT NULL THEN
+        PERFORM expire(y, v_now) FROM unnest(v_ended) y;
+    END IF;
+    IF v_earned THEN
+        PERFORM fold(v_locked);
+    END IF;
+    IF NOT v_alone THEN
+        IF 'reserve' = ANY (v_kinds) THEN
+            v_plain := v_plain || reserve_plain(v_batch, v_locked, v_ids, v_now, v_today, v_rules);
+        END IF;
+        IF 'capture' = ANY (v_kinds) THEN
+            v_plain := v_plain || capture_plain(v_batch, v_locked, v_ids, v_now);
+        END IF;
+        FOREACH x IN ARRAY v_plain LOOP
+            v_done := v_done || x.ord;
+            RETURN NEXT x;
+        END LOOP;
+        IF cardinality(v_done) = cardinality(v_batch) THEN
+            RETURN;
+        END IF;
+    END IF;
 
-    FOR o IN SELECT * FROM resolve(v_batch, v_now) LOOP
+    FOR o IN SELECT * FROM resolve(v_batch, v_now) y WHERE y.ord <> ALL (v_done) LOOP
         IF o.payer IS DISTINCT FROM v_payer THEN
             IF v_changed THEN
                 v_payers := v_payers || (v_payer, v_balances[1], v_balances[2], v_reserved[1], v_reserved[2], v_keys)::payer;
@@ -138,7 +179,7 @@ BEGIN
 
         e := NULL;
         IF o.payer IS NOT NULL AND o.payer <> ALL (v_locked) THEN
-            e.code := 'alone'; -- since the locks were taken the id has become that of another account
+            e.code := 'alone'; -- another account has used the id since the locks were taken
         ELSIF o.seq IS NOT NULL THEN
             e := captured(o);
         ELSIF o.voided AND o.kind IN ('reserve', 'capture', 'charge') THEN
@@ -166,7 +207,7 @@ BEGIN
                 coalesce(e.free, 0), coalesce(e.waiting, 0))::spend;
             v_changed := true;
         END IF;
-        IF e.spent > 0 AND NOT v_alone THEN -- alone, the earners have it already
+        IF e.spent > 0 AND NOT v_alone THEN -- in a batch of one, the earners already have the amount
             IF o.payee <> o.payer AND e.spent > o.fee THEN
                 v_earnings := v_earnings || (o.payee, o.test, e.spent - o.fee)::earning;
             END IF;

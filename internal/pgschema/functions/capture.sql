@@ -1,9 +1,9 @@
--- captured returns the first outcome of an id that the journal has.
+-- captured returns the first outcome of an operation with an id that is in the journal.
 CREATE OR REPLACE FUNCTION captured(o record) RETURNS effect LANGUAGE plpgsql AS $$
 DECLARE
     e effect;
 BEGIN
-    IF NOT o.charged THEN -- the id is of another transaction
+    IF NOT o.charged THEN -- the id belongs to a transaction of another kind
         e.code := CASE WHEN o.kind IN ('reserve', 'charge') THEN 'conflict'::outcome_code ELSE 'no_charge' END;
     ELSIF NOT o.same THEN
         e.code := 'conflict';
@@ -16,8 +16,8 @@ BEGIN
     RETURN e;
 END $$;
 
--- nearly_spent returns the caps of which only one part in v_part is left after a
--- charge of v_paid, and more was left before.
+-- nearly_spent returns the caps that a charge of v_paid nearly exhausts: after the
+-- charge at most one part in v_part of the cap is left, and before it more was left.
 CREATE OR REPLACE FUNCTION nearly_spent(o record, v_paid bigint, v_day integer, v_part bigint, v_spends spend[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     u      record;
@@ -37,22 +37,23 @@ BEGIN
     RETURN v_near;
 END $$;
 
--- capture charges an open reservation or, without one, an order that the payer's
--- terms allow now. In a batch it refuses amounts and balances
--- near the edge of a bigint with 'alone'; v_alone says that it is a batch of
--- one, in which the earners are locked and their balances exact.
+-- capture charges an open reservation. Without a reservation, it charges an order that
+-- the payer's terms allow now. In a batch of several operations, it answers 'alone' to
+-- an operation with an amount or a balance near the limit of a bigint, so that the
+-- caller sends it again in a batch of one. v_alone means a batch of one, in which the
+-- earners are locked and their balances are exact.
 CREATE OR REPLACE FUNCTION capture(
     o record, v_alone boolean, v_balance bigint, v_limit bigint, v_reserved bigint, v_keys bigint, v_spends spend[],
     v_now timestamptz, v_today integer, v_rules rules
 ) RETURNS effect LANGUAGE plpgsql AS $$
 DECLARE
-    c_large  CONSTANT bigint := 1::bigint << 40; -- amounts from here on come alone
-    c_rich   CONSTANT bigint := 1::bigint << 62; -- earners' balances from here on, too
+    c_large  CONSTANT bigint := 1::bigint << 40; -- operations with this amount or more need a batch of one
+    c_rich   CONSTANT bigint := 1::bigint << 62; -- so do earners with this balance or more
     c_max    CONSTANT bigint := 9223372036854775807;
     e        effect;
     v_paid   bigint;
     v_fee    bigint;
-    v_gain   bigint := 0; -- returned to the payer as an earner
+    v_gain   bigint := 0; -- the part of the charge that the payer itself earns
 BEGIN
     IF o.state IS NULL AND o.kind = 'capture' THEN
         e.code := 'no_charge';
@@ -71,7 +72,7 @@ BEGIN
     ELSE
         e := admit(o, v_balance::numeric + v_limit, v_reserved, v_keys, v_spends, v_now, v_today, v_rules);
         IF e.code = 'replay' OR o.state = 3 AND e.code IN ('in_flight', 'reused') THEN
-            e.code := 'settled'; -- the caller has begun the call anew
+            e.code := 'settled'; -- the caller has started the call again
         END IF;
         IF e.code <> 'done' THEN
             RETURN e;
@@ -113,9 +114,9 @@ BEGIN
     RETURN e;
 END $$;
 
--- record_charge writes a charge and its fee to the journal, in the place of its
--- reservation, with the stored response. It returns how many idempotency keys
--- are new.
+-- record_charge writes a charge and its fee to the journal, and the response for its
+-- idempotency key. It deletes the reservation. It returns how many idempotency keys are
+-- new.
 CREATE OR REPLACE FUNCTION record_charge(o record, v_paid bigint, v_fee bigint, v_waived boolean, v_day integer, v_now timestamptz)
 RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,6 +1,7 @@
--- revoke logs that a key was made or changed, and notifies the listeners. Its
--- lock lasts until the commit, so that seq is in the order of the commits: a
--- reader that has seen one row has missed none before it.
+-- revoke logs that a key was made or changed, and notifies the listeners. It holds a
+-- lock until the commit, so that the rows of the log have their numbers seq in the
+-- order of their commits. A reader that has seen a row has therefore missed no row
+-- before it.
 CREATE OR REPLACE FUNCTION revoke(v_digest bytea, v_at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(1180791397, 2);
@@ -8,9 +9,9 @@ BEGIN
     NOTIFY farebox_revocation;
 END $$;
 
--- follow renews the lease of a node and returns the revocations after the last
--- one that it has seen. It reads the log before it writes the lease: when a lease
--- is over, its node trusts nothing that it has not read since.
+-- follow renews the lease of a node and returns the revocations after the last one that
+-- it has seen. It reads the log before it writes the lease. Once a lease has ended, its
+-- node trusts no key that it has not read again since.
 CREATE OR REPLACE FUNCTION follow(node_id text, has_seen bigint, lease interval, most int)
 RETURNS TABLE (seq bigint, digest bytea, newest bigint, oldest bigint) LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,5 +1,5 @@
--- Clean-up, a little at a time and on any number of nodes at once: it skips
--- locked rows.
+-- The functions in this file clean up a limited number of rows in each call. Any
+-- number of nodes can call them at the same time, because they skip locked rows.
 
 CREATE OR REPLACE FUNCTION expire_reservations(v_shift bigint, v_limit integer) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -98,8 +98,9 @@ BEGIN
     );
 END $$;
 
--- delete_nodes deletes revocations older than v_keep, but for the newest, nodes that
--- had no lease for so long, and expired request locks. v_keep exceeds any lease.
+-- delete_nodes deletes all revocations older than v_keep except the newest one, all
+-- nodes without a lease for that time, and all expired request locks. v_keep must be
+-- longer than any lease.
 CREATE OR REPLACE FUNCTION delete_nodes(v_keep interval) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM revocation WHERE at < clock_timestamp() - v_keep AND seq < (SELECT max(seq) FROM revocation);

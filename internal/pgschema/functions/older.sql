@@ -1,5 +1,5 @@
--- Functions that nodes of schema version 8 and before call, with the arguments
--- and columns that these know, and the rules of their time. See migration 9.
+-- The functions in this file are called by nodes of schema version 8 and earlier. They
+-- have the arguments, columns and rules of that version. See migration 9.
 
 CREATE OR REPLACE FUNCTION apply(
     v_shift bigint, v_alone boolean, v_most_retries bigint, v_most_retries_each bigint,

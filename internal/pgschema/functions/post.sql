@@ -6,7 +6,7 @@ BEGIN
     PERFORM fold(ARRAY[v_account]);
 END $$;
 
--- posted_before reports whether a transaction of the journal is that of a posting.
+-- posted_before reports whether the posting p made the transaction x of the journal.
 CREATE OR REPLACE FUNCTION posted_before(p posting, x txn) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     IF x.kind <> p.kind OR coalesce(x.reason, '') <> p.reason THEN
@@ -46,8 +46,8 @@ DECLARE
     d        account;
     v_before bigint := (SELECT coalesce(sum(t.amount), 0) FROM txn t WHERE t.ref = c.seq AND t.kind = 3);
     v_amount bigint;
-    v_back   bigint := 0; -- returned from the fee
-    v_gain   bigint;      -- for the payer, even if it is also the provider or the operator
+    v_back   bigint := 0; -- the part of the fee that returns to the provider
+    v_gain   bigint;      -- the net gain of the payer, which may also be the provider or the operator
     v_gone   bigint;
 BEGIN
     remaining := c.amount - v_before;
@@ -86,12 +86,12 @@ BEGIN
 END $$;
 
 -- post writes a top-up, an adjustment or a refund with its audit row, in one
--- transaction. The same posting again returns the first one.
+-- transaction. If the same posting is sent again, post returns the first outcome.
 CREATE OR REPLACE FUNCTION post(p posting, a audit, v_shift bigint) RETURNS posted LANGUAGE plpgsql AS $$
 DECLARE
     r       posted;
     c       txn;         -- the charge
-    x       txn;         -- the posting, in the journal before or now
+    x       txn;         -- the transaction of the posting, which may have been in the journal before
     d       account;
     e       account;
     v_now   timestamptz;
@@ -113,7 +113,8 @@ BEGIN
             PERFORM 1 FROM account y WHERE y.id IN (p.debtor, p.creditor) ORDER BY y.n FOR NO KEY UPDATE;
             SELECT * INTO d FROM account y WHERE y.id = p.debtor;
             SELECT * INTO e FROM account y WHERE y.id = p.creditor;
-            -- One of them is the ledger's own account, the other an operator's.
+            -- One of the two accounts belongs to the ledger itself, and the other must
+            -- not.
             IF d.n IS NULL OR e.n IS NULL OR d.id LIKE '@%' AND e.id LIKE '@%' THEN
                 r.code := 'no_account';
                 RETURN r;
@@ -132,6 +133,7 @@ BEGIN
         v_about := CASE WHEN x.creditor = v_funds THEN x.debtor ELSE x.creditor END;
         PERFORM lock_account(v_about, v_now);
         r.code := 'done';
+        r.made := false;
     ELSE
         PERFORM lock_account(v_about, v_now);
         IF p.kind = 3 THEN
@@ -146,6 +148,7 @@ BEGIN
         END IF;
         SELECT * INTO x FROM txn t WHERE t.id = p.id;
         INSERT INTO audit (at, actor, origin, action, target, detail) VALUES (coalesce(a.at, v_now), a.actor, a.origin, a.action, a.target, a.detail);
+        r.made := true;
     END IF;
     r.debtor := (SELECT y.id FROM account y WHERE y.n = x.debtor);
     r.creditor := (SELECT y.id FROM account y WHERE y.n = x.creditor);

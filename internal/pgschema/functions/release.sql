@@ -1,4 +1,4 @@
--- renew lets an open reservation live from now on.
+-- renew extends an open reservation to v_expires.
 CREATE OR REPLACE FUNCTION renew(o record, v_expires timestamptz) RETURNS effect LANGUAGE plpgsql AS $$
 DECLARE
     e effect;
@@ -15,8 +15,9 @@ BEGIN
     RETURN e;
 END $$;
 
--- release returns the credits of a reservation. A void lasts, too: until v_until
--- nothing is captured under the id, even if no reservation of it is known.
+-- release returns the credits of a reservation. An operation void also blocks the id:
+-- until v_until nothing can be captured under it, even if there is no reservation with
+-- this id.
 CREATE OR REPLACE FUNCTION release(o record, v_until timestamptz) RETURNS effect LANGUAGE plpgsql AS $$
 DECLARE
     e effect;

@@ -1,6 +1,6 @@
 -- admit decides whether the payer may begin the call of an operation: by its
--- idempotency key, free quota, caps and balance, in this order. o is a row of
--- resolve; v_balance includes the credit limit.
+-- idempotency key, free quota, caps and balance, in this order. The parameter o is a
+-- row of resolve; v_balance includes the credit limit.
 CREATE OR REPLACE FUNCTION admit(
     o record, v_balance numeric, v_reserved bigint, v_keys bigint, v_spends spend[], v_now timestamptz, v_today integer, v_rules rules
 ) RETURNS effect LANGUAGE plpgsql AS $$
@@ -65,7 +65,9 @@ BEGIN
     RETURN e;
 END $$;
 
--- missing_account refuses an order of which an account does not exist, and says which.
+-- missing_account refuses an order that names an account that does not exist. It
+-- returns the number of that account in the order: 1 for the payer, 2 for the provider,
+-- 3 for the operator's account.
 CREATE OR REPLACE FUNCTION missing_account(o record) RETURNS effect LANGUAGE plpgsql AS $$
 DECLARE
     e effect;
