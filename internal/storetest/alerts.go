@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,11 +44,14 @@ func runAlerts(t *testing.T, open func(t *testing.T) Harness) {
 	)
 }
 
-// mailbox is a channel that keeps its messages, or fails.
+// mailbox is a channel that keeps its messages, or fails. A service sends several messages
+// at a time. A test reads the messages between two steps of the service.
 type mailbox struct {
 	fails bool
-	got   []string // kinds of the messages
-	ids   []string
+
+	mu  sync.Mutex
+	got []string // kinds of the messages
+	ids []string
 }
 
 func (m *mailbox) Name() string { return "mailbox" }
@@ -55,6 +59,8 @@ func (m *mailbox) Name() string { return "mailbox" }
 func (m *mailbox) Targets(context.Context, string) ([]string, error) { return []string{""}, nil }
 
 func (m *mailbox) Send(_ context.Context, _ string, message *alert.Message) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.ids = append(m.ids, message.ID)
 	if m.fails {
 		return errors.New("the mailbox is full")
