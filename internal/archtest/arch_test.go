@@ -77,6 +77,7 @@ var onlyInternal = []struct {
 	{"internal/issuer", []string{"internal/gate", "internal/keys", "internal/ledger", "internal/pricing", "internal/recent", "internal/share", "third party"}, "a token is verified without a store and a site in hand; CEL is compiled where prices are"},
 	{"internal/upstream", []string{"internal/hop", "internal/mcp"}, "how a request is sent has nothing to do with what it costs"},
 	{"internal/hop", nil, "it is used everywhere"},
+	{"internal/stdio/lines", nil, "it is used on both sides of a pipe"},
 	{"internal/trace", []string{"third party"}, "a span knows nothing of the step that it describes; its library is OpenTelemetry's"},
 	{"internal/signal", nil, "it is used everywhere"},
 	{"internal/recent", nil, "it is used everywhere"},
