@@ -62,7 +62,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// TestWriter: each message is one line and one write; what would be read as several
+// TestWriter: each message is one line and one write. Text that would be read as several
 // messages is refused.
 func TestWriter(t *testing.T) {
 	var out bytes.Buffer
