@@ -114,6 +114,9 @@ func TestConsent(t *testing.T) {
 			t.Errorf("the page has no %q: %s", want, body)
 		}
 	}
+	if strings.Contains(body, "before") {
+		t.Errorf("the app was not allowed before: %s", body)
+	}
 	if strings.Contains(body, "send mail") || strings.Contains(body, ">bob<") {
 		t.Errorf("the owner can give too much: %s", body)
 	}
@@ -133,6 +136,14 @@ func TestConsent(t *testing.T) {
 	list, _, err := w.grants.Grants(t.Context(), oauth.GrantQuery{Person: owner.person.ID})
 	if err != nil || len(list) != 1 || list[0].Account != w.alice.ID || list[0].Key != "" || list[0].Limits == nil || list[0].Limits.Month != 2_500_000 || list[0].ExpiresAt.Sub(list[0].CreatedAt) > 25*time.Hour {
 		t.Errorf("the grants are %+v, %v", list, err)
+	}
+
+	// The decision is proposed again to the same person, and to nobody else.
+	if _, body = owner.get("/connect?server=weather&request=" + sealed); !strings.Contains(body, "You have allowed this app before") || !strings.Contains(body, `value="2.50"`) || !strings.Contains(body, `value="`+w.alice.ID+`" selected`) {
+		t.Errorf("the decision is forgotten: %s", body)
+	}
+	if _, body = visitors["operator"].get("/connect?server=weather&request=" + sealed); strings.Contains(body, "before") || strings.Contains(body, "2.50") {
+		t.Errorf("an owner's decision is proposed to an operator: %s", body)
 	}
 
 	// An operator gives all scopes, at the expense of any account.

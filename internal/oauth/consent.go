@@ -298,21 +298,20 @@ func (s *Service) IssueCode(ctx context.Context, g *Grant, r AuthorizationReques
 	return code, err
 }
 
-// Remembered returns the newest live grant that the person has given to the client, at
-// the expense of the account, with all of the given scopes. The bool is false if there is
-// none. A client can then get a code without a new decision.
-func (s *Service) Remembered(ctx context.Context, c Consent) (found Grant, ok bool, err error) {
-	if c.Person == "" {
+// Remembered returns the newest live grant that the person has given to the client for the
+// server, at the same host. The bool is false if there is none. Its decision can be proposed
+// again. It must not be repeated without the person, because a program on the person's
+// computer can pretend to be any client that has no secret (RFC 8252, section 8.6).
+func (s *Service) Remembered(ctx context.Context, person, client, server, host string) (found Grant, ok bool, err error) {
+	if person == "" {
 		return found, false, nil
 	}
 	err = s.store.View(ctx, func(tx Tx) error {
 		list, _, err := tx.Grants(ctx, GrantQuery{
-			Page: ledger.Page{Limit: 20}, Account: c.Account, Client: c.Client, Server: c.Server, Person: c.Person, Live: s.o.Now(),
+			Page: ledger.Page{Limit: 20}, Client: client, Server: server, Person: person, Live: s.o.Now(),
 		})
-		for _, g := range list {
-			if !ok && g.Host == c.Host && g.Environment == c.Environment && containsAll(g.Scopes, c.Scopes) {
-				found, ok = g, true
-			}
+		if at := slices.IndexFunc(list, func(g Grant) bool { return g.Host == host }); at >= 0 {
+			found, ok = list[at], true
 		}
 		return err
 	})

@@ -163,53 +163,51 @@ func TestEndGrantsOfPerson(t *testing.T) {
 	w.alive(others.Access)
 }
 
-// TestRemembered: a person's live grant is found again for the same client, server, host,
-// account and environment, if it has all scopes. A grant by a key is never remembered.
+// TestRemembered: a person's newest live grant is found again for the same client, server
+// and host. A grant by a key is never remembered.
 func TestRemembered(t *testing.T) {
 	w := newWorld(t)
 	k := w.key(admin.NewKey{Scopes: []string{"read", "write"}})
 	w.grant(&k)
-	if _, ok, err := w.Remembered(t.Context(), w.consent(&k)); ok || err != nil {
-		t.Errorf("the grant of a key: %v, %v", ok, err)
-	}
 	c := w.personal()
-	c.ExpiresAt = w.now().Add(time.Hour)
-	g, err := w.Approve(t.Context(), operator, c)
-	w.ok(err)
-	find := func(change func(*oauth.Consent)) bool {
-		c := w.personal()
-		change(&c)
-		found, ok, err := w.Remembered(t.Context(), c)
+	remembered := func(person, client, server, host string) string {
+		t.Helper()
+		g, ok, err := w.Remembered(t.Context(), person, client, server, host)
 		w.ok(err)
-		return ok && found.ID == g.ID
+		if ok != (g.ID != "") {
+			t.Errorf("found %v: %+v", ok, g)
+		}
+		return g.ID
 	}
-	for name, c := range map[string]struct {
-		change func(*oauth.Consent)
-		want   bool
-	}{
-		"the same":            {func(*oauth.Consent) {}, true},
-		"fewer scopes":        {func(c *oauth.Consent) { c.Scopes = []string{"write"} }, true},
-		"another scope":       {func(c *oauth.Consent) { c.Scopes = []string{"all"} }, false},
-		"another client":      {func(c *oauth.Consent) { c.Client = "other" }, false},
-		"another server":      {func(c *oauth.Consent) { c.Server = "maps" }, false},
-		"another host":        {func(c *oauth.Consent) { c.Host = "evil.example" }, false},
-		"another account":     {func(c *oauth.Consent) { c.Account = "acct_x" }, false},
-		"another environment": {func(c *oauth.Consent) { c.Environment = keys.Test }, false},
-		"another person":      {func(c *oauth.Consent) { c.Person = "psn_2" }, false},
-		"no person":           {func(c *oauth.Consent) { c.Person = "" }, false},
+	if got := remembered(c.Person, c.Client, c.Server, c.Host); got != "" {
+		t.Errorf("the grant of a key is remembered: %s", got)
+	}
+	c.ExpiresAt = w.now().Add(time.Hour)
+	_, err := w.Approve(t.Context(), operator, c)
+	w.ok(err)
+	w.advance(time.Second)
+	newest, err := w.Approve(t.Context(), operator, c)
+	w.ok(err)
+	for name, q := range map[string]struct{ person, client, server, host, want string }{
+		"the same":       {c.Person, c.Client, c.Server, c.Host, newest.ID},
+		"another client": {c.Person, "other", c.Server, c.Host, ""},
+		"another server": {c.Person, c.Client, "maps", c.Host, ""},
+		"another host":   {c.Person, c.Client, c.Server, "evil.example", ""},
+		"another person": {"psn_2", c.Client, c.Server, c.Host, ""},
+		"no person":      {"", c.Client, c.Server, c.Host, ""},
 	} {
-		if got := find(c.change); got != c.want {
-			t.Errorf("%s: %v", name, got)
+		if got := remembered(q.person, q.client, q.server, q.host); got != q.want {
+			t.Errorf("%s: %q, want %q", name, got, q.want)
 		}
 	}
 	w.advance(time.Hour)
-	if find(func(*oauth.Consent) {}) {
+	if got := remembered(c.Person, c.Client, c.Server, c.Host); got != "" {
 		t.Error("an expired grant is remembered")
 	}
-	g = w.grantOfPerson()
+	g := w.grantOfPerson()
 	_, err = w.RevokeGrant(t.Context(), operator, g.ID)
 	w.ok(err)
-	if find(func(*oauth.Consent) {}) {
+	if got := remembered(c.Person, c.Client, c.Server, c.Host); got != "" {
 		t.Error("a revoked grant is remembered")
 	}
 }

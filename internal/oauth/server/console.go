@@ -10,6 +10,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/keys"
+	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/oauth"
 )
 
@@ -22,6 +23,9 @@ type Pending struct {
 	// Scopes are those that the person can give.
 	Scopes       []Scope
 	Environments []keys.Environment // environments that the MCP server admits; empty for all
+	// Before is the person's last live grant for the client, whose decision the page
+	// proposes again. It is nil if there is none.
+	Before *oauth.Grant
 
 	issuer *Issuer
 	chosen []string // scopes that the client has asked for, and those that they include
@@ -68,13 +72,32 @@ func (s *Server) OpenConsole(ctx context.Context, by *Person, server, sealed str
 			p.Scopes = append(p.Scopes, scope)
 		}
 	}
-	return p, nil
+	before, found, err := backend.OAuth().Remembered(ctx, by.Actor.Name, p.Client, p.Server, p.Target())
+	if found {
+		p.Before = &before
+	}
+	return p, err
 }
 
-// Chosen reports whether the client has asked for the scope, or for none in particular.
+// Chosen reports whether the page proposes to give the scope: if the client asks for it, or
+// for none in particular, or has got it before.
 func (p *Pending) Chosen(scope string) bool {
-	return len(p.Request.Scopes) == 0 || slices.Contains(p.chosen, scope)
+	return len(p.Request.Scopes) == 0 || slices.Contains(p.chosen, scope) || p.Before != nil && slices.Contains(p.Before.Scopes, scope)
 }
+
+// Cap returns the monthly cap that the page proposes, as an amount, "" for none.
+func (p *Pending) Cap() string {
+	if p.Before == nil || p.Before.Limits == nil || p.Before.Limits.Month == 0 {
+		return ""
+	}
+	return ledger.Amount(p.Before.Limits.Month).String()
+}
+
+// Pays reports whether the page proposes the account with the id.
+func (p *Pending) Pays(account string) bool { return p.Before != nil && p.Before.Account == account }
+
+// Test reports whether the page proposes to pay with test credits.
+func (p *Pending) Test() bool { return p.Before != nil && p.Before.Environment == keys.Test }
 
 // AllowAtConsole stores the grant of the person and gives it to the client. It returns the
 // URL to which the browser goes then, or "" for a device. Decisions that are not possible
