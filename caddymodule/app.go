@@ -27,7 +27,7 @@ import (
 	"github.com/fareboxhq/farebox/caddymodule/callrecords"
 	"github.com/fareboxhq/farebox/caddymodule/catalogue"
 	"github.com/fareboxhq/farebox/caddymodule/health"
-	"github.com/fareboxhq/farebox/caddymodule/resource"
+	"github.com/fareboxhq/farebox/caddymodule/help"
 	"github.com/fareboxhq/farebox/caddymodule/stores"
 	_ "github.com/fareboxhq/farebox/caddymodule/syslog" // registers the log writer
 	"github.com/fareboxhq/farebox/internal/admin"
@@ -94,13 +94,7 @@ type App struct {
 	// directory.
 	SealKeyFile string `json:"seal_key_file,omitempty"`
 
-	// The contact that refusals name: a text of at most 200 bytes on one line, such
-	// as an e-mail address, or a `mailto:` or `https:` address. Default: none.
-	Contact string `json:"contact,omitempty"`
-
-	// The page to which refusals for lack of credits lead: an `https` URL. Default:
-	// none.
-	TopUpURL string `json:"topup_url,omitempty"`
+	help.Help
 
 	// How alerts are sent. See docs/alerts.md. Default: not at all; they are shown only.
 	Alerts *alerts.Alerts `json:"alerts,omitempty"`
@@ -266,7 +260,7 @@ func (a *App) check() error {
 	if a.VerifyEvery != nil && *a.VerifyEvery < 0 {
 		return errors.New("verify_every cannot be below zero")
 	}
-	if err := errors.Join(resource.CheckContact(a.Contact), resource.CheckTopUp(a.TopUpURL), a.CallRecords.Check()); err != nil {
+	if err := errors.Join(a.Help.Check(), a.CallRecords.Check()); err != nil {
 		return err
 	}
 	return errors.Join(a.checkAlerts(), a.Limits.check())

@@ -102,7 +102,9 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //	        most <number>
 //	    }]
 //	    contact <text>
-//	    topup_url <url>
+//	    topup_url <url> [{
+//	        hide_from <client>...|none
+//	    }]
 //	    alerts {
 //	        every <duration>
 //	        webhook <url> {
@@ -144,8 +146,8 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"limits":   a.parseLimits,
 		"alerts":   alerts.Parse(&a.Alerts),
 
-		"contact":   grammar.Checked(&a.Contact, resource.CheckContact),
-		"topup_url": grammar.Checked(&a.TopUpURL, resource.CheckTopUp),
+		"contact":   a.ParseContact,
+		"topup_url": a.ParseTopUp,
 
 		"receipt_key_file": grammar.Text(&a.ReceiptKeyFile),
 		"seal_key_file":    grammar.Text(&a.SealKeyFile),
@@ -220,7 +222,9 @@ func (a *App) parseSecrets(d *caddyfile.Dispenser) error {
 //	    rate_limit <requests>/<duration> [burst <requests>]
 //	    error_style mcp|http
 //	    contact <text>
-//	    topup_url <url>
+//	    topup_url <url> [{
+//	        hide_from <client>...|none
+//	    }]
 //	    oauth {
 //	        resource <url>
 //	        authorization_servers <url>...
@@ -257,8 +261,8 @@ func (h *Handler) parse(d *caddyfile.Dispenser, declared *keys.Catalogue, finali
 		"require":      h.parseRequire(declared),
 		"rate_limit":   h.parseRateLimit,
 		"error_style":  h.parseErrorStyle,
-		"contact":      grammar.Checked(&h.Contact, resource.CheckContact),
-		"topup_url":    grammar.Checked(&h.TopUpURL, resource.CheckTopUp),
+		"contact":      h.ParseContact,
+		"topup_url":    h.ParseTopUp,
 		"oauth":        resource.Parser(&h.OAuth, declared),
 		"issuer":       issuers.Parser(&h.Issuers, declared),
 		"max_body":     h.parseMaxBody,

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fareboxhq/farebox/caddymodule/accesslog"
 	"github.com/fareboxhq/farebox/caddymodule/calllog"
+	"github.com/fareboxhq/farebox/caddymodule/help"
 	"github.com/fareboxhq/farebox/caddymodule/issuers"
 	"github.com/fareboxhq/farebox/caddymodule/opening"
 	"github.com/fareboxhq/farebox/caddymodule/pricebook"
@@ -96,14 +97,7 @@ type Handler struct {
 	// JSON-RPC error. Default: `mcp`.
 	ErrorStyle string `json:"error_style,omitempty"`
 
-	// The contact that refusals name: a text of at most 200 bytes on one line, such
-	// as an e-mail address, or a `mailto:` or `https:` address. Default: the contact
-	// in the global option.
-	Contact string `json:"contact,omitempty"`
-
-	// The page to which refusals for lack of credits lead: an `https` URL. Default:
-	// the page in the global option.
-	TopUpURL string `json:"topup_url,omitempty"`
+	help.Help
 
 	// The server's OAuth metadata for discovery. It needs the handler
 	// `farebox_metadata`. Default: no metadata.
@@ -246,7 +240,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	app := loaded.(*App)
 	h.elsewhere = app.Store.Driver == stores.Remote
 	if err = h.compile(); err == nil {
-		err = h.compileHelp(app)
+		h.Inherit(&app.Help)
+		err = h.Help.Check()
 	}
 	if err == nil {
 		err = h.compileRights(app.settings.Scopes)
@@ -428,12 +423,20 @@ func (h *Handler) knowsMethod(m *mcp.Message) bool {
 	return named && m.Kind == mcp.KindRequest
 }
 
+// topUp returns the page for buying credits that a request's caller may see.
+func (h *Handler) topUp(r *http.Request, caller *gate.Caller) string {
+	if grants := h.running.Engine().OAuth(); grants != nil {
+		return h.TopUp(r, caller, grants)
+	}
+	return h.TopUp(r, caller, nil)
+}
+
 // compileSite completes h.site, the settings with which package exchange serves
 // requests.
 func (h *Handler) compileSite(secrets *keys.Format) {
 	s := &h.site
 	s.Server, s.MaxBody, s.MaxCall, s.Keepalive = h.Server, h.MaxBody, duration(h.MaxCall), h.keepalive()
-	s.ErrorStyle, s.IdentityHeaders, s.Contact, s.TopUpURL = h.ErrorStyle, h.IdentityHeaders, h.Contact, h.TopUpURL
+	s.ErrorStyle, s.IdentityHeaders, s.Contact, s.TopUpURL = h.ErrorStyle, h.IdentityHeaders, h.Contact, h.topUp
 	s.Secrets, s.KnowsMethod = secrets, h.knowsMethod
 	s.Shares, s.Metrics, s.Logger = &shares.Shares, metrics.Site(h.Server), h.logger
 	if h.resource != nil {

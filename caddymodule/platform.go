@@ -250,7 +250,7 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	if !platform.Covers(r.URL.Path) {
 		return next.ServeHTTP(w, r)
 	}
-	if _, found := exchange.ConcealURI(p.app.settings.Secrets, r.RequestURI); found {
+	if _, found := p.app.settings.Secrets.ConcealURI(r.RequestURI); found {
 		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 		p.logger.Warn("a request to the platform was refused: its URL has a key in it, and is not logged")
 		ops.KeyInURL(w)

@@ -1,10 +1,6 @@
 package accesslog
 
-import (
-	"net/http"
-
-	"github.com/fareboxhq/farebox/internal/exchange"
-)
+import "net/http"
 
 // redactedByCaddy contains the headers that Caddy redacts unless log_credentials is on.
 var redactedByCaddy = map[string]bool{"Authorization": true, "Proxy-Authorization": true, "Cookie": true, "Set-Cookie": true}
@@ -15,7 +11,7 @@ func (a *Redactor) Leaks(r *http.Request) bool {
 	if server := ServerOf(r); server == nil || server.Logs == nil {
 		return false
 	}
-	if _, found := exchange.ConcealURI(a.Secrets, r.RequestURI); found {
+	if _, found := a.Secrets.ConcealURI(r.RequestURI); found {
 		return true
 	}
 	for name, values := range r.Header {
@@ -33,7 +29,7 @@ func (a *Redactor) Leaks(r *http.Request) bool {
 
 // conceal removes keys from r, a copy of the request for the log.
 func (a *Redactor) conceal(r *http.Request) {
-	r.RequestURI, _ = exchange.ConcealURI(a.Secrets, r.RequestURI)
+	r.RequestURI, _ = a.Secrets.ConcealURI(r.RequestURI)
 	for name, values := range r.Header {
 		if a.Header.Matches(name) {
 			r.Header[name] = []string{"REDACTED"}

@@ -137,6 +137,7 @@ var onlyInternal = []struct {
 	{"caddymodule/catalogue", []string{"caddymodule/grammar", "internal/keys", "third party"}, "scopes are declared without a key at hand"},
 	{"caddymodule/grammar", []string{"third party"}, "how a block is read has nothing to do with its words"},
 	{"caddymodule/pricebook", []string{"caddymodule/grammar", "internal/gate", "internal/items", "internal/ledger", "internal/mcp", "internal/pricing", "third party"}, "prices are configured without a site, a store or a request at hand"},
+	{"caddymodule/help", []string{"caddymodule/grammar", "caddymodule/resource", "internal/gate", "internal/keys", "internal/oauth", "third party"}, "a refusal shows a link by what is known of its client"},
 	{"caddymodule/resource", []string{"caddymodule/grammar", "internal/keys", "third party"}, "metadata is served without a store"},
 	{"caddymodule/issuers", []string{"caddymodule/grammar", "internal/admin", "internal/gate", "internal/issuer", "internal/keys", "internal/ledger", "internal/pricing", "third party"}, "issuers are configured without a request at hand"},
 	{"caddymodule/authserver", []string{"caddymodule/grammar", "caddymodule/health", "caddymodule/opening", "caddymodule/resource", "caddymodule/target", "internal/engine", "internal/keys", "internal/oauth", "internal/oauth/client", "internal/oauth/fetch", "internal/oauth/server", "third party"}, "tokens are issued without a site's prices at hand"},
@@ -192,7 +193,7 @@ var only = []struct {
 	may    []string
 	reason string
 }{
-	{"github.com/caddyserver/caddy/", []string{"caddymodule", "caddymodule/accesslog", "caddymodule/alerts", "caddymodule/authserver", "caddymodule/calllog", "caddymodule/callrecords", "caddymodule/catalogue", "caddymodule/console", "caddymodule/grammar", "caddymodule/health", "caddymodule/issuers", "caddymodule/opening", "caddymodule/pricebook", "caddymodule/resource", "caddymodule/routes", "caddymodule/stores", "caddymodule/syslog", "caddymodule/target", "xcaddy"}, "what Farebox does must be testable and usable without Caddy"},
+	{"github.com/caddyserver/caddy/", []string{"caddymodule", "caddymodule/accesslog", "caddymodule/alerts", "caddymodule/authserver", "caddymodule/calllog", "caddymodule/callrecords", "caddymodule/catalogue", "caddymodule/console", "caddymodule/grammar", "caddymodule/health", "caddymodule/help", "caddymodule/issuers", "caddymodule/opening", "caddymodule/pricebook", "caddymodule/resource", "caddymodule/routes", "caddymodule/stores", "caddymodule/syslog", "caddymodule/target", "xcaddy"}, "what Farebox does must be testable and usable without Caddy"},
 	{"go.uber.org/zap", []string{"caddymodule", "caddymodule/accesslog", "caddymodule/auditlog", "caddymodule/calllog", "xcaddy"}, "the other packages log with log/slog"},
 	{"database/sql", []string{"internal/sqlitestore", "internal/pgschema"}, "SQL stays in the stores"},
 	{"github.com/jackc/pgx", []string{"internal/pgalert", "internal/pgbinding", "internal/pgdsn", "internal/pgerr", "internal/pgnode", "internal/pgquery", "internal/pgrows", "internal/pgschema", "internal/pgserver", "internal/pgstore", "internal/pgtest", "internal/pgusage"}, "PostgreSQL is one store's affair; the others make databases for tests and demonstrations"},

@@ -37,7 +37,7 @@ func (k *KeyHeader) Matches(name string) bool { return k.IsSet() && spelled(name
 // only. With keys in two headers, another program that reads the request, such as a
 // proxy, could use a different key than the gateway.
 func (x *Exchange) authenticate() (gate.Caller, *gate.Refusal) {
-	if _, found := ConcealURI(x.site.Secrets, x.r.RequestURI); found {
+	if _, found := x.site.Secrets.ConcealURI(x.r.RequestURI); found {
 		return gate.Caller{}, &gate.Refusal{Code: gate.TokenInvalid, Cause: errKeyInURL, Reason: refusalForms[gate.TokenInvalid].text +
 			": the URL has a key in it, and URLs are kept in logs and histories. Have that key replaced. " + x.howToSend()}
 	}

@@ -199,8 +199,8 @@ func (x *Exchange) describe(r *gate.Refusal) (field errorField, text string) {
 	case gate.InsufficientBalance:
 		field.Price, field.Available, field.Currency = &r.Price, &r.Available, r.Currency
 		field.Account, field.AccountName = x.account()
-		field.Contact, field.TopUpURL = x.site.Contact, x.site.TopUpURL
-		text = x.insufficientBalanceText(r, accountText(&field))
+		field.Contact, field.TopUpURL = x.site.Contact, x.topUpURL()
+		text = x.insufficientBalanceText(r, &field)
 	case gate.ScopeInsufficient:
 		field.Scopes, field.Contact = r.Scopes, x.site.Contact
 		text = x.scopeInsufficientText(r)

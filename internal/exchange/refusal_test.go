@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -132,7 +133,7 @@ func TestRefusalsNameContacts(t *testing.T) {
 		{gate.Refusal{Code: gate.StoreUnavailable}, "jane@example.com", contact, topUp, nil, []string{"acct_1", "jane"}},
 	} {
 		x, _ := exchangeFor(t, paidCall)
-		x.site.Contact, x.site.TopUpURL = c.contact, c.link
+		x.site.Contact, x.site.TopUpURL = c.contact, func(*http.Request, *gate.Caller) string { return c.link }
 		x.site.Engine = &fakeEngine{names: func(id string) string {
 			if id != "acct_1" {
 				t.Errorf("the name of %q is asked for", id)

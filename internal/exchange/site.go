@@ -37,11 +37,15 @@ type Site struct {
 	Origins               map[string]bool
 	UpstreamAuthorization string // the Authorization header for the server; "" for none
 	IdentityHeaders       bool
-	Contact, TopUpURL     string // shown in refusals
+	Contact               string // shown in refusals
 	KeyHeader             KeyHeader
 	Resource              *Resource    // nil without OAuth
 	Secrets               *keys.Format // the format of keys
 	Rules                 string       // access rules of the server, to compare with Engine.RulesOf
+
+	// TopUpURL returns the page for buying credits that the caller of a request may
+	// see, "" for none. It is nil if there is no such page.
+	TopUpURL func(*http.Request, *gate.Caller) string
 
 	// KnowsMethod reports whether a rule of the config names the message's
 	// method, so that metrics may use it as a label.

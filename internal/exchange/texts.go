@@ -22,14 +22,14 @@ const (
 
 // insufficientBalanceText returns the text for a call that the balance cannot pay. The
 // text is shown to the model.
-func (x *Exchange) insufficientBalanceText(r *gate.Refusal, account string) string {
+func (x *Exchange) insufficientBalanceText(r *gate.Refusal, f *errorField) string {
 	balance := "balance"
 	if r.Test {
 		balance = "test balance"
 	}
 	return fmt.Sprintf("%s and nothing was charged: one call costs %s %s, but the %s of %s has only %s %s available. "+
 		"%s then call again; until then every retry will be refused.",
-		notCalled(r.Tool), r.Price, r.Currency, balance, account, r.Available, r.Currency, x.site.topUpAdvice())
+		notCalled(r.Tool), r.Price, r.Currency, balance, accountText(f), r.Available, r.Currency, x.site.topUpAdvice(f.TopUpURL))
 }
 
 // spendingCapText names the cap and the time when it resets.
@@ -135,13 +135,21 @@ func (s *Site) contact() string {
 	return s.Contact
 }
 
-// topUpAdvice explains how to top an account up.
-func (s *Site) topUpAdvice() string {
+// topUpURL returns the page for buying credits that the caller may see, "" for none.
+func (x *Exchange) topUpURL() string {
+	if x.site.TopUpURL == nil {
+		return ""
+	}
+	return x.site.TopUpURL(x.r, &x.caller)
+}
+
+// topUpAdvice explains how to top an account up. The page may be "".
+func (s *Site) topUpAdvice(page string) string {
 	switch {
-	case s.TopUpURL != "" && s.Contact != "":
-		return fmt.Sprintf("Top the account up at %s, or ask %s,", s.TopUpURL, s.Contact)
-	case s.TopUpURL != "":
-		return fmt.Sprintf("Top the account up at %s,", s.TopUpURL)
+	case page != "" && s.Contact != "":
+		return fmt.Sprintf("Top the account up at %s, or ask %s,", page, s.Contact)
+	case page != "":
+		return fmt.Sprintf("Top the account up at %s,", page)
 	default:
 		return fmt.Sprintf("Ask %s to top the account up,", s.contact())
 	}

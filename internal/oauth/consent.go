@@ -299,8 +299,8 @@ func (s *Service) IssueCode(ctx context.Context, g *Grant, r AuthorizationReques
 }
 
 // Remembered returns the newest live grant that the person has given to the client for the
-// server, at the same host. The bool is false if there is none. Its decision can be proposed
-// again. It must not be repeated without the person, because a program on the person's
+// server, at the same host. Without such a grant, the bool is false. The decision can be
+// proposed again. It must not be repeated without the person, because a program on the person's
 // computer can pretend to be any client that has no secret (RFC 8252, section 8.6).
 func (s *Service) Remembered(ctx context.Context, person, client, server, host string) (found Grant, ok bool, err error) {
 	if person == "" {

@@ -57,6 +57,19 @@ func (s *Service) lastUse(ctx context.Context, t *Token) (time.Time, error) {
 	return k.LastUsedAt, err
 }
 
+// GrantOf returns the grant of a token, by the digest of its secret. The error is
+// ledger.ErrNotFound if there is no such token.
+func (s *Service) GrantOf(ctx context.Context, d keys.Digest) (g Grant, err error) {
+	err = s.store.View(ctx, func(tx Tx) error {
+		t, err := tx.Token(d)
+		if err == nil {
+			g, err = tx.Grant(t.Grant)
+		}
+		return err
+	})
+	return g, err
+}
+
 // ClientHost returns the host that publishes the client's metadata, with a port if the
 // client's id has one. It returns "" if the id of the client is not a URL.
 func (g *Grant) ClientHost() string {

@@ -23,8 +23,8 @@ type Pending struct {
 	// Scopes are those that the person can give.
 	Scopes       []Scope
 	Environments []keys.Environment // environments that the MCP server admits; empty for all
-	// Before is the person's last live grant for the client, whose decision the page
-	// proposes again. It is nil if there is none.
+	// Before is the person's last live grant for the client. The page proposes its
+	// decision again. Before is nil without such a grant.
 	Before *oauth.Grant
 
 	issuer *Issuer
@@ -79,8 +79,8 @@ func (s *Server) OpenConsole(ctx context.Context, by *Person, server, sealed str
 	return p, err
 }
 
-// Chosen reports whether the page proposes to give the scope: if the client asks for it, or
-// for none in particular, or has got it before.
+// Chosen reports whether the page proposes to give the scope: if the client asks for it,
+// has got it before, or asks for no scope in particular.
 func (p *Pending) Chosen(scope string) bool {
 	return len(p.Request.Scopes) == 0 || slices.Contains(p.chosen, scope) || p.Before != nil && slices.Contains(p.Before.Scopes, scope)
 }

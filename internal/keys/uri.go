@@ -1,10 +1,8 @@
-package exchange
+package keys
 
 import (
 	"net/url"
 	"strings"
-
-	"github.com/fareboxhq/farebox/internal/keys"
 )
 
 // accessTokenParam is the parameter with an access token in a URL (RFC 6750, 2.3). MCP
@@ -12,14 +10,14 @@ import (
 const accessTokenParam = "access_token="
 
 // ConcealURI returns a request's URI without secrets, and whether the URI had any
-// secrets. Percent-encoded secrets are found, too.
-func ConcealURI(secrets *keys.Format, uri string) (concealed string, found bool) {
+// secrets. Percent-encoded secrets are found, too. It is safe for concurrent use.
+func (f *Format) ConcealURI(uri string) (concealed string, found bool) {
 	if strings.IndexByte(uri, '_') < 0 && strings.IndexByte(uri, '%') < 0 { // usually the URI has neither character, and then it has no secret
 		return uri, false
 	}
-	concealed, found = secrets.Conceal(uri)
+	concealed, found = f.Conceal(uri)
 	if plain, err := url.QueryUnescape(concealed); err == nil && strings.IndexByte(uri, '%') >= 0 {
-		if hidden, any := secrets.Conceal(plain); any {
+		if hidden, any := f.Conceal(plain); any {
 			concealed, found = hidden, true
 		}
 	}
