@@ -83,6 +83,9 @@ func TestUsageIsSummedUpByOneNode(t *testing.T) {
 		if p, err = two.SumUsage(context.Background()); err != nil || p.Summed > 0 {
 			break
 		}
+		if _, err = two.pool.Exec(context.Background(), `SELECT pg_sleep(0.01)`); err != nil {
+			break
+		}
 	}
 	if err != nil || p.Summed == 0 || p.Pending != 0 {
 		t.Fatalf("%+v, %v after its end", p, err)
