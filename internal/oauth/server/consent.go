@@ -144,7 +144,7 @@ func (x *exchange) allow(request *Request, browser string, form url.Values) erro
 // finish gives the grant to the client of the request.
 func (x *exchange) finish(request *Request, grant *oauth.Grant) error {
 	if request.UserCode != "" {
-		if err := x.OAuth().AnswerDevice(x.r.Context(), request.UserCode, grant.ID, grant.Scopes); err != nil {
+		if err := answerDevice(x.r.Context(), x.Backend, x.actor(request.Key), request.UserCode, grant); err != nil {
 			return x.problemPage(http.StatusUnprocessableEntity, sentence(err))
 		}
 		return x.donePage("The device is connected. You can close this page.")

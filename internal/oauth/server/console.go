@@ -136,7 +136,7 @@ func (s *Server) AllowAtConsole(ctx context.Context, by *Person, p *Pending, d *
 	}
 	s.used(ctx, by.Source, p.Client)
 	if p.UserCode != "" {
-		return "", s.answer(ctx, backend, by, p, &grant)
+		return "", answerDevice(ctx, backend, by.Actor, p.UserCode, &grant)
 	}
 	code, err := backend.OAuth().IssueCode(ctx, &grant, p.forCode())
 	if err != nil {
@@ -145,14 +145,14 @@ func (s *Server) AllowAtConsole(ctx context.Context, by *Person, p *Pending, d *
 	return p.back(url.Values{"code": {code}}), nil
 }
 
-// answer gives the grant to the device of the request. If no device waits any more, it
-// revokes the grant, because nobody could use the grant.
-func (s *Server) answer(ctx context.Context, backend Backend, by *Person, p *Pending, grant *oauth.Grant) error {
-	err := backend.OAuth().AnswerDevice(ctx, p.UserCode, grant.ID, grant.Scopes)
+// answerDevice gives the grant to the device with the user code. If no device waits any
+// more, answerDevice revokes the grant, because nobody could use the grant.
+func answerDevice(ctx context.Context, backend Backend, actor admin.Actor, userCode string, grant *oauth.Grant) error {
+	err := backend.OAuth().AnswerDevice(ctx, userCode, grant.ID, grant.Scopes)
 	if err == nil {
 		return nil
 	}
-	_, revoked := backend.OAuth().RevokeGrant(context.WithoutCancel(ctx), by.Actor, grant.ID)
+	_, revoked := backend.OAuth().RevokeGrant(context.WithoutCancel(ctx), actor, grant.ID)
 	return errors.Join(err, revoked)
 }
 
