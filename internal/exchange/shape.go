@@ -61,7 +61,7 @@ func checkShape(r *http.Request) *gate.Refusal {
 		}
 		return checkEncoding(r)
 	case http.MethodGet:
-		if !strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Accept"), ",")), "text/event-stream") {
+		if !acceptsEvents(r.Header.Values("Accept")) {
 			return unsupported("this is an MCP server: a GET must accept text/event-stream")
 		}
 	case http.MethodDelete:
@@ -73,6 +73,22 @@ func checkShape(r *http.Request) *gate.Refusal {
 		return &gate.Refusal{Code: gate.MethodNotAllowed}
 	}
 	return nil
+}
+
+// acceptsEvents reports whether the sender of a GET can read an event stream. Clients that
+// look for the authorization server often send "*/*" or no Accept header, which accepts
+// everything (RFC 9110, section 12.5.1). Web browsers send that, too, after text/html, and
+// would show an endless page.
+func acceptsEvents(accept []string) bool {
+	text := strings.ToLower(strings.Join(accept, ","))
+	switch {
+	case text == "" || strings.Contains(text, mcp.TypeEvents):
+		return true
+	case strings.Contains(text, "text/html"):
+		return false
+	default:
+		return strings.Contains(text, "*/*") || strings.Contains(text, "text/*")
+	}
 }
 
 // judged lists the headers that decide how a request is treated. Dropping one of them
