@@ -97,7 +97,7 @@ var registrationsOfClients = map[string]golden{
 	}, 4, onlyNone, withDevice},
 	"mcp-remote":        {"MCP CLI Proxy", "", []string{"http://localhost:19537/oauth/callback", "http://localhost:3335/oauth/callback"}, 1, onlyNone, codeAndRefresh},
 	"mcp-remote-device": {"MCP CLI Proxy", "", nil, 0, onlyNone, []string{GrantRefresh, GrantDevice}},
-	"inspector":         {"MCP Inspector", "", []string{"http://localhost:6274/oauth/callback"}, 1, onlyNone, codeAndRefresh},
+	"inspector":         {"MCP Inspector", "", []string{"http://127.0.0.1:6274/oauth/callback"}, 1, onlyNone, codeAndRefresh},
 	"codex":             {"Codex", "", []string{"http://127.0.0.1:42541/callback", "http://127.0.0.1:45511/callback"}, 1, onlyNone, codeAndRefresh},
 	"opencode":          {"OpenCode", "", []string{"http://127.0.0.1:19876/mcp/oauth/callback"}, 1, onlyNone, codeAndRefresh},
 	"goose":             {"goose", "", []string{"http://127.0.0.1:50391/oauth_callback"}, 1, onlyNone, codeAndRefresh},
