@@ -87,7 +87,7 @@ var secrets = []AuthMethod{SecretBasic, SecretPost}
 
 var registrationsOfClients = map[string]golden{
 	"claude":      {"Claude", "", []string{"https://claude.ai/api/mcp/auth_callback"}, 1, onlyNone, codeAndRefresh},
-	"claude-code": {"Claude Code (farebox)", "", []string{"http://localhost:3118/callback", "http://localhost:3119/callback"}, 1, onlyNone, codeAndRefresh},
+	"claude-code": {"Claude Code (weather)", "", []string{"http://localhost:64975/callback", "http://localhost:3118/callback"}, 1, onlyNone, codeAndRefresh},
 	"chatgpt":     {"ChatGPT", "", []string{"https://chatgpt.com/connector/oauth/tU1UVEq8rRTK"}, 1, secrets, codeAndRefresh},
 	"cursor": {"Cursor", "", []string{
 		"cursor://anysphere.cursor-mcp/oauth/callback", "https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback",
@@ -97,7 +97,9 @@ var registrationsOfClients = map[string]golden{
 	}, 4, onlyNone, withDevice},
 	"mcp-remote":        {"MCP CLI Proxy", "", []string{"http://localhost:19537/oauth/callback", "http://localhost:3335/oauth/callback"}, 1, onlyNone, codeAndRefresh},
 	"mcp-remote-device": {"MCP CLI Proxy", "", nil, 0, onlyNone, []string{GrantRefresh, GrantDevice}},
-	"inspector":         {"MCP Inspector", "", []string{"http://localhost:6274/oauth/callback"}, 1, onlyNone, codeAndRefresh},
+	"inspector":         {"MCP Inspector", "", []string{"http://127.0.0.1:6274/oauth/callback"}, 1, onlyNone, codeAndRefresh},
+	"codex":             {"Codex", "", []string{"http://127.0.0.1:42541/callback", "http://127.0.0.1:45511/callback"}, 1, onlyNone, codeAndRefresh},
+	"opencode":          {"OpenCode", "", []string{"http://127.0.0.1:19876/mcp/oauth/callback"}, 1, onlyNone, codeAndRefresh},
 	"goose":             {"goose", "", []string{"http://127.0.0.1:50391/oauth_callback"}, 1, onlyNone, codeAndRefresh},
 	"n8n":               {"n8n", "", []string{"https://oauth.n8n.cloud/oauth2/callback"}, 1, secrets, codeAndRefresh},
 }
