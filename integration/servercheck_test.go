@@ -40,7 +40,7 @@ func TestServerCheckByItsRoute(t *testing.T) {
 	t.Cleanup(s.Close)
 	t.Cleanup(s.CloseClientConnections)
 	site := harness.SiteWithProxy(s.URL, "server weather", "provider acme", "price get_forecast 0.01", "free list_cities", `upstream_authorization "Bearer upstream"`)
-	// The path is stripped before the farebox handler, and a route after the
+	// The path's prefix is stripped before the farebox handler, and a route after the
 	// handler sets another path.
 	site = strings.Replace(site, "handle /mcp* {", "handle_path /mcp* {", 1)
 	site = strings.Replace(site, "reverse_proxy", "route {\n\t\t\trequest_header X-Tenant t\n\t\t\trewrite * /inner/place\n\t\t\treverse_proxy", 1)

@@ -122,7 +122,8 @@ type ledgerData struct {
 	Runner string // the node that runs the verification, if another node answers the request; otherwise ""
 }
 
-// nodeForm matches the names of nodes. Other texts in a URL are not shown.
+// nodeForm matches the names of nodes. The page of the ledger ignores any other value of
+// the URL's parameter "node", so that a link cannot make it show a text of its own.
 var nodeForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}/[0-9]{1,10}$`)
 
 func (v *visit) ledger() error {

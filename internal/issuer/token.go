@@ -27,8 +27,8 @@ type unverified struct {
 	issuer  string
 }
 
-// header is the header of a token (RFC 7515, 4.1). Other members mean nothing: a token
-// never brings the key by which it is verified.
+// header is the header of a token (RFC 7515, 4.1). Other members mean nothing: a key
+// in a token is never used to verify it.
 type header struct {
 	Alg  string         `json:"alg"`
 	Kid  string         `json:"kid"`

@@ -122,7 +122,8 @@ func isArchived(err error) bool {
 }
 
 // selectArchivable reads at most $3 transactions older than $4, with numbers above $1
-// and up to $2. It stops before a charge if it could not read the charge's fee as well.
+// and up to $2. It stops before a charge if the charge's fee is not among these transactions,
+// so that a charge and its fee are never separated.
 const selectArchivable = `WITH part AS MATERIALIZED (
 		SELECT * FROM txn WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3
 	), old AS MATERIALIZED (

@@ -150,8 +150,8 @@ func TestGatewayStaysAtItsServers(t *testing.T) {
 	unknown := s.order("agent")
 	unknown.Server = "nowhere"
 	s.refused(403, wire.ServerForbidden, "gateway", "POST", "/reservations", unknown)
-	// A gateway that uses the id of another gateway's reservation learns only that the
-	// id is taken, before and after the capture.
+	// Both before and after the capture, a gateway that uses the id of another gateway's
+	// reservation learns only that the id is taken.
 	mine := s.orderBy("mail gateway", "mail", "agent")
 	mine.ID = o.ID
 	s.refused(409, wire.Conflict, "mail gateway", "POST", "/reservations", mine)

@@ -177,8 +177,8 @@ func TestPrivateDocuments(t *testing.T) {
 	}
 }
 
-// TestDocumentsAreCached: a document is fetched again when its Cache-Control says so, within
-// five minutes and a day.
+// TestDocumentsAreCached: a document is fetched again after the time in its Cache-Control,
+// but not before five minutes and no later than a day. Without Cache-Control it is an hour.
 func TestDocumentsAreCached(t *testing.T) {
 	for caching, want := range map[string]time.Duration{
 		"": time.Hour, "max-age=600": 10 * time.Minute, "max-age=1": 5 * time.Minute, "no-store": 5 * time.Minute, "max-age=9999999": 24 * time.Hour,

@@ -59,8 +59,8 @@ type Options struct {
 	RootCAs *x509.CertPool
 	// Timeout bounds a request from the lookup of the name to the last byte.
 	Timeout time.Duration
-	// InFlight bounds the requests in flight, PerSource those that one network caused,
-	// and PerHost those to one host.
+	// InFlight is the maximum number of requests in flight. PerSource is the maximum for
+	// the clients of one network, and PerHost the maximum to one host.
 	InFlight, PerSource, PerHost int
 	// Now returns the time for the rates of requests; nil means that of internal/clock.
 	Now func() time.Time
