@@ -31,10 +31,15 @@ func init() {
 		CobraFunc: func(root *cobra.Command) {
 			cli.AddTo(root, reach.Host{
 				ReadConfig: readConfig, InstalledConfig: "/etc/farebox/Caddyfile", Installation: installation, AdminAddress: adminAddress, SplitAddress: splitAddress,
-				DataDir: dataDir, ExitError: exitError,
+				DataDir: dataDir, Serve: serve, ExitError: exitError,
 			})
 		},
 	})
+}
+
+// serve serves a config until stop is called.
+func serve(config []byte) (stop func(), err error) {
+	return func() { _ = caddy.Stop() }, caddy.Load(config, true)
 }
 
 // readConfig returns a config file as JSON. It does not use caddycmd.LoadConfig,

@@ -280,17 +280,20 @@ func (m *monitored) draw(t *testing.T) {
 func (m *market) refund(t *testing.T, count int) {
 	t.Helper()
 	admin := m.Nodes[0].AdminClient()
-	var list struct{ Items []harness.Charge }
-	harness.Ask(t, admin, http.MethodGet, "charges?server=search&limit=500", nil, &list)
-	for _, c := range list.Items {
-		if count > 0 && c.Refunded == 0 && c.Amount > 0 {
-			harness.Ask(t, admin, http.MethodPost, "charges/"+c.ID+"/refunds", map[string]any{"reason": "for the test"}, nil)
-			count--
+	harness.Eventually(t, "charges to refund", func() error { // the load makes more of them
+		var list struct{ Items []harness.Charge }
+		harness.Ask(t, admin, http.MethodGet, "charges?server=search&limit=500", nil, &list)
+		for _, c := range list.Items {
+			if count > 0 && c.Refunded == 0 && c.Amount > 0 {
+				harness.Ask(t, admin, http.MethodPost, "charges/"+c.ID+"/refunds", map[string]any{"reason": "for the test"}, nil)
+				count--
+			}
 		}
-	}
-	if count > 0 {
-		t.Errorf("too few charges for %d more refunds", count)
-	}
+		if count > 0 {
+			return fmt.Errorf("too few charges for %d more refunds", count)
+		}
+		return nil
+	})
 }
 
 // holdStreams keeps streams open with several keys, so that most of the limit is used,

@@ -163,7 +163,7 @@ func TestOAuthInspector(t *testing.T) {
 			launcher, "--cli", a.endpoint("weather"), "--transport", "http", "--callback-url", "http://127.0.0.1:" + harness.FreePort(t) + "/oauth/callback",
 			"--format", "json", "--method", "tools/call", "--tool-name", "get_forecast", "--tool-args-json", `{"city":"Oslo"}`,
 		}, more...)
-		return harness.Start(t, "inspector", filepath.Join(t.TempDir(), "log"), []string{"HOME=" + dir, "PATH=" + dir, "MCP_AUTO_OPEN_ENABLED=true"}, binaries.Node(t), args...)
+		return harness.Start(t, "inspector", filepath.Join(t.TempDir(), "log"), []string{"HOME=" + dir, "PATH=" + dir, "MCP_AUTO_OPEN_ENABLED=true", "MCP_INSPECTOR_SECRET_STORE=file"}, binaries.Node(t), args...)
 	}
 	first := call()
 	var url string

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/cli/limits"
 	"github.com/fareboxhq/farebox/internal/ledger"
 	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/table"
@@ -20,7 +21,7 @@ func printAccount(w io.Writer, a admin.AccountView) {
 		"account", a.Name, "id", a.ID,
 		"balance", fmt.Sprintf("%s (%s reserved)", a.Balance, a.Reserved),
 		"test balance", fmt.Sprintf("%s (%s reserved)", a.TestBalance, a.TestReserved),
-		"credit limit", a.CreditLimit, "caps", capsText(a.Caps))
+		"credit limit", a.CreditLimit, "caps", limits.CapsText(a.Caps))
 }
 
 // explainNegativeAmount replaces pflag's error for a negative amount, because pflag

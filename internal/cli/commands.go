@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/cli/adding"
+	"github.com/fareboxhq/farebox/internal/cli/limits"
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
@@ -48,6 +50,8 @@ func commands(c *connection, table []ops.Operation) []*cobra.Command {
 	add("", "", restoreCommand(c))
 	add("", "", migrateCommand(c))
 	add("", "", topCommand(c))
+	add("", "", toolsCommand(c))
+	add("", "", adding.Command(c.Host))
 	return top
 }
 
@@ -124,7 +128,7 @@ var styles = map[string]style{
 	ops.CreditAccount.ID: {short: "Tops an account up", print: object(printAccount), adapt: explainNegativeAmount},
 	ops.ListKeys.ID: {
 		short: "Lists keys, oldest first",
-		flags: map[string]func() pflag.Value{"expiring": func() pflag.Value { return new(period) }},
+		flags: map[string]func() pflag.Value{"expiring": func() pflag.Value { return new(limits.Period) }},
 		print: printKeys,
 	},
 	ops.ShowKey.ID:    {short: "Shows a key; its secret is never shown again", print: object(printKey)},

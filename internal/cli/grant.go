@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fareboxhq/farebox/internal/cli/limits"
 	"github.com/fareboxhq/farebox/internal/ops"
 	"github.com/fareboxhq/farebox/internal/table"
 )
@@ -35,7 +36,7 @@ func printGrant(w io.Writer, g ops.GrantView) {
 	}
 	table.Fields(w,
 		"grant", g.ID, "client", g.Client, "name", orDash(g.ClientName), "published by", orDash(g.ClientHost), "codes go to", orDash(g.RedirectHost),
-		"account", named(g.AccountName, g.Account), "environment", g.Environment, "server", g.Server, "scopes", orDash(strings.Join(g.Scopes, " ")), "caps", capsText(g.Caps), "rate", orDash(g.Rate),
+		"account", named(g.AccountName, g.Account), "environment", g.Environment, "server", g.Server, "scopes", orDash(strings.Join(g.Scopes, " ")), "caps", limits.CapsText(g.Caps), "rate", orDash(g.Rate),
 		"given by", by, "state", state, "created", g.CreatedAt.Format(time.RFC3339), "last used", timeOr(g.LastUsedAt, "never"), "ends", timeOr(g.ExpiresAt, "never"))
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/cli/limits"
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/keys"
 	"github.com/fareboxhq/farebox/internal/ops"
@@ -53,7 +54,7 @@ func createKey(c *connection) *cobra.Command {
 					return err
 				}
 			}
-			if n.Caps, err = parseCaps(caps); err != nil {
+			if n.Caps, err = limits.ParseCaps(caps); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("rate") {
@@ -73,8 +74,8 @@ func createKey(c *connection) *cobra.Command {
 	f.BoolVar(&n.Force, "force", false, "Name servers that the config does not have yet")
 	f.BoolVar(&n.Test, "test", false, "Make a test key: it spends the test balance")
 	f.StringVar(&expires, "expires", "", "When the key expires, from now: 90d, 12h, or never (default: never; personal keys: as the config says, or 6 months)")
-	addCapFlag(cmd, &caps, "it and its successors spend")
-	addRateFlag(cmd, &rate)
+	limits.AddCap(cmd, &caps, "it and its successors spend")
+	limits.AddRate(cmd, &rate)
 	f.StringVar(&n.Digest, "digest", "", "The SHA-256, in hex digits, of a secret that another system has minted")
 	addURLFlag(cmd, &at)
 	return cmd
@@ -165,7 +166,7 @@ Any HTTP client:
 func printKey(w io.Writer, k admin.KeyView) {
 	table.Fields(w, "key", k.ID, "account", named(k.AccountName, k.Account), "name", orDash(k.Name), "kind", k.Kind+", "+k.Environment,
 		"state", k.State, "hint", k.Hint, "scopes", orDash(strings.Join(k.Scopes, " ")),
-		"servers", allOr(k.Servers), "caps", capsText(k.Caps), "rate", orDash(k.Rate), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"), "last used", timeOr(k.LastUsedAt, "never"))
+		"servers", allOr(k.Servers), "caps", limits.CapsText(k.Caps), "rate", orDash(k.Rate), "created", k.CreatedAt.Format(time.RFC3339), "expires", timeOr(k.ExpiresAt, "never"), "last used", timeOr(k.LastUsedAt, "never"))
 }
 
 // printKeys prints keys as a table, with the sums of their calls if the listing has them.
@@ -244,7 +245,7 @@ func updateKey(c *connection) *cobra.Command {
 				change.ExpiresIn = &in
 			}
 			var err error
-			if change.Caps, err = parseCaps(caps); err != nil {
+			if change.Caps, err = limits.ParseCaps(caps); err != nil {
 				return err
 			}
 			if given("rate") {
@@ -265,8 +266,8 @@ func updateKey(c *connection) *cobra.Command {
 	f.BoolVar(&force, "force", false, "Name servers that the config does not have yet")
 	f.BoolVar(&allServers, "all-servers", false, "Let it call all servers")
 	f.StringVar(&expires, "expires", "", "When it expires, from now: 90d, 12h, or never")
-	addCapFlag(cmd, &caps, "it and its successors spend")
-	addRateFlag(cmd, &rate)
+	limits.AddCap(cmd, &caps, "it and its successors spend")
+	limits.AddRate(cmd, &rate)
 	cmd.MarkFlagsMutuallyExclusive("scope", "no-scopes")
 	cmd.MarkFlagsMutuallyExclusive("server", "all-servers")
 	return cmd

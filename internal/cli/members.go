@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/cli/limits"
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
@@ -128,8 +129,8 @@ func (x *operation) bindFlag(m member, value func() pflag.Value) {
 		later(func() error { *p = all; return nil })
 	case **admin.Caps:
 		var caps []string
-		flags.StringArrayVar(&caps, m.flag, nil, doc+capsHint)
-		later(func() (err error) { *p, err = parseCaps(caps); return err })
+		flags.StringArrayVar(&caps, m.flag, nil, doc+limits.Hint)
+		later(func() (err error) { *p, err = limits.ParseCaps(caps); return err })
 	default:
 		text := flags.String(m.flag, "", doc)
 		later(func() error {

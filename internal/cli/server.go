@@ -66,6 +66,13 @@ The exit status is 1 if a price is unknown or shadowed.`,
 	return cmd
 }
 
+// toolsCommand returns the command "server check" by the name that people look for first.
+func toolsCommand(c *connection) *cobra.Command {
+	cmd := checkServer(c)
+	cmd.Use, cmd.Short = "tools <server>", "Shows the tools of a server with their prices: the same as server check"
+	return cmd
+}
+
 // printServer prints a server and its prices, each with the items that it applied to at
 // the last check.
 func printServer(w io.Writer, s ops.ServerDetail) {

@@ -29,6 +29,8 @@ type Host struct {
 	SplitAddress func(address string) (network, target, host string, err error)
 	// DataDir returns the directory where the server keeps the admin token.
 	DataDir func() string
+	// Serve serves a config in this process until stop is called.
+	Serve func(config []byte) (stop func(), err error)
 	// ExitError returns an error that makes the program exit with the given code.
 	ExitError func(code int) error
 }

@@ -1,4 +1,5 @@
-package cli
+// Package limits has the flags for spending caps, rates and times of the commands.
+package limits
 
 import (
 	"errors"
@@ -13,50 +14,51 @@ import (
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
-// addCapFlag adds the flag --cap for spending caps. holder is the subject and the verb
+// AddCap adds the flag --cap for spending caps. holder is the subject and the verb
 // in the flag's help text, such as "it and its successors spend".
-func addCapFlag(cmd *cobra.Command, caps *[]string, holder string) {
-	cmd.Flags().StringArrayVar(caps, "cap", nil, "The most that "+holder+capsHint)
+func AddCap(cmd *cobra.Command, caps *[]string, holder string) {
+	cmd.Flags().StringArrayVar(caps, "cap", nil, "The most that "+holder+Hint)
 }
 
-const capsHint = ": call=0.05, day=20.00 or month=100.00 (UTC), or none to take one away, as in day=none; may be repeated"
+// Hint is the part of the help text of --cap that says which values it takes.
+const Hint = ": call=0.05, day=20.00 or month=100.00 (UTC), or none to take one away, as in day=none; may be repeated"
 
-// addRateFlag adds the flag for a key's rate limit.
-func addRateFlag(cmd *cobra.Command, rate *string) {
+// AddRate adds the flag for a key's rate limit.
+func AddRate(cmd *cobra.Command, rate *string) {
 	cmd.Flags().StringVar(rate, "rate", "", `How often it and its successors may ask, as in "60/1m burst 100", or none`)
 }
 
-// period is the value of a flag for a time from now, such as 14d. It is zero if the
+// Period is the value of a flag for a time from now, such as 14d. It is zero if the
 // flag is not given.
-type period time.Duration
+type Period time.Duration
 
 // Set implements pflag.Value.
-func (p *period) Set(text string) error {
+func (p *Period) Set(text string) error {
 	d, err := clock.ParseDuration(text)
 	if err != nil || d <= 0 {
 		return errors.New("want a time from now, such as 14d or 12h")
 	}
-	*p = period(d)
+	*p = Period(d)
 	return nil
 }
 
 // String implements pflag.Value.
-func (p *period) String() string { return p.query() }
+func (p *Period) String() string { return p.query() }
 
 // Type implements pflag.Value.
-func (p *period) Type() string { return "time" }
+func (p *Period) Type() string { return "time" }
 
 // query returns the period in the syntax that the server parses, or "" if the flag
 // is not given.
-func (p *period) query() string {
+func (p *Period) query() string {
 	if *p == 0 {
 		return ""
 	}
 	return time.Duration(*p).String()
 }
 
-// parseCaps parses caps such as day=20.00. It returns nil if texts is empty.
-func parseCaps(texts []string) (*admin.Caps, error) {
+// ParseCaps parses caps such as day=20.00. It returns nil if texts is empty.
+func ParseCaps(texts []string) (*admin.Caps, error) {
 	if len(texts) == 0 {
 		return nil, nil
 	}
@@ -80,8 +82,8 @@ func parseCaps(texts []string) (*admin.Caps, error) {
 	return &caps, nil
 }
 
-// capsText renders caps on one line.
-func capsText(c *admin.Caps) string {
+// CapsText renders caps on one line.
+func CapsText(c *admin.Caps) string {
 	if c == nil {
 		return "-"
 	}

@@ -1,0 +1,168 @@
+// Package adding has the command that prints the site of a Caddyfile for a server that is
+// to be sold, and tries the site.
+package adding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fareboxhq/farebox/internal/cli/reach"
+	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/offer"
+)
+
+// askTime bounds how long a server may take to list its tools. A program that npx must
+// download first needs most of it.
+const askTime = 2 * time.Minute
+
+// Command returns the command.
+func Command(host reach.Host) *cobra.Command {
+	s := new(Site)
+	check := true
+	cmd := &cobra.Command{
+		Use: "add <name> <url> | add <name> -- <command>…", Short: "Prints the site of a Caddyfile that sells a server", Args: cobra.MinimumNArgs(2),
+		Long: `Looks at the tools of an MCP server, and prints the site of a Caddyfile that sells
+them, with a line for the price of each.
+
+The server is the URL of its MCP endpoint, or a program that speaks MCP on stdin
+and stdout. Without a path in the URL, the server is looked for at /mcp, /mcp/
+and /.
+
+With --price every tool gets that price. Without it the prices are comments, and
+unpriced deny refuses all tools until a price has lost its #.
+
+Then the site is tried: it is loaded with a store of its own, and a client asks
+it for its tools, which costs nothing.`,
+		Example: "  farebox add weather http://localhost:3001/mcp --price 0.01 >> Caddyfile\n  farebox add files -- npx -y @modelcontextprotocol/server-filesystem /srv/files",
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&s.Address, "site", "mcp.example.com", "The address of the site")
+	flags.StringVar(&s.Provider, "provider", "acme", "The account that gets the credits")
+	flags.StringVar(&s.Price, "price", "", "The price of each tool")
+	flags.BoolVar(&check, "check", true, "Try the site")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := s.take(args, cmd.ArgsLenAtDash()); err != nil {
+			return err
+		}
+		return add(cmd.Context(), host, s, check, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	}
+	return cmd
+}
+
+// nameForm matches the names of servers.
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// take sets the fields that the arguments name. The argument dash is the number of
+// arguments before "--", or -1.
+func (s *Site) take(args []string, dash int) error {
+	s.Server = args[0]
+	switch {
+	case !nameForm.MatchString(s.Server):
+		return fmt.Errorf("the name %q is not one for a server: want up to 64 letters, digits, dots, dashes and underscores", s.Server)
+	case dash == 1:
+		s.Command = args[1:]
+	case dash >= 0 || len(args) > 2:
+		return errors.New("want a name and a URL, or a name and a program after --")
+	default:
+		u, err := url.Parse(args[1])
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return fmt.Errorf("%q is not the URL of a server: want http://host:port/path, or a program after --", args[1])
+		}
+		s.URL = u
+	}
+	if s.Price != "" {
+		amount, err := ledger.ParseAmount(s.Price)
+		if err != nil || amount <= 0 {
+			return fmt.Errorf("--price %s: want an amount above zero, such as 0.01", s.Price)
+		}
+		s.Price = amount.String()
+	}
+	return nil
+}
+
+// add prints the site to out, and the outcome of the try to notes.
+func add(ctx context.Context, host reach.Host, s *Site, check bool, out, notes io.Writer) error {
+	ask, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	var err error
+	if s.URL == nil {
+		s.Offer = new(offer.Offer)
+		s.Offer, err = try(ask, host, s) // the gateway runs the program, and asks it
+	} else {
+		s.Offer, err = askURL(ask, s.URL)
+	}
+	if err != nil {
+		return fmt.Errorf("the server does not list its tools: %w", err)
+	}
+	s.Offer.Sort()
+	fmt.Fprintf(out, "# %s\n", s.summary())
+	if s.Price == "" {
+		fmt.Fprintln(out, "# Remove the # before each price that is right. Until then no tool can be called.")
+	}
+	if _, err := io.WriteString(out, s.String()); err != nil || !check {
+		return err
+	}
+	found, err := try(ask, host, s)
+	if err != nil {
+		return fmt.Errorf("the site does not work: %w", err)
+	}
+	fmt.Fprintf(notes, "The site works: a client with a key gets %d of %d tools through it.\n", len(names(found)), len(names(s.Offer)))
+	return nil
+}
+
+// askURL asks a server over HTTP.
+func askURL(ctx context.Context, u *url.URL) (*offer.Offer, error) {
+	paths := []string{u.EscapedPath()}
+	if u.Path == "" || u.Path == "/" {
+		paths = []string{"/mcp", "/mcp/", "/"}
+	}
+	return offer.Ask(ctx, &schemed{scheme: u.Scheme, next: http.DefaultTransport}, u.Host, paths, nil)
+}
+
+// schemed is an http.RoundTripper that sends requests by the scheme of the server's URL.
+type schemed struct {
+	scheme string
+	next   http.RoundTripper
+}
+
+// RoundTrip sends a copy of the request.
+func (s *schemed) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.URL.Scheme = s.scheme
+	return s.next.RoundTrip(r)
+}
+
+// names returns the tools of an offer.
+func names(o *offer.Offer) (tools []string) {
+	for _, item := range o.Items {
+		if item.Kind == offer.Tool {
+			tools = append(tools, item.Name)
+		}
+	}
+	slices.Sort(tools)
+	return tools
+}
+
+// scratch returns a directory for one try of a site.
+func scratch() (dir string, remove func(), err error) {
+	dir, err = os.MkdirTemp("", "farebox-add-")
+	return dir, func() { _ = os.RemoveAll(dir) }, err
+}
+
+// write writes a Caddyfile into the directory, and returns its path.
+func write(dir, text string) (string, error) {
+	file := filepath.Join(dir, "Caddyfile")
+	return file, os.WriteFile(file, []byte(strings.TrimLeft(text, "\n")), 0o600)
+}
