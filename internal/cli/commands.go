@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fareboxhq/farebox/internal/admin"
+	"github.com/fareboxhq/farebox/internal/cli/connect"
 	"github.com/fareboxhq/farebox/internal/ops"
 )
 
@@ -48,6 +49,7 @@ func commands(c *connection, table []ops.Operation) []*cobra.Command {
 	add("", "", restoreCommand(c))
 	add("", "", migrateCommand(c))
 	add("", "", topCommand(c))
+	add("", "", connect.Command(func() { c.Begun = true }))
 	return top
 }
 
