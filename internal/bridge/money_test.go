@@ -1,0 +1,203 @@
+package bridge
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fareboxhq/farebox/internal/ledger"
+)
+
+func limit(t *testing.T, text string) *ledger.Amount {
+	t.Helper()
+	a, err := ledger.ParseAmount(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &a
+}
+
+const priceList = `{"tools":[{"name":"x","inputSchema":{},"_meta":{"dev.farebox/price":{"amount":"0.01","currency":"USD"}}},
+	{"name":"varies","inputSchema":{},"_meta":{"dev.farebox/price":{"max":"0.05","currency":"USD"}}},
+	{"name":"free","inputSchema":{},"_meta":{"dev.farebox/price":{"amount":"0.00","currency":"USD"}}}]}`
+
+// TestBudget checks that concurrent calls never exceed a budget together: of 30 calls at
+// 0.01, a budget of 0.10 pays ten, and the others are refused without a request.
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	var running atomic.Int64
+	s := newServer(t, func(w http.ResponseWriter, r *request) {
+		switch {
+		case r.Method == "tools/list":
+			answer(w, r, priceList)
+		default:
+			running.Add(1)
+			answer(w, r, paid("0.01"))
+		}
+	})
+	c := start(t, s.URL, func(o *Options) { o.Limits.Budget = limit(t, "0.10"); o.Verbose = true })
+	c.send(t, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+	c.next(t)
+	for id := range 30 {
+		c.send(t, toolCall(10+id, "x"))
+	}
+	charged, refused := 0, 0
+	for range 30 {
+		switch m := c.next(t); {
+		case strings.Contains(m.Line, "chg_1"):
+			charged++
+		case strings.Contains(m.Line, "budget of 0.10 USD") && strings.Contains(m.Line, `"isError":true`):
+			refused++
+		default:
+			t.Errorf("response: %s", m.Line)
+		}
+	}
+	if charged != 10 || refused != 20 || running.Load() != 10 {
+		t.Errorf("%d charged, %d refused, %d reached the server", charged, refused, running.Load())
+	}
+	if !strings.Contains(c.notes.String(), "tool x cost 0.01 USD (chg_1); spent 0.10, 9.00 in the account, 0.00 of the budget left") {
+		t.Errorf("notes: %s", c.notes)
+	}
+	for _, r := range s.calls() {
+		if got := string(r.Params.Meta["dev.farebox/max-price"]); got != `"0.01"` || !strings.Contains(r.Body, `"a":"<b>"`) {
+			t.Errorf("a call was sent as %s", r.Body)
+		}
+	}
+	c.send(t, toolCall(99, "free"))
+	if m := c.next(t); !strings.Contains(m.Line, `"id":99,"result"`) {
+		t.Errorf("a free call with an empty budget: %s", m.Line)
+	}
+}
+
+// TestMaxPrice checks that each call is sent with the highest price, so that the gateway
+// refuses a price that has risen since the list, and that a lower maximum of the client
+// stays.
+func TestMaxPrice(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(w http.ResponseWriter, r *request) { answer(w, r, paid("0.01")) })
+	c := start(t, s.URL, func(o *Options) { o.Limits.MaxPrice = limit(t, "0.02") })
+	c.send(t, toolCall(1, "x"), `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"x","_meta":{"dev.farebox/max-price":"0.005","k":1}}}`)
+	c.next(t)
+	c.next(t)
+	var got []string
+	for _, r := range s.calls() {
+		got = append(got, string(r.Params.Meta["dev.farebox/max-price"]))
+	}
+	if slices.Sort(got); !slices.Equal(got, []string{`"0.005"`, `"0.02"`}) {
+		t.Errorf("the calls were sent with %v", got)
+	}
+}
+
+// TestUnknownOutcomesCount checks that a call whose outcome stays unknown counts as spent,
+// and that its error says so. Without doubt, a failed call counts as nothing.
+func TestUnknownOutcomesCount(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		script func(w http.ResponseWriter, r *request, n int)
+		spent  bool
+		words  string
+	}{
+		"lost": {func(w http.ResponseWriter, _ *request, _ int) { breakOff(w) }, true, "not known whether the call was charged"},
+		"refused after a loss": {func(w http.ResponseWriter, r *request, n int) {
+			if n == 1 {
+				breakOff(w)
+				return
+			}
+			answer(w, r, refusal("TOOL_UNKNOWN", ""))
+		}, true, "not known whether the call was charged"},
+		"no money after a loss": {func(w http.ResponseWriter, r *request, n int) {
+			if n == 1 {
+				breakOff(w)
+				return
+			}
+			answer(w, r, refusal("INSUFFICIENT_BALANCE", ""))
+		}, false, "refused"},
+		"not kept": {func(w http.ResponseWriter, r *request, n int) {
+			if n == 1 {
+				breakOff(w)
+				return
+			}
+			answer(w, r, refusal("RESULT_GONE", ""))
+		}, true, "refused"},
+		"store down": {func(w http.ResponseWriter, r *request, n int) {
+			if n < 4 {
+				answer(w, r, refusal("STORE_UNAVAILABLE", `,"retry_after_ms":1`))
+				return
+			}
+			answer(w, r, `{"content":[],"isError":true}`)
+		}, false, "isError"},
+		"charged at its start": {func(w http.ResponseWriter, r *request, _ int) {
+			answer(w, r, refusal("UPSTREAM_FAILED", `,"charge":"chg_2"`))
+		}, true, "refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var s *server
+			s = newServer(t, func(w http.ResponseWriter, r *request) {
+				if r.Method == "tools/list" {
+					answer(w, r, priceList)
+					return
+				}
+				test.script(w, r, len(s.calls()))
+			})
+			c := start(t, s.URL, func(o *Options) {
+				o.Limits.Budget = limit(t, "0.01")
+				o.patience.doubt = 300 * time.Millisecond
+			})
+			c.send(t, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+			c.next(t)
+			c.send(t, toolCall(2, "x"))
+			if m := c.next(t); !strings.Contains(m.Line, test.words) {
+				t.Errorf("response: %s", m.Line)
+			}
+			before := len(s.calls())
+			c.send(t, toolCall(3, "x"))
+			c.next(t)
+			if left := len(s.calls()) > before; left == test.spent {
+				t.Errorf("the budget has money left: %v", left)
+			}
+		})
+	}
+}
+
+// TestUnreachable checks that a call to a server that is not there ends with an error
+// that says that nothing was charged.
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	c := start(t, "http://127.0.0.1:1/mcp", func(o *Options) { o.patience.unsent = 100 * time.Millisecond })
+	c.send(t, toolCall(1, "x"))
+	if m := c.next(t); m.Error == nil || !strings.Contains(m.Error.Message, "cannot be reached") || !strings.Contains(m.Error.Message, "Nothing was charged") {
+		t.Errorf("response: %s", m.Line)
+	}
+}
+
+// TestCheckURL checks that a token goes only to https:// and to this machine, unless that
+// is allowed.
+func TestCheckURL(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string][3]bool{ // with a token; with a token and --insecure; without a token
+		"https://mcp.example.com/mcp":  {true, true, true},
+		"http://localhost:8080/mcp":    {true, true, true},
+		"http://127.0.0.1:8080/mcp":    {true, true, true},
+		"http://[::1]:8080/mcp":        {true, true, true},
+		"http://mcp.example.com/mcp":   {false, true, true},
+		"http://127.0.0.1.example/mcp": {false, true, true},
+		"https://u:p@example.com/mcp":  {false, false, false},
+		"ftp://example.com":            {false, false, false},
+		"mcp.example.com":              {false, false, false},
+	} {
+		u, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, got := range []error{CheckURL(u, true, false), CheckURL(u, true, true), CheckURL(u, false, false)} {
+			if (got == nil) != want[i] {
+				t.Errorf("%s, case %d: %v", address, i, got)
+			}
+		}
+	}
+}
