@@ -30,7 +30,7 @@ func (b *Bridge) accept(body []byte) {
 		b.enqueue(func() {
 			defer close(done)
 			b.await(before)
-			b.tell(&m, body)
+			b.sendOnly(&m, body)
 			b.session.initialized(body)
 			b.listen()
 		})
@@ -38,7 +38,7 @@ func (b *Bridge) accept(body []byte) {
 		before := b.barrier
 		b.enqueue(func() {
 			b.await(before)
-			b.tell(&m, body)
+			b.sendOnly(&m, body)
 		})
 	}
 }
@@ -91,7 +91,7 @@ func (b *Bridge) acceptCancel(m *mcp.Message, body []byte) {
 			}
 			time.AfterFunc(b.patience.cancel, c.abandon)
 		}
-		b.tell(m, body)
+		b.sendOnly(m, body)
 	})
 }
 
@@ -124,13 +124,13 @@ func (b *Bridge) await(step <-chan struct{}) {
 	}
 }
 
-// tellTime bounds the sending of a message that has no response.
-const tellTime = 30 * time.Second
+// sendTime bounds the sending of a message that has no response.
+const sendTime = 30 * time.Second
 
-// tell sends a notification, or a response to a request of the server. If it does not
-// arrive, people are told, because the client waits for no response.
-func (b *Bridge) tell(m *mcp.Message, body []byte) {
-	ctx, cancel := context.WithTimeout(b.ctx, tellTime)
+// sendOnly sends a notification, or a response to a request of the server. If it does not
+// arrive, the notes say so, because the client waits for no response.
+func (b *Bridge) sendOnly(m *mcp.Message, body []byte) {
+	ctx, cancel := context.WithTimeout(b.ctx, sendTime)
 	defer cancel()
 	w := waits{patience: &b.patience}
 	for {

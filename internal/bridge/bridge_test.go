@@ -342,8 +342,8 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// TestLostAnswers checks promise 2 of docs/promises.md from the side of a caller: a call
-// whose connection breaks is sent again with its idempotency key, until the gateway has
+// TestLostAnswers checks promise 2 of docs/promises.md from the side of a caller: after
+// its connection breaks, a call is sent again with its idempotency key, until the gateway has
 // the result of the first attempt, and the client gets one response. Another call has
 // another key.
 func TestLostAnswers(t *testing.T) {

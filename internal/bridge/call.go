@@ -16,7 +16,7 @@ type call struct {
 	m         *mcp.Message
 	body      []byte
 	era       mcp.Era
-	key       string // the idempotency key in the header; "" if there is none
+	key       string // the idempotency key in the header, or ""
 	handshake bool   // initialize
 	streams   bool   // the response is a stream without an end
 	repeats   bool   // the request may be sent again although the server may have received it
@@ -58,8 +58,8 @@ func (b *Bridge) newCall(m *mcp.Message, body []byte) (*call, error) {
 	c.handshake = m.Method == "initialize"
 	c.streams = method.Streams
 	c.repeats = true
-	// A tool that is listed as free runs each time, because the gateway keeps no responses
-	// of free calls. So such a call is only repeated if the tool says that it may be.
+	// A tool that is listed as free runs each time, because the gateway stores no response
+	// of a free call. Such a call is repeated only if the tool's annotations allow that.
 	if mayCost(method, known) {
 		if m.IdempotencyKey == "" {
 			c.key = id.New("connect_")

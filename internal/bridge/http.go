@@ -78,8 +78,8 @@ func (b *Bridge) newRequest(ctx context.Context, method string, body []byte, see
 	return r, nil
 }
 
-// post sends a message. sent reports whether the server may have received it. The body
-// of a response must be closed.
+// post sends a message. sent reports whether the server may have received it. The caller
+// closes the response.
 func (b *Bridge) post(ctx context.Context, m *mcp.Message, body []byte, seen *state, key string, wrote func()) (resp *http.Response, sent bool, err error) {
 	var begun atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{

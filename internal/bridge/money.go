@@ -114,8 +114,8 @@ func (b *Bridge) settle(c *call, r *result) {
 	}
 }
 
-// settleGone settles the reservation of a request whose client no longer waits. If the
-// gateway may have received it, it may have been charged.
+// settleGone settles the reservation of a request that the client no longer waits for. If
+// the gateway may have received it, it may have been charged.
 func (b *Bridge) settleGone(c *call) {
 	switch {
 	case c.hold == nil:
@@ -276,7 +276,7 @@ func withMaxPrice(m *mcp.Message, body []byte, most ledger.Amount) []byte {
 
 func object(text []byte) map[string]json.RawMessage {
 	members := make(map[string]json.RawMessage)
-	_ = json.Unmarshal(text, &members) // the decoder has accepted the text, or there is none
+	_ = json.Unmarshal(text, &members) // the decoder has accepted the text, unless it is absent
 	return members
 }
 

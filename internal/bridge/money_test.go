@@ -25,8 +25,8 @@ const priceList = `{"tools":[{"name":"x","inputSchema":{},"_meta":{"dev.farebox/
 	{"name":"varies","inputSchema":{},"_meta":{"dev.farebox/price":{"max":"0.05","currency":"USD"}}},
 	{"name":"free","inputSchema":{},"_meta":{"dev.farebox/price":{"amount":"0.00","currency":"USD"}}}]}`
 
-// TestBudget checks that concurrent calls never exceed a budget together: of 30 calls at
-// 0.01, a budget of 0.10 pays ten, and the others are refused without a request.
+// TestBudget checks that concurrent calls never exceed a budget together: a budget of 0.10
+// pays ten calls at 0.01 out of 30, and the others are refused without a request.
 func TestBudget(t *testing.T) {
 	t.Parallel()
 	var running atomic.Int64
@@ -92,8 +92,8 @@ func TestMaxPrice(t *testing.T) {
 	}
 }
 
-// TestUnknownOutcomesCount checks that a call whose outcome stays unknown counts as spent,
-// and that its error says so. Without doubt, a failed call counts as nothing.
+// TestUnknownOutcomesCount checks that a call with an unknown outcome counts as spent, and
+// that its error says so. Without doubt, a failed call counts as nothing.
 func TestUnknownOutcomesCount(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -178,7 +178,7 @@ func versionIn(message []byte) string {
 	return m.Result.Version
 }
 
-// endSession tells the server that the session has ended.
+// endSession ends the session at the server.
 func (b *Bridge) endSession() {
 	seen := b.session.now()
 	if seen.id == "" {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/fareboxhq/farebox/internal/clock"
 )
 
 // TestStatelessHeaders checks that requests of 2026-07-28 have the headers that mirror
@@ -157,11 +159,11 @@ func TestWaitsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := usualPatience
 		w := waits{patience: &p}
-		began, n := time.Now(), 0
+		began, n := clock.Now(), 0
 		for w.next(t.Context(), 0, p.doubt) {
 			n++
 		}
-		if took := time.Since(began); took > p.doubt || took < p.doubt-p.most {
+		if took := clock.Since(began); took > p.doubt || took < p.doubt-p.most {
 			t.Errorf("%d waits took %s, the bound is %s", n, took, p.doubt)
 		}
 		if n < 30 || n > 100 {

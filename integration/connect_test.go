@@ -1,0 +1,342 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	goclient "github.com/mark3labs/mcp-go/client"
+	gomcp "github.com/mark3labs/mcp-go/mcp"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/fareboxhq/farebox/integration/harness"
+)
+
+// connectCommand prepares "farebox connect" for an address.
+func connectCommand(t *testing.T, address, secret string, flags ...string) *exec.Cmd {
+	t.Helper()
+	cmd := command(t, "", binaries.Farebox, append([]string{"connect", address}, flags...)...)
+	cmd.Env = append(cmd.Env, "AGENT_TOKEN="+secret)
+	return cmd
+}
+
+// connected opens a session of the official Go SDK through a bridge. version is the
+// protocol version that the client begins with.
+func connected(t *testing.T, cmd *exec.Cmd, version string) *mcp.ClientSession {
+	t.Helper()
+	client := mcp.NewClient(&mcp.Implementation{Name: "farebox-test", Version: "1.0.0"}, nil)
+	session, err := client.Connect(t.Context(), &mcp.CommandTransport{Command: cmd}, &mcp.ClientSessionOptions{ProtocolVersion: version})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = session.Close() })
+	return session
+}
+
+// TestConnectClients checks promises 2, 3 and 8 of docs/promises.md for clients that only
+// start programs, as TestClients does for those that use HTTP: three unmodified clients
+// make free, paid and refused calls through "farebox connect".
+func TestConnectClients(t *testing.T) {
+	t.Parallel()
+	g := binaries.StartGateway(t, harness.Site(binaries.StartEverything(t), "server everything", "provider acme",
+		"price echo 0.01", "free get-annotated-message", "unpriced deny"))
+	for name, open := range map[string]func(*testing.T, *harness.Gateway, string) caller{
+		"go-sdk": func(t *testing.T, g *harness.Gateway, secret string) caller {
+			return inSession(connected(t, connectCommand(t, g.Endpoint(), secret), ""))
+		},
+		"mcp-go": mcpGoStdio, "typescript": typeScriptStdio,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, key := g.NewAgent(t, name, "0.01")
+			converse(t, g, name, open(t, g, key.Secret))
+		})
+	}
+	g.VerifyLedger(t)
+}
+
+func mcpGoStdio(t *testing.T, g *harness.Gateway, secret string) caller {
+	client, err := goclient.NewStdioMCPClient(binaries.Farebox, []string{"AGENT_TOKEN=" + secret}, "connect", g.Endpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	var hello gomcp.InitializeRequest
+	hello.Params.ProtocolVersion = gomcp.LATEST_PROTOCOL_VERSION
+	hello.Params.ClientInfo = gomcp.Implementation{Name: "farebox-test", Version: "1.0.0"}
+	if _, err := client.Initialize(t.Context(), hello); err != nil {
+		t.Fatal(err)
+	}
+	return func(t *testing.T, tool string, args map[string]any) told {
+		var request gomcp.CallToolRequest
+		request.Params.Name, request.Params.Arguments = tool, args
+		result, err := client.CallTool(t.Context(), request)
+		if err != nil {
+			return told{err.Error(), true}
+		}
+		var texts []string
+		for _, content := range result.Content {
+			if text, ok := content.(gomcp.TextContent); ok {
+				texts = append(texts, text.Text)
+			}
+		}
+		return told{strings.Join(texts, "\n"), result.IsError}
+	}
+}
+
+func typeScriptStdio(t *testing.T, g *harness.Gateway, secret string) caller {
+	p := startNode(t, secret, "stdio.mjs", binaries.Farebox, "connect", g.Endpoint())
+	t.Cleanup(func() {
+		_ = p.in.Close()
+		if err := p.cmd.Wait(); err != nil {
+			t.Errorf("the client of the TypeScript SDK: %v\n%s", err, p.stderr.Bytes())
+		}
+	})
+	return func(t *testing.T, tool string, args map[string]any) told {
+		t.Helper()
+		return p.do(t, map[string]any{"tool": tool, "args": args})
+	}
+}
+
+// losing is a proxy before a gateway that loses answers: the gateway does its work, and
+// the caller's connection breaks.
+type losing struct {
+	url  string
+	lose atomic.Int64 // answers to calls that will still be lost
+	lost atomic.Int64
+}
+
+func startLosing(t *testing.T, g *harness.Gateway) *losing {
+	t.Helper()
+	target, err := url.Parse("http://localhost:" + g.Port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &losing{}
+	proxy := &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(p *httputil.ProxyRequest) {
+		p.SetURL(target)
+		p.Out.Host = target.Host
+	}}
+	proxy.ModifyResponse = func(r *http.Response) error {
+		if r.Request.Context().Value(losing{}) == nil {
+			return nil
+		}
+		_, err := io.Copy(io.Discard, r.Body) // the gateway has sent everything
+		if err == nil {
+			err = errors.New("lost")
+		}
+		return err
+	}
+	proxy.ErrorHandler = func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if bytes.Contains(body, []byte(`"tools/call"`)) && l.lose.Add(-1) >= 0 {
+			l.lost.Add(1)
+			r = r.WithContext(context.WithValue(r.Context(), losing{}, true))
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	t.Cleanup(s.CloseClientConnections)
+	l.url = s.URL + "/mcp"
+	return l
+}
+
+// TestConnectLostAnswers checks promises 2 and 4 of docs/promises.md through the bridge:
+// a paid call has its answer lost on the way, twice, and is charged and run once. The
+// client gets the result of that run.
+func TestConnectLostAnswers(t *testing.T) {
+	t.Parallel()
+	for _, version := range revisions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			w := startWorker(t)
+			g := binaries.StartGateway(t, harness.Site(w.url, "server worker", "provider acme", "price * 0.01"))
+			_, key := g.NewAgent(t, "agent", "1.00")
+			l := startLosing(t, g)
+			session := connected(t, connectCommand(t, l.url, key.Secret), version)
+			l.lose.Store(2)
+			result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "dig"})
+			if err != nil || harness.Text(result) != workerResult {
+				t.Fatalf("%v, %v", result, err)
+			}
+			meta := harness.ReadMeta(t, result.Meta)
+			charges := g.Charges(t, "agent")
+			if len(charges) != 1 || meta.Charge == nil || charges[0].ID != meta.Charge.ID || !meta.Replayed {
+				t.Errorf("%d charges; the result has %+v", len(charges), meta)
+			}
+			if w.runs.Load() != 1 || l.lost.Load() != 2 {
+				t.Errorf("%d runs; %d answers were lost", w.runs.Load(), l.lost.Load())
+			}
+			g.VerifyLedger(t)
+		})
+	}
+}
+
+// TestConnectKill checks promises 1, 2 and 4 of docs/promises.md: while callers use one
+// bridge, the gateway is killed and started again several times. Each call gets a result,
+// and each result has a captured charge of its own: the repetitions are free.
+func TestConnectKill(t *testing.T) {
+	t.Parallel()
+	const callers, each, kills = 12, 40, 3
+	w := startWorker(t)
+	g := binaries.StartGateway(t, harness.Site(w.url, "server worker", "provider acme", "price * 0.01"))
+	_, key := g.NewAgent(t, "agent", "100.00")
+	session := connected(t, connectCommand(t, g.Endpoint(), key.Secret), "2026-07-28")
+	var (
+		mu       sync.Mutex
+		received = map[string]int{}
+		group    sync.WaitGroup
+		done     atomic.Int64
+	)
+	reached := make(chan struct{}, callers*each)
+	for caller := range callers {
+		group.Go(func() {
+			for i := range each {
+				result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: pick(workerTools, caller+i)})
+				if err != nil || result.IsError {
+					t.Errorf("call %d of caller %d: %v %v", i, caller, result, err)
+					return
+				}
+				charge := harness.ReadMeta(t, result.Meta).Charge
+				if charge == nil {
+					t.Errorf("a result without a charge")
+					return
+				}
+				mu.Lock()
+				received[charge.ID]++
+				mu.Unlock()
+				done.Add(1)
+				reached <- struct{}{}
+			}
+		})
+	}
+	for range kills {
+		for range callers * each / (kills + 1) {
+			<-reached
+		}
+		g.Kill()
+		g.Start(t)
+	}
+	group.Wait()
+	charges := g.Charges(t, "agent")
+	if len(charges) != callers*each || len(received) != callers*each {
+		t.Errorf("%d charges and %d results for %d calls", len(charges), len(received), callers*each)
+	}
+	for _, c := range charges {
+		if received[c.ID] != 1 || c.State != "captured" {
+			t.Errorf("charge %s: %s, received %d times", c.ID, c.State, received[c.ID])
+		}
+	}
+	g.VerifyLedger(t)
+}
+
+// TestConnectEnds checks that the end of a client ends its bridge: a client that is
+// killed closes the pipes, whether or not a call is under way. A bridge that is killed
+// leaves no reservation.
+func TestConnectEnds(t *testing.T) {
+	t.Parallel()
+	w := startWorker(t)
+	began := make(chan struct{}, 10)
+	w.work = func(ctx context.Context, _ int64) {
+		began <- struct{}{}
+		<-ctx.Done()
+	}
+	g := binaries.StartGateway(t, harness.Site(w.url, "server worker", "provider acme", "price * 0.01"))
+	_, key := g.NewAgent(t, "agent", "1.00")
+	body := strings.Replace(harness.ToolCall(1, "dig", `{}`), `"arguments"`,
+		`"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}},"arguments"`, 1)
+	for name, end := range map[string]func(*exec.Cmd, io.Closer) error{
+		"the client is killed": func(_ *exec.Cmd, in io.Closer) error { return in.Close() },
+		"SIGTERM":              func(cmd *exec.Cmd, _ io.Closer) error { return cmd.Process.Signal(syscall.SIGTERM) },
+		"the bridge is killed": func(cmd *exec.Cmd, _ io.Closer) error { return cmd.Process.Kill() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := connectCommand(t, g.Endpoint(), key.Secret)
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, writer, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd.Stdout = writer
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			_ = writer.Close()
+			if _, err := io.WriteString(in, body+"\n"); err != nil {
+				t.Fatal(err)
+			}
+			<-began
+			_ = out.Close()
+			if err := end(cmd, in); err != nil {
+				t.Fatal(err)
+			}
+			err = cmd.Wait() // bounded by the context of the command
+			if killed := name == "the bridge is killed"; (err != nil) != killed {
+				t.Errorf("the bridge ended with %v", err)
+			}
+			harness.Eventually(t, "the end of the reservation", func() error {
+				if a := g.Account(t, "agent"); a.Reserved != 0 {
+					return fmt.Errorf("%s is reserved", a.Reserved)
+				}
+				return nil
+			})
+		})
+	}
+	if n := len(g.Charges(t, "agent")); n != 0 {
+		t.Errorf("%d charges", n)
+	}
+}
+
+// TestConnectMistakes checks that mistakes of the command line and in the token are
+// explained, on stderr, and that the secret is never printed.
+func TestConnectMistakes(t *testing.T) {
+	t.Parallel()
+	open := t.TempDir() + "/token"
+	if err := os.WriteFile(open, []byte("fbx_secret_x"), 0o644); err != nil { //nolint:gosec // the mistake that is tested
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"connect"}, "accepts 1 arg"},
+		{[]string{"connect", "mcp.example.com"}, "want https://host/path"},
+		{[]string{"connect", "http://mcp.example.com/mcp"}, "without encryption: use https://, or allow it with --insecure"},
+		{[]string{"connect", "https://mcp.example.com/mcp", "--token-file", open}, "chmod 600"},
+		{[]string{"connect", "https://mcp.example.com/mcp", "--max-price", "1,5"}, "--max-price"},
+		{[]string{"connect", "https://mcp.example.com/mcp", "--budget", "-1"}, "at least 0"},
+	} {
+		cmd := command(t, "", binaries.Farebox, test.args...)
+		cmd.Env = append(cmd.Env, "AGENT_TOKEN=fbx_secret_x")
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		err := cmd.Run()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(stderr.String(), test.want) || stdout.Len() > 0 {
+			t.Errorf("%v: %v; stdout %q; stderr %q", test.args, err, stdout.String(), stderr.String())
+		}
+		if strings.Contains(stderr.String(), "secret_x") {
+			t.Errorf("%v: the token is shown: %s", test.args, stderr.String())
+		}
+	}
+}
