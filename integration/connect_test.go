@@ -194,11 +194,20 @@ func TestConnectLostAnswers(t *testing.T) {
 // and each result has a captured charge of its own: the repetitions are free.
 func TestConnectKill(t *testing.T) {
 	t.Parallel()
+	for _, version := range revisions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			connectKill(t, version)
+		})
+	}
+}
+
+func connectKill(t *testing.T, version string) {
 	const callers, each, kills = 12, 40, 3
 	w := startWorker(t)
 	g := binaries.StartGateway(t, harness.Site(w.url, "server worker", "provider acme", "price * 0.01"))
 	_, key := g.NewAgent(t, "agent", "100.00")
-	session := connected(t, connectCommand(t, g.Endpoint(), key.Secret), "2026-07-28")
+	session := connected(t, connectCommand(t, g.Endpoint(), key.Secret), version)
 	var (
 		mu       sync.Mutex
 		received = map[string]int{}
@@ -245,6 +254,83 @@ func TestConnectKill(t *testing.T) {
 		}
 	}
 	g.VerifyLedger(t)
+}
+
+// TestConnectBudget checks the limits of a bridge at a real gateway: a budget
+// for three calls pays three of ten concurrent ones, a call above the highest price is refused by
+// the gateway, and stderr has the sums.
+func TestConnectBudget(t *testing.T) {
+	t.Parallel()
+	w := startWorker(t)
+	g := binaries.StartGateway(t, harness.Site(w.url, "server worker", "provider acme", "price dig 0.05", "price * 0.01"))
+	_, key := g.NewAgent(t, "agent", "1.00")
+	var stderr bytes.Buffer // read after the bridge has ended
+	cmd := connectCommand(t, g.Endpoint(), key.Secret, "--budget", "0.03", "--max-price", "0.02", "--verbose")
+	cmd.Stderr = &stderr
+	session := connected(t, cmd, "")
+	if _, err := session.ListTools(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "dig"}); err != nil || harness.ReadMeta(t, result.Meta).Error == nil || harness.ReadMeta(t, result.Meta).Error.Code != "PRICE_ABOVE_MAX" {
+		t.Errorf("a call above the highest price: %v %v", result, err)
+	}
+	cheap := workerTools[1]
+	var paid, refused atomic.Int64
+	var group sync.WaitGroup
+	for range 10 {
+		group.Go(func() {
+			result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: cheap})
+			switch {
+			case err != nil:
+				t.Error(err)
+			case !result.IsError:
+				paid.Add(1)
+			case strings.Contains(harness.Text(result), "of the budget of 0.03 USD"):
+				refused.Add(1)
+			default:
+				t.Errorf("refused: %s", harness.Text(result))
+			}
+		})
+	}
+	group.Wait()
+	if err := session.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := len(g.Charges(t, "agent")); paid.Load() != 3 || refused.Load() != 7 || n != 3 {
+		t.Errorf("%d paid, %d refused, %d charges", paid.Load(), refused.Load(), n)
+	}
+	mustContain(t, stderr.String(), "tool "+cheap+" cost 0.01 USD", "spent 0.03, 0.97 in the account, 0.00 of the budget left")
+}
+
+// TestConnectSession checks that a client on stdio does not notice that the server behind
+// the gateway was replaced and has lost all sessions.
+func TestConnectSession(t *testing.T) {
+	t.Parallel()
+	var current atomic.Pointer[mcp.StreamableHTTPHandler]
+	replace := func() {
+		server := mcp.NewServer(&mcp.Implementation{Name: "forgetful", Version: "1.0.0"}, nil)
+		mcp.AddTool(server, &mcp.Tool{Name: "dig"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "dug"}}}, nil, nil
+		})
+		current.Store(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil))
+	}
+	replace()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { current.Load().ServeHTTP(w, r) }))
+	t.Cleanup(s.Close)
+	t.Cleanup(s.CloseClientConnections)
+	g := binaries.StartGateway(t, harness.Site(s.URL, "server forgetful", "provider acme", "price * 0.01"))
+	_, key := g.NewAgent(t, "agent", "1.00")
+	session := connected(t, connectCommand(t, g.Endpoint(), key.Secret), "2025-11-25")
+	for i := range 3 {
+		result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "dig"})
+		if err != nil || harness.Text(result) != "dug" {
+			t.Fatalf("call %d: %v %v", i, result, err)
+		}
+		replace()
+	}
+	if n := len(g.Charges(t, "agent")); n != 3 {
+		t.Errorf("%d charges", n)
+	}
 }
 
 // TestConnectEnds checks that the end of a client ends its bridge: a client that is

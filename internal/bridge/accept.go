@@ -109,10 +109,15 @@ func parseID(raw json.RawMessage) mcp.ID {
 	return mcp.ID{}
 }
 
+// enqueue lets the worker send a message after those that the client sent before it.
 func (b *Bridge) enqueue(job func()) {
+	if !b.calls.add() {
+		return
+	}
 	select {
-	case b.queue <- job:
+	case b.queue <- func() { defer b.calls.group.Done(); job() }:
 	case <-b.ctx.Done():
+		b.calls.group.Done()
 	}
 }
 

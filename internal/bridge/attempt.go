@@ -156,6 +156,9 @@ func (b *Bridge) unauthorized(c *call, body []byte) result {
 	}
 	text := reason + ". Put a valid one into the environment variable AGENT_TOKEN, or into the file that --token-file names, and start the client again."
 	b.notes.say("%s", text)
+	if c.doubt {
+		text += c.chargeText()
+	}
 	var meta []mcp.Field
 	if stamps.rawError != nil {
 		meta = []mcp.Field{{Name: "dev.farebox/error", Value: stamps.rawError}}

@@ -21,7 +21,7 @@ type call struct {
 	streams   bool   // the response is a stream without an end
 	repeats   bool   // the request may be sent again although the server may have received it
 
-	charged bool        // the method is one that the gateway may charge
+	charged bool        // the gateway may charge requests with this method
 	costs   bool        // the gateway may charge the request, by the prices that it listed
 	hold    *purse.Hold // the reservation of a request that may be charged
 	doubt   bool        // an earlier attempt may have been charged
@@ -58,8 +58,8 @@ func (b *Bridge) newCall(m *mcp.Message, body []byte) (*call, error) {
 	c.handshake = m.Method == "initialize"
 	c.streams = method.Streams
 	c.repeats = true
-	// A tool that is listed as free runs each time, because the gateway stores no response
-	// of a free call. Such a call is repeated only if the tool's annotations allow that.
+	// A tool that is listed as free runs each time, because the gateway stores no
+	// responses for free calls. Such a call is repeated only if the tool's annotations allow that.
 	if mayCost(method, known) {
 		if m.IdempotencyKey == "" {
 			c.key = id.New("connect_")
@@ -123,6 +123,17 @@ func (s *calls) release(c *call) {
 	close(c.done)
 }
 
+// add counts a notification or a response of the client as work under way, until
+// group.Done. It returns false if the bridge ends.
+func (s *calls) add() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopped {
+		s.group.Add(1)
+	}
+	return !s.stopped
+}
+
 // find returns the call with the id, or nil.
 func (s *calls) find(id mcp.ID) *call {
 	s.mu.Lock()
@@ -142,5 +153,5 @@ func (s *calls) stop() {
 	}
 }
 
-// wait waits until all responses were written.
+// wait waits until all responses were written and all other messages were sent.
 func (s *calls) wait() { s.group.Wait() }

@@ -57,6 +57,9 @@ func (b *Bridge) perform(c *call) result {
 		case lost:
 			c.doubt = true
 		}
+		if c.cancelled.Load() {
+			return result{state: gone}
+		}
 		bound := b.bound(c, &r)
 		if bound > 0 && c.tries == 1 {
 			b.notes.say("%s: %v; trying again", describe(c.m), r.reason())
@@ -75,7 +78,7 @@ func (b *Bridge) perform(c *call) result {
 func (b *Bridge) bound(c *call, r *result) time.Duration {
 	var untrusted *tls.CertificateVerificationError
 	switch {
-	case c.cancelled.Load(), errors.As(r.err, &untrusted):
+	case errors.As(r.err, &untrusted):
 		return 0
 	case c.streams:
 		return maxStreamWait
