@@ -92,48 +92,47 @@ func TestMaxPrice(t *testing.T) {
 	}
 }
 
+// unknownOutcome is a way in which a call fails.
+type unknownOutcome struct {
+	script func(w http.ResponseWriter, r *request, n int) // answers the n-th attempt
+	spent  bool                                           // the call counts as spent
+	words  string                                         // a part of the response
+}
+
+// afterLoss breaks the first connection, and answers later attempts with a refusal.
+func afterLoss(code string) func(w http.ResponseWriter, r *request, n int) {
+	return func(w http.ResponseWriter, r *request, n int) {
+		if n == 1 {
+			breakOff(w)
+			return
+		}
+		answer(w, r, refusal(code, ""))
+	}
+}
+
+var unknownOutcomes = map[string]unknownOutcome{
+	"lost":                  {func(w http.ResponseWriter, _ *request, _ int) { breakOff(w) }, true, "not known whether the call was charged"},
+	"refused after a loss":  {afterLoss("TOOL_UNKNOWN"), true, "not known whether the call was charged"},
+	"limited after a loss":  {afterLoss("RATE_LIMITED"), true, "not known whether the call was charged"},
+	"no money after a loss": {afterLoss("INSUFFICIENT_BALANCE"), false, "refused"},
+	"not kept":              {afterLoss("RESULT_GONE"), true, "refused"},
+	"store down": {func(w http.ResponseWriter, r *request, n int) {
+		if n < 4 {
+			answer(w, r, refusal("STORE_UNAVAILABLE", `,"retry_after_ms":1`))
+			return
+		}
+		answer(w, r, `{"content":[],"isError":true}`)
+	}, false, "isError"},
+	"charged at its start": {func(w http.ResponseWriter, r *request, _ int) {
+		answer(w, r, refusal("UPSTREAM_FAILED", `,"charge":"chg_2"`))
+	}, true, "refused"},
+}
+
 // TestUnknownOutcomesCount checks that a call with an unknown outcome counts as spent, and
 // that its error says so. Without doubt, a failed call counts as nothing.
 func TestUnknownOutcomesCount(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
-		script func(w http.ResponseWriter, r *request, n int)
-		spent  bool
-		words  string
-	}{
-		"lost": {func(w http.ResponseWriter, _ *request, _ int) { breakOff(w) }, true, "not known whether the call was charged"},
-		"refused after a loss": {func(w http.ResponseWriter, r *request, n int) {
-			if n == 1 {
-				breakOff(w)
-				return
-			}
-			answer(w, r, refusal("TOOL_UNKNOWN", ""))
-		}, true, "not known whether the call was charged"},
-		"no money after a loss": {func(w http.ResponseWriter, r *request, n int) {
-			if n == 1 {
-				breakOff(w)
-				return
-			}
-			answer(w, r, refusal("INSUFFICIENT_BALANCE", ""))
-		}, false, "refused"},
-		"not kept": {func(w http.ResponseWriter, r *request, n int) {
-			if n == 1 {
-				breakOff(w)
-				return
-			}
-			answer(w, r, refusal("RESULT_GONE", ""))
-		}, true, "refused"},
-		"store down": {func(w http.ResponseWriter, r *request, n int) {
-			if n < 4 {
-				answer(w, r, refusal("STORE_UNAVAILABLE", `,"retry_after_ms":1`))
-				return
-			}
-			answer(w, r, `{"content":[],"isError":true}`)
-		}, false, "isError"},
-		"charged at its start": {func(w http.ResponseWriter, r *request, _ int) {
-			answer(w, r, refusal("UPSTREAM_FAILED", `,"charge":"chg_2"`))
-		}, true, "refused"},
-	} {
+	for name, test := range unknownOutcomes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var s *server
