@@ -169,7 +169,7 @@ func (b *Bridge) unauthorized(c *call, body []byte) result {
 // own returns a JSON-RPC error of the bridge's own as the response.
 func (b *Bridge) own(c *call, code int, text string, meta []mcp.Field) result {
 	return result{
-		state: answered, own: true, message: mcp.AppendError(nil, c.m.ID, code, text, meta),
+		state: answered, own: true, message: mcp.AppendError(nil, c.m.ID, code, b.notes.hide(text), meta),
 		verdict: mcp.Verdict{Class: mcp.ClassAnswer, Outcome: mcp.OutcomeError},
 	}
 }

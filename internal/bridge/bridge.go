@@ -87,7 +87,7 @@ func New(o Options) (*Bridge, error) {
 		return nil, err
 	}
 	b := &Bridge{
-		o: o, patience: usualPatience, http: newHTTPClient(), notes: notes{w: o.Notes}, purse: purse.New(o.Limits),
+		o: o, patience: usualPatience, http: newHTTPClient(), notes: notes{w: o.Notes, secret: o.Token}, purse: purse.New(o.Limits),
 		queue: make(chan func(), maxCalls), broken: make(chan struct{}), barrier: passed(),
 	}
 	if o.patience != nil {
@@ -195,14 +195,15 @@ func (b *Bridge) write(message []byte) {
 
 // notes prints lines for people. It is safe for concurrent use.
 type notes struct {
-	mu   sync.Mutex
-	w    io.Writer
-	last string
+	mu     sync.Mutex
+	w      io.Writer
+	secret string // is left out of all lines
+	last   string
 }
 
 // say prints a line. A line that equals the one before it is left out.
 func (n *notes) say(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
+	text := n.hide(fmt.Sprintf(format, args...))
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.w == nil || text == n.last {
@@ -210,6 +211,15 @@ func (n *notes) say(format string, args ...any) {
 	}
 	n.last = text
 	_, _ = fmt.Fprintf(n.w, "farebox connect: %s\n", printable(text)) // a lost note changes nothing
+}
+
+// hide replaces the token in a text, because a server may answer with the headers of a
+// request.
+func (n *notes) hide(text string) string {
+	if n.secret == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, n.secret, "[token]")
 }
 
 // report prints a line even if it equals the one before it.

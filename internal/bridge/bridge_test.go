@@ -222,3 +222,23 @@ func TestResumption(t *testing.T) {
 		t.Errorf("the tool was called %d times", n)
 	}
 }
+
+// TestSessionsWithoutEnd checks that a server that ends each session at once gets no
+// endless row of new sessions, and that the call ends with an error.
+func TestSessionsWithoutEnd(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(w http.ResponseWriter, r *request) {
+		if !handshake(w, r, "one") {
+			w.WriteHeader(http.StatusNotFound)
+		}
+	})
+	c := start(t, s.URL, nil)
+	c.hello(t)
+	c.send(t, toolCall(1, "x"))
+	if m := c.next(t); m.Error == nil || !strings.Contains(m.Error.Message, "ends each new session") || !strings.Contains(m.Error.Message, "Nothing was charged") {
+		t.Errorf("response: %s", m.Line)
+	}
+	if n := len(s.find(func(r *request) bool { return r.Method == "initialize" })); n > 6 {
+		t.Errorf("%d sessions were begun", n)
+	}
+}

@@ -24,7 +24,10 @@ const (
 	sessionHeader = "Mcp-Session-Id"
 	versionHeader = "Mcp-Protocol-Version"
 	maxErrorBody  = 1 << 20 // bound of the body of an error status, in bytes
-	maxIdle       = 64      // connections that stay open for later calls
+	// idleTime is shorter than the time after which servers and proxies close connections.
+	// Otherwise a call could be sent on a connection that is being closed.
+	idleTime      = 30 * time.Second
+	maxIdle       = 64 // connections that stay open for later calls
 	acceptedTypes = "application/json, text/event-stream"
 	eventStreams  = "text/event-stream"
 )
@@ -37,7 +40,7 @@ func newHTTPClient() *http.Client {
 			Proxy:       http.ProxyFromEnvironment,
 			DialContext: (&net.Dialer{Timeout: dialTime}).DialContext, TLSHandshakeTimeout: dialTime,
 			ForceAttemptHTTP2: true, DisableCompression: true,
-			MaxIdleConns: maxIdle, MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: 90 * time.Second,
+			MaxIdleConns: maxIdle, MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: idleTime,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -143,7 +143,7 @@ func (b *Bridge) charge(c *call, hold *purse.Hold, s *stamps) {
 // settleRefusal settles the reservation of a call that the gateway has refused.
 func (b *Bridge) settleRefusal(c *call, r *result, s *stamps) {
 	if s.Error.Code == "PRICE_ABOVE_MAX" && s.Error.Price != nil {
-		b.purse.Learn(itemOf(c.m), purse.Price{Most: *s.Error.Price, Currency: s.Error.Currency})
+		b.learnQuote(c, *s.Error.Price, s.Error.Currency)
 	}
 	switch {
 	case s.Error.Charge != "", s.Error.Code == "RESULT_GONE":
@@ -154,6 +154,16 @@ func (b *Bridge) settleRefusal(c *call, r *result, s *stamps) {
 	default:
 		c.hold.Free()
 	}
+}
+
+// learnQuote records a price that has changed since the list, or that no list had. A
+// price within the bound of a varying one is the price of one call only.
+func (b *Bridge) learnQuote(c *call, quote ledger.Amount, currency string) {
+	listed, _ := b.purse.PriceOf(itemOf(c.m))
+	if listed.Varies && quote <= listed.Most {
+		return
+	}
+	b.purse.Learn(itemOf(c.m), purse.Price{Most: quote, Varies: listed.Varies, Currency: currency})
 }
 
 // endsDoubt has the refusals that come only after the gateway has found no charge with

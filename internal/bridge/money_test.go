@@ -163,6 +163,20 @@ func TestUnknownOutcomesCount(t *testing.T) {
 	}
 }
 
+// TestEchoedToken checks that a server that answers with the headers of a request does
+// not bring the token into the notes or to the client's model.
+func TestEchoedToken(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(w http.ResponseWriter, r *request) {
+		http.Error(w, "debug: "+r.Header.Get("Authorization"), http.StatusInternalServerError)
+	})
+	c := start(t, s.URL, nil) // which checks the notes at the end
+	c.send(t, toolCall(1, "x"))
+	if m := c.next(t); m.Error == nil || m.Error.Code != 500 || strings.Contains(m.Line, "secret-of-the-test") {
+		t.Errorf("response: %s", m.Line)
+	}
+}
+
 // TestUnreachable checks that a call to a server that is not there ends with an error
 // that says that nothing was charged.
 func TestUnreachable(t *testing.T) {

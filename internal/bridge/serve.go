@@ -17,6 +17,8 @@ import (
 // maxRenewals bounds the sessions that one call begins.
 const maxRenewals = 3
 
+var errShortSessions = errors.New("the server ends each new session at once")
+
 // serve gets the response to a request, and writes it to the client.
 func (b *Bridge) serve(c *call) {
 	r := b.perform(c)
@@ -45,15 +47,13 @@ func (b *Bridge) perform(c *call) result {
 		case answered, gone:
 			return r
 		case noSession:
-			seen := b.session.now()
-			if renewals++; renewals > maxRenewals {
-				return b.giveUp(c, &r)
+			if r.err = b.renew(c.ctx, &state{generation: r.generation}); r.err == nil {
+				if renewals++; renewals > maxRenewals {
+					r.err = errShortSessions
+					return b.giveUp(c, &r)
+				}
+				continue
 			}
-			if err := b.renewAfter(c, seen, &r); err != nil {
-				r.err = err
-				return b.giveUp(c, &r)
-			}
-			continue
 		case lost:
 			c.doubt = true
 		}
@@ -82,13 +82,17 @@ func (b *Bridge) bound(c *call, r *result) time.Duration {
 		return 0
 	case c.streams:
 		return maxStreamWait
+	case errors.Is(r.err, errNoSession):
+		return 0
+	case r.state == noSession:
+		return b.patience.unsent
 	case r.state == busy && c.doubt:
 		return b.patience.running
 	case r.state == unsent && !c.doubt:
 		return b.patience.unsent
 	case !c.repeats || r.state == busy:
 		return 0
-	case r.state == undecided && !c.doubt:
+	case r.state == undecided && !c.doubt, !c.costs:
 		return b.patience.refused
 	}
 	return b.patience.doubt
@@ -96,14 +100,6 @@ func (b *Bridge) bound(c *call, r *result) time.Duration {
 
 // maxStreamWait bounds the repetition of a request for a stream that has no end.
 const maxStreamWait = 24 * time.Hour
-
-// renewAfter begins a new session after an attempt in a session that has ended.
-func (b *Bridge) renewAfter(c *call, seen *state, r *result) error {
-	if r.generation != seen.generation {
-		return nil // another call has begun a new session meanwhile
-	}
-	return b.renew(c.ctx, seen)
-}
 
 // giveUp returns the error of a request that is not repeated any more.
 func (b *Bridge) giveUp(c *call, r *result) result {
