@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -57,7 +58,7 @@ func TestConnectClients(t *testing.T) {
 		"go-sdk": func(t *testing.T, g *harness.Gateway, secret string) caller {
 			return inSession(connected(t, connectCommand(t, g.Endpoint(), secret), ""))
 		},
-		"mcp-go": mcpGoStdio, "typescript": typeScriptStdio,
+		"mcp-go": mcpGoStdio, "typescript": typeScriptStdio, "inspector": inspectorStdio,
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, key := g.NewAgent(t, name, "0.01")
@@ -107,6 +108,30 @@ func typeScriptStdio(t *testing.T, g *harness.Gateway, secret string) caller {
 	return func(t *testing.T, tool string, args map[string]any) told {
 		t.Helper()
 		return p.do(t, map[string]any{"tool": tool, "args": args})
+	}
+}
+
+// inspectorStdio runs the inspector's command line once for each call, with a bridge as
+// its server.
+func inspectorStdio(t *testing.T, g *harness.Gateway, secret string) caller {
+	launcher := binaries.Module(t, "@modelcontextprotocol", "inspector", "clients", "launcher", "build", "index.js")
+	return func(t *testing.T, tool string, args map[string]any) told {
+		t.Helper()
+		cmd := command(t, "", binaries.Node(t), launcher, "--cli", "-e", "AGENT_TOKEN="+secret, "--quiet", "--format", "json",
+			"--method", "tools/call", "--tool-name", tool, "--tool-args-json", encode(t, args), binaries.Farebox, "connect", g.Endpoint())
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		err := cmd.Run()
+		if stdout.Len() == 0 {
+			return told{stderr.String(), err != nil}
+		}
+		var printed struct {
+			Result mcp.CallToolResult `json:"result"`
+		}
+		if err := json.Unmarshal(stdout.Bytes(), &printed); err != nil {
+			t.Fatalf("%v in %s", err, stdout.Bytes())
+		}
+		return told{harness.Text(&printed.Result), err != nil}
 	}
 }
 
