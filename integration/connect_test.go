@@ -430,7 +430,8 @@ func TestConnectMistakes(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"connect"}, "accepts 1 arg"},
+		{[]string{"connect"}, "the URL of the server is missing"},
+		{[]string{"connect", "https://mcp.example.com/mcp", "fbx_secret_x"}, "want the URL of the server alone"},
 		{[]string{"connect", "mcp.example.com"}, "want https://host/path"},
 		{[]string{"connect", "http://mcp.example.com/mcp"}, "without encryption: use https://, or allow it with --insecure"},
 		{[]string{"connect", "https://mcp.example.com/mcp", "--token-file", open}, "chmod 600"},

@@ -27,7 +27,7 @@ reached over HTTP. The client starts this command, as in
 
 	{"mcpServers": {"weather": {
 		"command": "farebox", "args": ["connect", "https://mcp.example.com/mcp"],
-		"env": {"AGENT_TOKEN": "fbx_live_…"}}}}
+		"env": {"AGENT_TOKEN": "sk_live_…"}}}}
 
 The token comes from the environment variable AGENT_TOKEN, or from --token-file, and
 is never an argument, which other users of the machine could see. It is sent over
@@ -49,7 +49,7 @@ func Command(begin func()) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use: "connect <url>", Short: "Connects an MCP client on stdin and stdout with a server", Long: long,
-		Args: cobra.ExactArgs(1),
+		Args: oneURL,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			options, err := o.read(args[0], os.Getenv("AGENT_TOKEN"))
 			if err != nil {
@@ -74,6 +74,17 @@ func Command(begin func()) *cobra.Command {
 	flags.StringVar(&o.maxPrice, "max-price", "", "The highest price of one call, as in 0.05")
 	flags.StringVar(&o.budget, "budget", "", "The highest sum of all calls of this connection, as in 5.00")
 	return cmd
+}
+
+// oneURL requires the URL, and nothing else.
+func oneURL(_ *cobra.Command, args []string) error {
+	switch len(args) {
+	case 0:
+		return errors.New("the URL of the server is missing: farebox connect https://host/path")
+	case 1:
+		return nil
+	}
+	return fmt.Errorf("there are %d arguments: want the URL of the server alone", len(args)) // which may be a token, so they are not shown
 }
 
 // options are the flags of the command.
