@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -355,6 +356,36 @@ func TestConnectSession(t *testing.T) {
 	}
 	if n := len(g.Charges(t, "agent")); n != 3 {
 		t.Errorf("%d charges", n)
+	}
+}
+
+// TestConnectWrongToken checks that a wrong token is explained to the client and on
+// stderr, and shown in neither place.
+func TestConnectWrongToken(t *testing.T) {
+	t.Parallel()
+	g := binaries.StartGateway(t, harness.Site(startWorker(t).url, "server worker", "provider acme", "price * 0.01"))
+	const wrong = "sk_live_wrongwrongwrong"
+	cmd := connectCommand(t, g.Endpoint(), wrong)
+	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
+	cmd.Stderr = stderr
+	client := mcp.NewClient(&mcp.Implementation{Name: "farebox-test", Version: "1.0.0"}, nil)
+	_, refused := client.Connect(t.Context(), &mcp.CommandTransport{Command: cmd}, nil)
+	if refused == nil {
+		t.Fatal("a wrong token was accepted")
+	}
+	notes, err := os.ReadFile(stderr.Name()) // the note came before the response
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{refused.Error(), string(notes)} {
+		mustContain(t, text, "The server refused the token", "AGENT_TOKEN")
+		if strings.Contains(text, wrong) {
+			t.Errorf("the token is shown: %s", text)
+		}
 	}
 }
 

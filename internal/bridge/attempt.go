@@ -64,6 +64,9 @@ func (b *Bridge) attempt(c *call) result {
 		return result{state: unsent, err: err}
 	}
 	defer resp.Body.Close()
+	if expiry := resp.Header.Get("X-Farebox-Key-Expires"); expiry != "" {
+		b.expiry.Do(func() { b.notes.say("the token expires soon: %s", expiry) })
+	}
 	r := b.receive(c, resp, seen)
 	if c.ctx.Err() != nil && r.state != answered {
 		return result{state: gone}

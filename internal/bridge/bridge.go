@@ -79,6 +79,7 @@ type Bridge struct {
 	tasks  sync.WaitGroup // all goroutines but the reader
 	broken chan struct{}  // closed if the client no longer reads
 	once   sync.Once
+	expiry sync.Once // reports that the token ends soon
 }
 
 // New returns a Bridge. The error is that of [CheckURL].

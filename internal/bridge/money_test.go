@@ -164,16 +164,21 @@ func TestUnknownOutcomesCount(t *testing.T) {
 }
 
 // TestEchoedToken checks that a server that answers with the headers of a request does
-// not bring the token into the notes or to the client's model.
+// not bring the token into the notes or to the client's model, and that the notes say
+// that the token ends soon.
 func TestEchoedToken(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(w http.ResponseWriter, r *request) {
+		w.Header().Set("X-Farebox-Key-Expires", "Tue, 01 Dec 2026 00:00:00 GMT")
 		http.Error(w, "debug: "+r.Header.Get("Authorization"), http.StatusInternalServerError)
 	})
 	c := start(t, s.URL, nil) // which checks the notes at the end
 	c.send(t, toolCall(1, "x"))
 	if m := c.next(t); m.Error == nil || m.Error.Code != 500 || strings.Contains(m.Line, "secret-of-the-test") {
 		t.Errorf("response: %s", m.Line)
+	}
+	if !strings.Contains(c.notes.String(), "the token expires soon: Tue, 01 Dec") {
+		t.Errorf("notes: %s", c.notes)
 	}
 }
 
