@@ -163,6 +163,99 @@ func TestUnknownOutcomesCount(t *testing.T) {
 	}
 }
 
+// left reports whether the budget of a bridge can still pay a call of the tool x, by
+// making one.
+func left(t *testing.T, c *client, s *server) bool {
+	t.Helper()
+	before := len(s.calls())
+	c.send(t, toolCall(1000, "x"))
+	c.next(t)
+	return len(s.calls()) > before
+}
+
+// TestTaskIsPaidFromBudget checks that a call that runs as a task keeps its reservation
+// until the charge is in the task's result, and then counts once.
+func TestTaskIsPaidFromBudget(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(w http.ResponseWriter, r *request) {
+		switch r.Method {
+		case "tools/list":
+			answer(w, r, priceList)
+		case "tasks/result":
+			answer(w, r, paid("0.01"))
+		default:
+			answer(w, r, `{"task":{"taskId":"t1","status":"working"}}`)
+		}
+	})
+	c := start(t, s.URL, func(o *Options) { o.Limits.Budget = limit(t, "0.05") })
+	c.send(t, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+	c.next(t)
+	c.send(t, toolCall(2, "varies"))
+	c.next(t)
+	if left(t, c, s) {
+		t.Error("the task has no reservation")
+	}
+	for range 2 {
+		c.send(t, `{"jsonrpc":"2.0","id":3,"method":"tasks/result","params":{"taskId":"t1"}}`)
+		c.next(t)
+	}
+	for i := range 4 {
+		if !left(t, c, s) {
+			t.Errorf("after the charge of 0.01, the budget of 0.05 has not paid call %d", i)
+		}
+	}
+	if left(t, c, s) {
+		t.Error("the task was not counted")
+	}
+}
+
+// TestLongResultsCount checks that a charge in a long result is not believed, because the
+// gateway lets the server's own members pass there: the call counts with its price.
+func TestLongResultsCount(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(w http.ResponseWriter, r *request) {
+		if r.Method == "tools/list" {
+			answer(w, r, priceList)
+			return
+		}
+		answer(w, r, strings.Replace(paid("0.00"), "ok", strings.Repeat("x", 1<<20), 1))
+	})
+	c := start(t, s.URL, func(o *Options) { o.Limits.Budget = limit(t, "0.01") })
+	c.send(t, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+	c.next(t)
+	if !left(t, c, s) || left(t, c, s) {
+		t.Error("the budget did not pay exactly one call")
+	}
+}
+
+// TestRisenPrice checks that a price that has risen since the list is not paid, and that
+// the next call reserves the new price.
+func TestRisenPrice(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(w http.ResponseWriter, r *request) {
+		if r.Method == "tools/list" {
+			answer(w, r, priceList)
+			return
+		}
+		if string(r.Params.Meta["dev.farebox/max-price"]) == `"0.01"` {
+			answer(w, r, refusal("PRICE_ABOVE_MAX", `,"price":"0.03","currency":"USD"`))
+			return
+		}
+		answer(w, r, paid("0.03"))
+	})
+	c := start(t, s.URL, func(o *Options) { o.Limits.Budget = limit(t, "0.05") })
+	c.send(t, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+	c.next(t)
+	for i, want := range []bool{true, true, false} {
+		if left(t, c, s) != want {
+			t.Errorf("call %d was sent: %v", i, !want)
+		}
+	}
+	if calls := s.calls(); string(calls[1].Params.Meta["dev.farebox/max-price"]) != `"0.03"` {
+		t.Errorf("the second call was sent as %s", calls[1].Body)
+	}
+}
+
 // TestEchoedToken checks that a server that answers with the headers of a request does
 // not bring the token into the notes or to the client's model, and that the notes say
 // that the token ends soon.
