@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -240,5 +241,33 @@ func TestSessionsWithoutEnd(t *testing.T) {
 	}
 	if n := len(s.find(func(r *request) bool { return r.Method == "initialize" })); n > 6 {
 		t.Errorf("%d sessions were begun", n)
+	}
+}
+
+// TestStreamIsOpenFirst checks that no request overtakes the opening of the session's
+// stream. The conformance suite's sse-retry answers a call on the first stream that is
+// opened after it.
+func TestStreamIsOpenFirst(t *testing.T) {
+	t.Parallel()
+	var open atomic.Bool
+	s := newServer(t, func(w http.ResponseWriter, r *request) {
+		switch {
+		case r.HTTPMethod == http.MethodGet:
+			open.Store(true)
+			event(w, ":")
+		case handshake(w, r, "one"):
+		default:
+			answer(w, r, fmt.Sprintf(`{"open":%t}`, open.Load()))
+		}
+	})
+	for range 20 {
+		open.Store(false)
+		c := start(t, s.URL, nil)
+		c.hello(t)
+		c.send(t, toolCall(1, "x"))
+		if m := c.next(t); !strings.Contains(m.Line, `{"open":true}`) {
+			t.Fatalf("response: %s", m.Line)
+		}
+		c.finish(t)
 	}
 }

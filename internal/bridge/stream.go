@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/bridge/sse"
@@ -19,13 +20,18 @@ const (
 	// pollDelay is the wait before a stream is resumed, unless the server asks for
 	// another one.
 	pollDelay = time.Second
+	// openTime is how long the client's first requests wait until the session's stream is
+	// open. Some servers send the head of the stream only with its first event.
+	openTime = time.Second
+
 	// maxDelay is the longest wait between two attempts to open the session's stream.
 	maxDelay = 30 * time.Second
 )
 
 // listen opens the stream on which the server sends messages of its own in a session
 // (MCP 2025-11-25, "Listening for Messages from the Server"). It replaces the stream of
-// an earlier session.
+// an earlier session. It returns when the server has opened or refused the stream, or
+// after openTime: the stream should be there before a server answers requests.
 func (b *Bridge) listen() {
 	ctx, cancel := context.WithCancel(b.ctx)
 	s := &b.session
@@ -36,13 +42,21 @@ func (b *Bridge) listen() {
 	s.stream = cancel
 	seen := s.state
 	s.mu.Unlock()
-	b.tasks.Go(func() { b.keepListening(ctx, &seen) })
+	opened := make(chan struct{})
+	b.tasks.Go(func() { b.keepListening(ctx, &seen, sync.OnceFunc(func() { close(opened) })) })
+	select {
+	case <-opened:
+	case <-time.After(openTime):
+	case <-ctx.Done():
+	}
 }
 
-func (b *Bridge) keepListening(ctx context.Context, seen *state) {
+func (b *Bridge) keepListening(ctx context.Context, seen *state, begun func()) {
+	defer begun()
 	lastID, opened, wait := "", false, time.Duration(0)
 	for ctx.Err() == nil {
 		resp, err := b.get(ctx, seen, lastID)
+		begun()
 		if err == nil && resp.StatusCode == http.StatusOK && isStream(resp) {
 			opened, wait = true, 0
 			var delay time.Duration
