@@ -22,7 +22,7 @@ MEMORY = env $$(scripts/tools.sh tmp)
 # test" builds it with the race detector for the tests that RACES matches: those with
 # many callers, several nodes, kills or reloads. "make race" does so for all.
 INTEGRATION = ./integration/...
-RACES = ^(TestCluster.*|TestReload|TestKill|TestExactlyTen|TestDraining|TestBalancerLosesNoCall|TestHealthOverReloads|TestManyAtOnce|TestOneIDAtATime|TestAbandonedCalls|TestRepeat.*|TestResumed.*|TestStreamsEnd.*|TestTaskIsPaidOnce|TestTaskSurvives|TestConcurrentCallersMeetACap|TestConsoleInABrowser|TestTwoProcesses|TestGatewayWithoutAStore)$$
+RACES = ^(TestCluster.*|TestReload|TestKill|TestExactlyTen|TestDraining|TestBalancerLosesNoCall|TestHealthOverReloads|TestManyAtOnce|TestOneIDAtATime|TestAbandonedCalls|TestRepeat.*|TestResumed.*|TestStreamsEnd.*|TestTaskIsPaidOnce|TestTaskSurvives|TestConcurrentCallersMeetACap|TestConsoleInABrowser|TestTwoProcesses|TestGatewayWithoutAStore|TestConnectKill|TestConnectBudget|TestConnectLostAnswers)$$
 
 .PHONY: help build release run run-postgres run-gateway-only test test-dates race conformance tools fmt vet lint bench bench-quick bench-build bench-parts soak growth growth-pages dashboards pictures console-pictures clean
 .DEFAULT_GOAL := help

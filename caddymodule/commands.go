@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/fareboxhq/farebox/caddymodule/console"
 	"github.com/fareboxhq/farebox/caddymodule/stores"
@@ -39,6 +40,7 @@ func init() {
 
 // serve serves a config until stop is called.
 func serve(config []byte) (stop func(), err error) {
+	*caddy.Log() = *caddy.Log().WithOptions(zap.IncreaseLevel(zap.ErrorLevel)) // Caddy logs where its log goes
 	return func() { _ = caddy.Stop() }, caddy.Load(config, true)
 }
 

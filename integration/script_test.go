@@ -50,7 +50,7 @@ func TestScript(t *testing.T) {
 // scriptCommands returns the commands that are added to those of testscript:
 //
 //	gateway start|stop [config]   starts or stops a gateway, with $WORK/Caddyfile by default; start waits until it serves
-//	weather                       starts the demonstration server, and writes a Caddyfile that proxies to it
+//	weather                       starts the demonstration server, writes a Caddyfile that proxies to it, and sets WEATHER_URL
 //	[!] farebox ARGS              runs "caddy farebox ARGS"
 //	prints FILE                   checks that the output matches the file, see matchTemplate
 //	complains TEXT                checks that standard error is exactly "Error: TEXT", or its JSON with --json
@@ -189,7 +189,9 @@ func (d *desk) startGateway(ts *testscript.TestScript, config string) {
 }
 
 func (d *desk) weather(ts *testscript.TestScript, _ []string) {
-	ts.Check(writeCaddyfile(ts.Getenv("WORK"), binaries.StartWeather(d.t, "-stateless")))
+	url := binaries.StartWeather(d.t, "-stateless")
+	ts.Setenv("WEATHER_URL", url)
+	ts.Check(writeCaddyfile(ts.Getenv("WORK"), url))
 }
 
 // secretForm matches the secrets of keys.
@@ -461,6 +463,7 @@ func TestScriptsCoverEveryCommand(t *testing.T) {
 			json := strings.Contains(rest, "--json")
 			plain, asJSON, refused = plain || !failing && !json, asJSON || !failing && json, refused || failing
 		}
+		asJSON = asJSON || command == "connect" // its output is always JSON: the messages of MCP
 		if !plain || !asJSON || !refused {
 			t.Errorf("%s: tried plain: %t, with --json: %t, refused: %t", command, plain, asJSON, refused)
 		}

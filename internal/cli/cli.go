@@ -20,7 +20,7 @@ import (
 // The name and the help texts of the parent command.
 const (
 	Name  = "farebox"
-	Usage = "account|credit|adjust|key|charge|call|usage|receipt|ledger|audit|console|person|invitation|session|alert|grant|server|node|health|backup|restore|migrate|top …"
+	Usage = "account|credit|adjust|key|charge|call|usage|receipt|ledger|audit|console|person|invitation|session|alert|grant|server|node|health|backup|restore|migrate|top|connect|tools|add …"
 	Short = "Manages the accounts, keys and charges of Farebox"
 	Long  = `
 Manages the accounts, keys and charges of Farebox.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/cli/adding"
+	"github.com/fareboxhq/farebox/internal/cli/connect"
 	"github.com/fareboxhq/farebox/internal/cli/limits"
 	"github.com/fareboxhq/farebox/internal/ops"
 )
@@ -51,7 +52,8 @@ func commands(c *connection, table []ops.Operation) []*cobra.Command {
 	add("", "", migrateCommand(c))
 	add("", "", topCommand(c))
 	add("", "", toolsCommand(c))
-	add("", "", adding.Command(c.Host))
+	add("", "", adding.Command(c.Host, &c.json))
+	add("", "", connect.Command(func() { c.Begun = true }))
 	return top
 }
 

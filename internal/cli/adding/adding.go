@@ -4,6 +4,7 @@ package adding
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,8 +28,8 @@ import (
 // download first needs most of it.
 const askTime = 2 * time.Minute
 
-// Command returns the command.
-func Command(host reach.Host) *cobra.Command {
+// Command returns the command. If *asJSON is set when the command runs, it prints JSON.
+func Command(host reach.Host, asJSON *bool) *cobra.Command {
 	s := new(Site)
 	check := true
 	cmd := &cobra.Command{
@@ -55,6 +56,9 @@ it for its tools, which costs nothing.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := s.take(args, cmd.ArgsLenAtDash()); err != nil {
 			return err
+		}
+		if *asJSON {
+			return addJSON(cmd.Context(), host, s, check, cmd.OutOrStdout())
 		}
 		return add(cmd.Context(), host, s, check, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
@@ -94,32 +98,75 @@ func (s *Site) take(args []string, dash int) error {
 
 // add prints the site to out, and the outcome of the try to notes.
 func add(ctx context.Context, host reach.Host, s *Site, check bool, out, notes io.Writer) error {
-	ask, cancel := context.WithTimeout(ctx, askTime)
+	if err := s.look(ctx, host); err != nil {
+		return err
+	}
+	text := "# " + s.summary() + "\n"
+	if s.Price == "" {
+		text += "# Remove the # before each price that is right. Until then no tool can be called.\n"
+	}
+	if _, err := io.WriteString(out, text+s.String()); err != nil || !check {
+		return err
+	}
+	reached, err := s.try(ctx, host)
+	if err == nil {
+		fmt.Fprintf(notes, "The site works: a client with a key gets %d of %d tools through it.\n", len(names(reached)), len(names(s.Offer)))
+	}
+	return err
+}
+
+// addJSON prints the site as a member of a JSON object, with the tools and the outcome of
+// the try.
+func addJSON(ctx context.Context, host reach.Host, s *Site, check bool, out io.Writer) error {
+	if err := s.look(ctx, host); err != nil {
+		return err
+	}
+	view := struct {
+		Server  string   `json:"server"`
+		Name    string   `json:"name"`
+		Version string   `json:"version"`
+		Tools   []string `json:"tools"`
+		Site    string   `json:"site"`
+		Reached []string `json:"reached,omitempty"` // the tools that a client gets through the site
+	}{Server: s.Server, Name: s.Offer.Name, Version: s.Offer.Version, Tools: names(s.Offer), Site: s.String()}
+	if check {
+		reached, err := s.try(ctx, host)
+		if err != nil {
+			return err
+		}
+		view.Reached = names(reached)
+	}
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	return e.Encode(view)
+}
+
+// look sets the server's offer.
+func (s *Site) look(ctx context.Context, host reach.Host) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	var err error
 	if s.URL == nil {
 		s.Offer = new(offer.Offer)
-		s.Offer, err = try(ask, host, s) // the gateway runs the program, and asks it
+		s.Offer, err = try(ctx, host, s) // the gateway runs the program, and asks it
 	} else {
-		s.Offer, err = askURL(ask, s.URL)
+		s.Offer, err = askURL(ctx, s.URL)
 	}
 	if err != nil {
 		return fmt.Errorf("the server does not list its tools: %w", err)
 	}
 	s.Offer.Sort()
-	fmt.Fprintf(out, "# %s\n", s.summary())
-	if s.Price == "" {
-		fmt.Fprintln(out, "# Remove the # before each price that is right. Until then no tool can be called.")
-	}
-	if _, err := io.WriteString(out, s.String()); err != nil || !check {
-		return err
-	}
-	found, err := try(ask, host, s)
-	if err != nil {
-		return fmt.Errorf("the site does not work: %w", err)
-	}
-	fmt.Fprintf(notes, "The site works: a client with a key gets %d of %d tools through it.\n", len(names(found)), len(names(s.Offer)))
 	return nil
+}
+
+// try serves the site, and returns the offer that a client with a key gets through it.
+func (s *Site) try(ctx context.Context, host reach.Host) (*offer.Offer, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	reached, err := try(ctx, host, s)
+	if err != nil {
+		return nil, fmt.Errorf("the site does not work: %w", err)
+	}
+	return reached, nil
 }
 
 // askURL asks a server over HTTP.
