@@ -1,5 +1,5 @@
-// Package adding has the command that prints the site of a Caddyfile for a server that is
-// to be sold, and tries the site.
+// Package adding has the command that prints the site of a Caddyfile for a server, so that
+// the server can be sold, and tries the site.
 package adding
 
 import (

@@ -11,7 +11,7 @@ import (
 
 // Site describes the site of a Caddyfile that sells one server.
 type Site struct {
-	Address  string   // of the site, such as mcp.example.com
+	Address  string   // the address of the site, such as mcp.example.com
 	Server   string   // name of the server
 	Provider string   // account that gets the credits
 	URL      *url.URL // address of the server; nil if Command runs it
