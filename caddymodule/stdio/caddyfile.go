@@ -6,28 +6,29 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/fareboxhq/farebox/caddymodule/grammar"
 	"github.com/fareboxhq/farebox/internal/stdio/server"
 )
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective("farebox_stdio", parse)
+	httpcaddyfile.RegisterDirective("farebox_stdio", parse)
 	httpcaddyfile.RegisterDirectiveOrder("farebox_stdio", httpcaddyfile.Before, "reverse_proxy")
 }
 
-func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+// parse reads the directive. It takes no matcher, because a command can begin with a
+// slash, as matchers of paths do.
+func parse(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	handler := new(Handler)
 	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
 		return nil, err
 	}
-	return handler, nil
+	return h.NewRoute(nil, handler), nil
 }
 
 // UnmarshalCaddyfile sets the handler up from the directive:
 //
-//	farebox_stdio [<matcher>] <command> [<argument>...] {
+//	farebox_stdio <command> [<argument>...] {
 //	    env <name> <value>
 //	    dir <directory>
 //	    user <name>
