@@ -90,7 +90,7 @@ type Handler struct {
 	// The position of the directive in the Caddyfile. It is only used in messages.
 	Source string `json:"source,omitempty"`
 
-	key     string // of the server in the pool
+	key     string // the server's key in the pool
 	running *server.Server
 }
 
@@ -104,8 +104,8 @@ const (
 	defaultMaxLine       = 64 << 20
 	defaultBuffer        = 8 << 20
 
-	// streamAfter is when a call without an answer gets an event stream, so that a
-	// client whose connection breaks can come back for the answer.
+	// streamAfter is the time after which a call without an answer gets an event stream.
+	// A client that loses its connection can then come back for the answer.
 	streamAfter = 2 * time.Second
 )
 

@@ -17,7 +17,7 @@ const (
 // errUnsupportedMemory reports a limit that cannot be kept here.
 var errUnsupportedMemory = errors.New("a limit of memory for stdio servers works on Linux only")
 
-// supported reports what of the options does not work on this system.
+// supported returns an error if an option does not work on this system.
 func supported(o *Options) error {
 	if len(o.Command) == 0 {
 		return errors.New("a stdio server needs a command")

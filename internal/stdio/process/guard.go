@@ -16,7 +16,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// guardName is the name, in argv, of a process that is a guard.
+// guardName is the first argument (argv[0]) by which a process knows that it is a guard.
 const guardName = "farebox-stdio-guard"
 
 // init turns a process with the guard's name into a guard. A guard is the same program,
@@ -71,7 +71,7 @@ type guardian struct {
 
 var guarded guardian
 
-// add names a process group to the guard, which it starts if there is none.
+// add names a process group to the guard. It starts the guard if necessary.
 func (g *guardian) add(pid int, logger func() *slog.Logger) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -17,8 +17,8 @@ type limit struct {
 	exceed func()
 }
 
-// watcher ends process groups whose resident memory is above their limits. It looks at all
-// of them at once, because that is one walk through /proc. It is safe for concurrent use.
+// watcher ends process groups that exceed their limits of resident memory. It looks at all
+// groups at once, because that is one walk through /proc. It is safe for concurrent use.
 //
 // A limit of the address space or of data (RLIMIT_AS, RLIMIT_DATA) would act at once, but
 // Node and Go reserve far more than they use, and such a limit counts each process of the

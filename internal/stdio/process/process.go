@@ -1,5 +1,5 @@
-// Package process runs an MCP server as a child process: its pipes, its end, and the end
-// of every process that it has started itself.
+// Package process runs an MCP server as a child process: its pipes and its end. The
+// processes that the server has started end with it.
 package process
 
 import (
@@ -259,7 +259,7 @@ func (p *Process) run(read <-chan struct{}, pumps *sync.WaitGroup) {
 	close(p.done)
 }
 
-// end asks the process to end, and returns what is left of the grace.
+// end asks the process to end, and returns the rest of the grace.
 func (p *Process) end(exited <-chan struct{}) (left time.Duration) {
 	deadline := clock.Now().Add(p.o.Grace)
 	_ = p.stdin.Close()

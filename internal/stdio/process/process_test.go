@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// run is a process under test, with what it has written.
+// run is a process under test, with its output.
 type run struct {
 	*Process
 	log  *logged

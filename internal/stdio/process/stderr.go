@@ -11,7 +11,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 )
 
-// Bounds of what is logged of a process.
+// Bounds of the log of a process.
 const (
 	maxLogged  = 4 << 10  // the bytes of a line
 	readLogged = 64 << 10 // the bytes of a line in which secrets are searched
@@ -78,8 +78,8 @@ func logLine(logger *slog.Logger, pid int, text string, skipped int) {
 	logger.Info("stderr of a stdio server", attrs...)
 }
 
-// Shorten returns a line without secrets, and at most 4 KiB of it. A line whose end is
-// missing loses what could be the beginning of a secret.
+// Shorten returns a line without secrets, cut to 4 KiB. A line that was cut before loses
+// its second half, because its end could be the beginning of a secret.
 func Shorten(text string, redact *strings.Replacer, cut bool) string {
 	if redact != nil {
 		text = redact.Replace(text)

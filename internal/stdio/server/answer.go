@@ -81,7 +81,7 @@ func (a *answering) stream() {
 	a.out.begin()
 }
 
-// leave does what is due when the client has left. In a session that is no cancellation
+// leave handles a client that has left. In a session that is no cancellation
 // (MCP 2025-11-25, basic/transports), and the client may come back for the rest of an
 // event stream. In 2026-07-28 it is one.
 func (a *answering) leave() {

@@ -32,7 +32,7 @@ var legacyVersions = []string{"2025-11-25", "2025-06-18", "2025-03-26", "2024-11
 
 const (
 	versionModern = "2026-07-28"
-	versionPrimed = "2025-11-25" // the first whose clients read an event without data
+	versionPrimed = "2025-11-25" // the first version in which clients read an event without data
 )
 
 // Serve answers an HTTP request of an account, or of an unknown caller ("").
@@ -116,7 +116,7 @@ func accepts(r *http.Request, want string) bool {
 	return false
 }
 
-// find returns the session of a request. If there is none, it answers the request.
+// find returns the session of a request. Without a session, it answers the request.
 func (s *Server) find(w http.ResponseWriter, r *http.Request, account string, id jsontext.Value) *session {
 	if version := r.Header.Get(headerVersion); version != "" && !slices.Contains(legacyVersions, version) {
 		writeError(w, http.StatusBadRequest, id, -32600, headerVersion+" is not a version of MCP with sessions")
@@ -219,7 +219,7 @@ func (s *Server) initializeShared(ctx context.Context, session *session, m *mess
 		return nil, err
 	}
 	result := []byte(p.hello)
-	// The older versions are subsets of what the process has agreed to.
+	// An older version is a subset of the version that the process has agreed to.
 	if asked, agreed := text(get(m.params, "protocolVersion")), text(get(p.hello, "protocolVersion")); asked < agreed && slices.Contains(legacyVersions, asked) {
 		result = set(result, quote(asked), "protocolVersion")
 	}
@@ -254,7 +254,7 @@ func (s *Server) postLegacy(w http.ResponseWriter, r *http.Request, session *ses
 }
 
 // relay serves a notification, or a response to a request of the server. A shared process
-// gets only what is about a call of its own.
+// gets only cancellations of its own calls.
 func (s *Server) relay(w http.ResponseWriter, r *http.Request, session *session, m *message) {
 	var cancelled *call
 	if m.method == methodCancelled {
@@ -319,7 +319,7 @@ type getting struct {
 	replaced <-chan struct{} // nil for the stream of a request
 }
 
-// serve sends what comes on the stream after an event, until the stream or the session
+// serve sends the events of the stream after a given one, until the stream or the session
 // ends.
 func (g *getting) serve(ctx context.Context, from *stream, last int) {
 	g.out.begin()
@@ -420,7 +420,7 @@ func (e *events) begin() {
 	_ = http.NewResponseController(e.w).Flush() // an error comes again with the next write
 }
 
-// prime sends an event without data, from whose id a client can resume (SEP-1699).
+// prime sends an event without data. A client can resume from its id (SEP-1699).
 func (e *events) prime() {
 	_, _ = io.WriteString(e.w, "id: "+eventID(e.number, 0)+"\ndata: \n\n") // as in begin
 	_ = http.NewResponseController(e.w).Flush()

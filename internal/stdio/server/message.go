@@ -48,7 +48,7 @@ type message struct {
 
 var errNoMessage = errors.New("not a JSON-RPC message")
 
-// Strict options refuse what two parsers could read differently. Messages of a server are
+// Strict options refuse messages that two parsers could read differently. Messages of a server are
 // read with lax ones, because a message that is not understood is a call without an answer.
 var (
 	strict = []jsontext.Options{}

@@ -50,7 +50,7 @@ func (s *Server) discover(ctx context.Context, p *peer) error {
 	case err != nil && !errors.Is(err, context.DeadlineExceeded):
 		return err
 	case string(get(answer, "error", "code")) == strconv.Itoa(codeBadGateway):
-		known = deathLasts // older programs may end at what they do not know, and so may broken ones
+		known = deathLasts // an older program may end at an unknown method, and a broken one at any
 	}
 	s.mu.Lock()
 	s.legacy = clock.Now().Add(known)

@@ -34,7 +34,7 @@ type peer struct {
 	account string
 	owner   string   // the callers that share the process; "" for a session's own
 	mixed   bool     // callers of several accounts share the process
-	session *session // whose own process it is; nil if it is shared
+	session *session // the only user of the process; nil if the process is shared
 	began   time.Time
 	proc    *process.Process
 	ended   chan struct{} // closed when the process has ended and its calls have failed
@@ -139,12 +139,12 @@ func (p *peer) expire(c *call) {
 // cancel lets the process know that no client waits for the call any more.
 func (p *peer) cancel(c *call, reason string) {
 	p.forget(c)
-	p.tell([]byte(`{"jsonrpc":"2.0","method":"` + methodCancelled + `","params":{"requestId":` + string(c.sent) + `,"reason":` + string(quote(reason)) + `}}`))
+	p.post([]byte(`{"jsonrpc":"2.0","method":"` + methodCancelled + `","params":{"requestId":` + string(c.sent) + `,"reason":` + string(quote(reason)) + `}}`))
 }
 
-// tell sends a message without waiting for the process to take it. The goroutine ends at
+// post sends a message without waiting for the process to take it. The goroutine ends at
 // the latest with the process.
-func (p *peer) tell(message []byte) {
+func (p *peer) post(message []byte) {
 	go func() { _ = p.proc.Send(context.Background(), message) }() // a process that has ended needs no message
 }
 
@@ -186,7 +186,7 @@ func (p *peer) receive(line []byte) {
 		return
 	}
 	if p.session != nil {
-		p.session.count(0) // what works is not idle
+		p.session.count(0) // a session with a server that writes is not idle
 		p.route(m)
 		return
 	}
@@ -247,14 +247,14 @@ func lasting(method string) bool {
 	return strings.HasSuffix(method, listChanged) || method == methodResourceNote
 }
 
-// routeShared delivers a notification of a shared process, and answers its requests: it
-// was told that its client can do nothing.
+// routeShared delivers a notification of a shared process, and answers its requests. The
+// handshake said that the client supports no requests.
 func (p *peer) routeShared(m *message) {
 	if m.kind == request {
 		if m.method == methodPing {
-			p.tell([]byte(`{"jsonrpc":"2.0","id":` + string(m.id) + `,"result":{}}`))
+			p.post([]byte(`{"jsonrpc":"2.0","id":` + string(m.id) + `,"result":{}}`))
 		} else {
-			p.tell(failure(m.id, -32601, "the clients of a shared server cannot be asked", nil))
+			p.post(failure(m.id, -32601, "the clients of a shared server cannot be asked", nil))
 		}
 		return
 	}

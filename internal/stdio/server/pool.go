@@ -25,7 +25,7 @@ const (
 
 // refusal is a reason why no process works on a request.
 type refusal struct {
-	status int // of the HTTP response, and the code of the JSON-RPC error
+	status int // the status of the HTTP response, and the code of the JSON-RPC error
 	reason string
 	retry  time.Duration // after which the client may try again; 0 if unknown
 }
@@ -161,7 +161,7 @@ func (s *Server) longestIdle(account string) (longest *session) {
 	return longest
 }
 
-// failureOwner returns whose failures those of the process are.
+// failureOwner returns the key under which failures of the process are counted.
 func failureOwner(p *peer) string {
 	if p.owner != "" {
 		return p.owner

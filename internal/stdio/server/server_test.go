@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// bench is a Server behind HTTP, whose callers name their account in a header.
+// bench is a Server behind HTTP. Its callers name their account in a header.
 type bench struct {
 	t      *testing.T
 	server *Server
@@ -219,7 +219,7 @@ func TestSession(t *testing.T) {
 }
 
 // TestServerFails: a call gets an error, and never hangs, when the server dies, writes
-// half a line, or writes too much. What is no message is skipped.
+// half a line, or writes too much. A line that is no message is skipped.
 func TestServerFails(t *testing.T) {
 	b := open(t, stdiotest.Plain, func(o *Options) { o.Process.MaxLine = 1 << 20; o.MaxPerAccount = 20 })
 	for n, c := range []struct{ tool, want string }{
@@ -340,7 +340,7 @@ func TestShared(t *testing.T) {
 	eventually(t, "two processes", func() bool { n, _ := b.server.Counts(); return n == 2 })
 	b.server.mu.Lock()
 	for p := range b.server.peers {
-		p.tell([]byte(`{"jsonrpc":"2.0","method":"notifications/release"}`))
+		p.post([]byte(`{"jsonrpc":"2.0","method":"notifications/release"}`))
 	}
 	b.server.mu.Unlock()
 	eventually(t, "all calls end", func() bool {
@@ -349,7 +349,7 @@ func TestShared(t *testing.T) {
 		n := 0
 		for p := range b.server.peers {
 			n += p.busy()
-			p.tell([]byte(`{"jsonrpc":"2.0","method":"notifications/release"}`))
+			p.post([]byte(`{"jsonrpc":"2.0","method":"notifications/release"}`))
 		}
 		return n == 0
 	})
@@ -382,7 +382,7 @@ func TestQuestion(t *testing.T) {
 	contains(t, string(rest), "the client answered")
 }
 
-// TestNotifications: what belongs to no call comes on the session's stream, also if that
+// TestNotifications: a notification without a call comes on the session's stream, also if that
 // was not open, and only once.
 func TestNotifications(t *testing.T) {
 	b := open(t, stdiotest.Plain, nil)
@@ -479,6 +479,6 @@ func TestClose(t *testing.T) {
 	if status, _ := (&client{b: b}).post(initialize); status != http.StatusServiceUnavailable {
 		t.Errorf("a new session: %d", status)
 	}
-	session.own.tell([]byte(`{"jsonrpc":"2.0","method":"notifications/release"}`))
+	session.own.post([]byte(`{"jsonrpc":"2.0","method":"notifications/release"}`))
 	wait.Wait()
 }

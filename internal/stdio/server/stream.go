@@ -12,18 +12,18 @@ type event struct {
 	data []byte
 }
 
-// stream is a list of messages for a client: the answer to one request with what comes
-// before it, or what belongs to no request. The messages stay after they were sent, in
+// stream is a list of messages for a client: the answer to one request with the
+// messages before it, or the messages without a request. They stay after they were sent, in
 // bounded memory, so that a client can come back for them. It is safe for concurrent use.
 type stream struct {
-	number int64 // within its session; 0 for what belongs to no request
+	number int64 // within its session; 0 for messages without a request
 	max    int   // the bound of the kept messages in bytes
 
 	changed signal.Broadcast
 	mu      sync.Mutex
 	events  []event
 	last    int // the number of the latest event
-	size    int // of the kept events in bytes
+	size    int // the size of the kept events in bytes
 	state   streamState
 	code    string // the code of a JSON-RPC error that ended the stream
 }
