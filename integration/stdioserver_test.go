@@ -150,6 +150,21 @@ func TestStdioLeavesNothing(t *testing.T) {
 	t.Error("there was no process")
 }
 
+// TestStdioPerAccount checks that with `per account` the sessions of an account share a
+// process, and never with another account, in versions with sessions and without.
+func TestStdioPerAccount(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{stdiotest.Plain, stdiotest.Modern} {
+		g := binaries.StartGateway(t, childSite(t, mode, []string{"per account"}, "unpriced 0.001"))
+		_, alice := g.NewAgent(t, "alice", "1.00")
+		_, bob := g.NewAgent(t, "bob", "1.00")
+		first, again, other := callPID(t, g.Connect(t, alice.Secret, nil)), callPID(t, g.Connect(t, alice.Secret, nil)), callPID(t, g.Connect(t, bob.Secret, nil))
+		if first != again || first == other {
+			t.Errorf("%s: processes %d and %d of alice, %d of bob", mode, first, again, other)
+		}
+	}
+}
+
 // gone returns an error if one of the processes lives.
 func gone(pids ...int) error {
 	var list []string

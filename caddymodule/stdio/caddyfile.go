@@ -1,6 +1,7 @@
 package stdio
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -92,7 +93,7 @@ func (h *Handler) parsePer(d *caddyfile.Dispenser) error {
 	return grammar.Checked(&h.Per, func(text string) error {
 		allowed := []server.Sharing{server.PerSession, server.PerAccount, server.Shared}
 		if !slices.Contains(allowed, server.Sharing(text)) {
-			return d.Errf("per: want session, account or shared, not %q", text)
+			return fmt.Errorf("per: want session, account or shared, not %q", text)
 		}
 		return nil
 	})(d)

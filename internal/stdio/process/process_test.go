@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	case os.Getenv(stdiotest.Variable) != "":
 		stdiotest.Main()
 	default:
-		goleak.VerifyTestMain(m)
+		goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/fareboxhq/farebox/internal/stdio/process.(*guardian).await")) // TestNothingIsLeft waits for it
 	}
 }
 
@@ -161,7 +161,7 @@ func eventually(t testing.TB, what string, condition func() bool) {
 // TestEnd: a process ends by the end of its stdin, or is killed after the grace, with the
 // children that hold its pipes, and also if it has ended by itself.
 func TestEnd(t *testing.T) {
-	p := begin(t, stdiotest.Plain, nil)
+	p := begin(t, stdiotest.Plain, func(o *Options) { o.Grace = 20 * time.Second })
 	if got := p.call(t, "echo", "hello", 0); got != "hello" {
 		t.Errorf("got %q", got)
 	}
@@ -210,6 +210,9 @@ func TestNothingIsLeft(t *testing.T) {
 	for _, p := range all {
 		<-p.Done()
 	}
+	eventually(t, "the guard ends", func() bool {
+		return !slices.ContainsFunc(list(t), func(p listed) bool { return p.parent == os.Getpid() && p.name == guardName })
+	})
 	eventually(t, "as many open files as before", func() bool { return openFiles(t) <= before })
 }
 

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 		stdiotest.Main()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/fareboxhq/farebox/internal/stdio/process.(*guardian).await")) // package process tests that it ends
 }
 
 // bench is a Server behind HTTP. Its callers name their account in a header.
