@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +70,31 @@ func TestStdioCallsAreCharged(t *testing.T) {
 			g.VerifyLedger(t)
 		})
 	}
+}
+
+// TestStdioCallIsResumed checks promises 1 and 4 of docs/promises.md: a client that loses
+// its connection in a long call comes back for the answer, which is charged once.
+func TestStdioCallIsResumed(t *testing.T) {
+	t.Parallel()
+	g := binaries.StartGateway(t, childSite(t, stdiotest.Plain, nil, "unpriced 0.01"))
+	_, key := g.NewAgent(t, "alice", "1.00")
+	v := visit(t, g, key.Secret)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	line, err := bufio.NewReader(v.sendWith(ctx, http.MethodPost, harness.ToolCall(1, "hold", `{}`), "").Body).ReadString('\n')
+	if err != nil || lastID(line) == "" {
+		t.Fatalf("the stream begins with %q: %v", line, err)
+	}
+	leave()
+	if resp := v.send(http.MethodPost, `{"jsonrpc":"2.0","method":"notifications/release"}`, ""); resp.StatusCode != http.StatusAccepted {
+		t.Fatalf("release: %d", resp.StatusCode)
+	}
+	first, again := v.comeBack(lastID(line)), v.comeBack(lastID(line))
+	if first.Result == nil || first.Result.Meta.Charge == nil || again.Result == nil || again.Result.Meta.Charge == nil || first.Result.Meta.Charge.ID != again.Result.Meta.Charge.ID {
+		t.Fatalf("first %s, then %s", first.Body, again.Body)
+	}
+	v.owns("alice", 99*cent, 0)
+	g.VerifyLedger(t)
 }
 
 // TestStdioProcessesSurviveReloads checks that a reload keeps the processes and sessions

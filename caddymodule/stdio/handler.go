@@ -139,6 +139,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return h.wrap(err)
 	}
 	o, err := h.options()
+	if err == nil {
+		err = o.Process.Check()
+	}
 	if err != nil {
 		return h.wrap(err)
 	}

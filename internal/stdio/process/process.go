@@ -50,6 +50,9 @@ type User struct {
 	Groups   []uint32
 }
 
+// Check returns an error if the options do not work on this system.
+func (o *Options) Check() error { return supported(o) }
+
 // ErrEnded reports that a process has ended.
 var ErrEnded = errors.New("the server's process has ended")
 
@@ -75,7 +78,7 @@ type Process struct {
 // Start starts a process. The process must be stopped, or end by itself; Done says when it
 // has.
 func Start(o Options) (*Process, error) {
-	if err := supported(&o); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
 	p := &Process{o: o, out: make(chan []byte), stopping: make(chan struct{}), over: make(chan struct{}), done: make(chan struct{})}
