@@ -63,6 +63,9 @@ func TestStdioCallsAreCharged(t *testing.T) {
 			if a := g.Account(t, "alice"); a.Balance != amount(t, "0.99") || a.Reserved != 0 {
 				t.Errorf("balance %s, reserved %s", a.Balance, a.Reserved)
 			}
+			if out, err := g.Command("server", "check", "stdio"); err != nil || !strings.Contains(string(out), "echo") {
+				t.Errorf("server check: %v %s", err, out)
+			}
 			again := g.Connect(t, key.Secret, nil)
 			if _, err := again.CallTool(t.Context(), &mcp.CallToolParams{Name: "echo", Arguments: map[string]any{"text": "again"}}); err != nil {
 				t.Errorf("after the server's death: %v", err)
