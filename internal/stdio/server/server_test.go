@@ -239,6 +239,16 @@ func TestServerFails(t *testing.T) {
 	}
 }
 
+// TestLongLine: a line up to the bound of 64 MiB is an answer, and a longer one an error.
+func TestLongLine(t *testing.T) {
+	v := open(t, stdiotest.Plain, nil).visit("alice")
+	if got := v.call("huge", "", 63<<20); len(got) != 63<<20 {
+		t.Errorf("%d bytes of an answer of 63 MiB", len(got))
+	}
+	contains(t, v.call("huge", "", 65<<20), "too long")
+	contains(t, v.call("echo", "next", 0), "next")
+}
+
 // TestStart: a server that does not start, or does not answer, is an error in time, and a
 // server that dies at each start is not started each time.
 func TestStart(t *testing.T) {
@@ -337,21 +347,23 @@ func TestShared(t *testing.T) {
 	for _, c := range clients {
 		wait.Go(func() { c.post(toolCall("h", "hold", "", 0)) })
 	}
-	eventually(t, "two processes", func() bool { n, _ := b.server.Counts(); return n == 2 })
-	b.server.mu.Lock()
-	for p := range b.server.peers {
-		p.post([]byte(`{"jsonrpc":"2.0","method":"notifications/release"}`))
-	}
-	b.server.mu.Unlock()
-	eventually(t, "all calls end", func() bool {
+	busy := func() (processes, calls int) {
 		b.server.mu.Lock()
 		defer b.server.mu.Unlock()
-		n := 0
 		for p := range b.server.peers {
-			n += p.busy()
+			calls += p.busy()
+		}
+		return len(b.server.peers), calls
+	}
+	eventually(t, "three calls at two processes", func() bool { n, calls := busy(); return n == 2 && calls == 3 })
+	eventually(t, "all calls end", func() bool {
+		b.server.mu.Lock()
+		for p := range b.server.peers {
 			p.post([]byte(`{"jsonrpc":"2.0","method":"notifications/release"}`))
 		}
-		return n == 0
+		b.server.mu.Unlock()
+		_, calls := busy()
+		return calls == 0
 	})
 	wait.Wait()
 }
@@ -479,6 +491,9 @@ func TestClose(t *testing.T) {
 	if status, _ := (&client{b: b}).post(initialize); status != http.StatusServiceUnavailable {
 		t.Errorf("a new session: %d", status)
 	}
-	session.own.post([]byte(`{"jsonrpc":"2.0","method":"notifications/release"}`))
+	eventually(t, "the call ends", func() bool { // again and again, because the call may reach the server later
+		session.own.post([]byte(`{"jsonrpc":"2.0","method":"notifications/release"}`))
+		return session.running("sid of hold") == nil
+	})
 	wait.Wait()
 }
