@@ -415,11 +415,14 @@ func TestNotifications(t *testing.T) {
 		return seen.String()
 	}
 	read("tools/list_changed")
+	session := b.server.session(c.session, "alice")
+	eventually(t, "the server has noticed that the stream is closed", func() bool { return !session.listening() })
 	c.call("note", "notifications/prompts/list_changed", 0)
-	if again := read("prompts/list_changed"); strings.Contains(again, "tools/") {
+	again := read("prompts/list_changed")
+	if strings.Contains(again, "tools/") {
 		t.Errorf("delivered twice: %s", again)
 	}
-	if again := read("prompts/list_changed", headerEvent, "0-0"); !strings.Contains(again, "tools/") {
+	if again = read("prompts/list_changed", headerEvent, "0-0"); !strings.Contains(again, "tools/") {
 		t.Errorf("not resumed: %s", again)
 	}
 }
