@@ -22,6 +22,7 @@ import (
 	"github.com/fareboxhq/farebox/caddymodule/pricebook"
 	"github.com/fareboxhq/farebox/caddymodule/resource"
 	"github.com/fareboxhq/farebox/caddymodule/routes"
+	_ "github.com/fareboxhq/farebox/caddymodule/stdio" // registers farebox_stdio
 	"github.com/fareboxhq/farebox/caddymodule/stores"
 	"github.com/fareboxhq/farebox/caddymodule/target"
 	"github.com/fareboxhq/farebox/internal/engine"

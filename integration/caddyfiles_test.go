@@ -48,7 +48,7 @@ func TestCaddyfiles(t *testing.T) {
 				cmd.Dir = work
 				cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home, "GORACE=atexit_sleep_ms=0",
 					// Variables used in the documentation and examples. Validating opens no store.
-					"FAREBOX_GATEWAY_KEY=sk_live_none", "UPSTREAM_TOKEN=secret", "FAREBOX_DSN=postgres://farebox@localhost/farebox")
+					"FAREBOX_GATEWAY_KEY=sk_live_none", "UPSTREAM_TOKEN=secret", "NOTES_API_KEY=secret", "FAREBOX_DSN=postgres://farebox@localhost/farebox")
 				var out, errs bytes.Buffer
 				cmd.Stdout, cmd.Stderr = &out, &errs
 				if err := cmd.Run(); err != nil {

@@ -183,7 +183,7 @@ func (s *reader) named(name string) []stage {
 }
 
 // answering has the handlers that answer every request.
-var answering = []string{"reverse_proxy", "static_response", "error", "file_server"}
+var answering = []string{"reverse_proxy", "static_response", "error", "file_server", "farebox_stdio"}
 
 // passing has the handlers that leave the answer to the handlers behind them.
 var passing = []string{

@@ -82,6 +82,9 @@ var onlyInternal = []struct {
 	{"internal/bridge/mirror", []string{"internal/mcp"}, "a header depends on the message alone"},
 	{"internal/bridge/purse", []string{"internal/ledger"}, "money is counted without a message in hand"},
 	{"internal/bridge", []string{"internal/bridge/mirror", "internal/bridge/purse", "internal/bridge/sse", "internal/ledger", "internal/mcp", "internal/stdio/lines"}, "a bridge belongs to a client: it knows nothing of the gateway but its protocol"},
+	{"internal/stdio/process", []string{"internal/stdio/lines", "third party"}, "a process runs without a meaning of its messages; signals and users need the system's calls"},
+	{"internal/stdio/server", []string{"internal/signal", "internal/stdio/lines", "internal/stdio/process", "third party"}, "a stdio server is served without a price and a web server at hand; strict JSON has a library"},
+	{"internal/stdio/stdiotest", nil, "a server for tests knows nothing of its host"},
 	{"internal/trace", []string{"third party"}, "a span knows nothing of the step that it describes; its library is OpenTelemetry's"},
 	{"internal/signal", nil, "it is used everywhere"},
 	{"internal/recent", nil, "it is used everywhere"},
@@ -156,6 +159,7 @@ var onlyInternal = []struct {
 	{"caddymodule/offers", []string{"caddymodule/pricebook", "internal/gate", "internal/items", "internal/ledger", "internal/offer", "internal/ops", "internal/pricing"}, "an offer is compared with prices without a request or a store at hand"},
 	{"caddymodule/console", []string{"caddymodule/authserver", "caddymodule/grammar", "caddymodule/health", "caddymodule/opening", "caddymodule/target", "internal/admin", "internal/console", "internal/engine", "internal/ledger", "internal/people", "internal/scrape", "internal/telemetry", "internal/top", "third party"}, "the console is served without a site's prices at hand"},
 	{"caddymodule/health", []string{"internal/engine", "internal/ops", "third party"}, "health is read from the engine, and shown without a store or a site at hand"},
+	{"caddymodule/stdio", []string{"caddymodule/grammar", "internal/stdio/process", "internal/stdio/server", "third party"}, "a program is run without a price at hand"},
 	{"caddymodule/target", []string{"internal/upstream", "third party"}, "the way to a server has nothing to do with what its tools cost"},
 	{"caddymodule/routes", []string{"caddymodule/target", "third party"}, "a route is read without a meaning of its handlers"},
 	{"caddymodule/accesslog", []string{"internal/exchange", "internal/keys", "third party"}, "a record is written without a store"},
@@ -200,7 +204,7 @@ var only = []struct {
 	may    []string
 	reason string
 }{
-	{"github.com/caddyserver/caddy/", []string{"caddymodule", "caddymodule/accesslog", "caddymodule/alerts", "caddymodule/authserver", "caddymodule/calllog", "caddymodule/callrecords", "caddymodule/catalogue", "caddymodule/console", "caddymodule/grammar", "caddymodule/health", "caddymodule/help", "caddymodule/issuers", "caddymodule/opening", "caddymodule/pricebook", "caddymodule/resource", "caddymodule/routes", "caddymodule/stores", "caddymodule/syslog", "caddymodule/target", "xcaddy"}, "what Farebox does must be testable and usable without Caddy"},
+	{"github.com/caddyserver/caddy/", []string{"caddymodule", "caddymodule/accesslog", "caddymodule/alerts", "caddymodule/authserver", "caddymodule/calllog", "caddymodule/callrecords", "caddymodule/catalogue", "caddymodule/console", "caddymodule/grammar", "caddymodule/health", "caddymodule/help", "caddymodule/issuers", "caddymodule/opening", "caddymodule/pricebook", "caddymodule/resource", "caddymodule/routes", "caddymodule/stdio", "caddymodule/stores", "caddymodule/syslog", "caddymodule/target", "xcaddy"}, "what Farebox does must be testable and usable without Caddy"},
 	{"go.uber.org/zap", []string{"caddymodule", "caddymodule/accesslog", "caddymodule/auditlog", "caddymodule/calllog", "xcaddy"}, "the other packages log with log/slog"},
 	{"database/sql", []string{"internal/sqlitestore", "internal/pgschema"}, "SQL stays in the stores"},
 	{"github.com/jackc/pgx", []string{"internal/pgalert", "internal/pgbinding", "internal/pgdsn", "internal/pgerr", "internal/pgnode", "internal/pgquery", "internal/pgrows", "internal/pgschema", "internal/pgserver", "internal/pgstore", "internal/pgtest", "internal/pgusage"}, "PostgreSQL is one store's affair; the others make databases for tests and demonstrations"},
