@@ -386,3 +386,26 @@ func TestStdioExample(t *testing.T) {
 	}
 	g.VerifyLedger(t)
 }
+
+// TestAddProgram checks that "farebox add" prints a site for a stdio server that works: the
+// site that it has tried has a price for each tool of the server.
+func TestAddProgram(t *testing.T) {
+	t.Parallel()
+	child := binaries.BuildModule(t, stdioChild)
+	cmd := exec.Command(binaries.Farebox, "farebox", "add", "echo", "--price", "0.02", "--", child)
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+	var notes strings.Builder
+	cmd.Stderr = &notes
+	site, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, notes.String())
+	}
+	for _, want := range []string{"\t\tfarebox_stdio " + child + "\n", "\t\t\tprice echo 0.02\n"} {
+		if !strings.Contains(string(site), want) {
+			t.Errorf("no %q in %s", want, site)
+		}
+	}
+	if n := strings.Count(string(site), "\tprice "); !strings.Contains(notes.String(), fmt.Sprintf("gets %d of %d tools through it", n, n)) {
+		t.Errorf("%d prices, and the notes are %s", n, notes.String())
+	}
+}
