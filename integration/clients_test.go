@@ -117,6 +117,11 @@ func mcpGo(t *testing.T, g *harness.Gateway, secret string) caller {
 	if err := client.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	return byMCPGo(t, client)
+}
+
+// byMCPGo calls tools by a client of mcp-go that has been connected.
+func byMCPGo(t *testing.T, client *goclient.Client) caller {
 	var hello gomcp.InitializeRequest
 	hello.Params.ProtocolVersion = gomcp.LATEST_PROTOCOL_VERSION
 	hello.Params.ClientInfo = gomcp.Implementation{Name: "farebox-test", Version: "1.0.0"}

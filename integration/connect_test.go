@@ -21,7 +21,6 @@ import (
 	"testing"
 
 	goclient "github.com/mark3labs/mcp-go/client"
-	gomcp "github.com/mark3labs/mcp-go/mcp"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/fareboxhq/farebox/integration/harness"
@@ -75,27 +74,7 @@ func mcpGoStdio(t *testing.T, g *harness.Gateway, secret string) caller {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	var hello gomcp.InitializeRequest
-	hello.Params.ProtocolVersion = gomcp.LATEST_PROTOCOL_VERSION
-	hello.Params.ClientInfo = gomcp.Implementation{Name: "farebox-test", Version: "1.0.0"}
-	if _, err := client.Initialize(t.Context(), hello); err != nil {
-		t.Fatal(err)
-	}
-	return func(t *testing.T, tool string, args map[string]any) told {
-		var request gomcp.CallToolRequest
-		request.Params.Name, request.Params.Arguments = tool, args
-		result, err := client.CallTool(t.Context(), request)
-		if err != nil {
-			return told{err.Error(), true}
-		}
-		var texts []string
-		for _, content := range result.Content {
-			if text, ok := content.(gomcp.TextContent); ok {
-				texts = append(texts, text.Text)
-			}
-		}
-		return told{strings.Join(texts, "\n"), result.IsError}
-	}
+	return byMCPGo(t, client)
 }
 
 func typeScriptStdio(t *testing.T, g *harness.Gateway, secret string) caller {

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/fareboxhq/farebox/internal/stdio/stdiotest"
 )
 
 const testPatience = time.Minute
@@ -154,26 +155,9 @@ func event(w http.ResponseWriter, text string) {
 type client struct {
 	in    *io.PipeWriter
 	out   chan string
-	notes *syncBuffer
+	notes *stdiotest.Log
 	ended chan error
 	close func() // closes the reading end
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func start(t *testing.T, address string, change func(*Options)) *client {
@@ -182,7 +166,7 @@ func start(t *testing.T, address string, change func(*Options)) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &client{out: make(chan string, 1000), notes: new(syncBuffer), ended: make(chan error, 1)}
+	c := &client{out: make(chan string, 1000), notes: new(stdiotest.Log), ended: make(chan error, 1)}
 	quick := patience{
 		finish: time.Second, unsent: 2 * time.Second, doubt: 5 * time.Second, running: 5 * time.Second,
 		refused: 2 * time.Second, first: time.Millisecond, most: 20 * time.Millisecond, cancel: 50 * time.Millisecond,

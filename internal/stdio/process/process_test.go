@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -45,30 +44,13 @@ func TestMain(m *testing.M) {
 // run is a process under test, with its output.
 type run struct {
 	*Process
-	log  *logged
+	log  *stdiotest.Log
 	got  chan string
 	long chan *lines.TooLongError
 }
 
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 func begin(t testing.TB, modes string, change func(*Options)) *run {
-	r := &run{log: new(logged), got: make(chan string, 1000), long: make(chan *lines.TooLongError, 10)}
+	r := &run{log: new(stdiotest.Log), got: make(chan string, 1000), long: make(chan *lines.TooLongError, 10)}
 	logger := slog.New(slog.NewTextHandler(r.log, nil))
 	env := []string{stdiotest.Variable + "=" + modes, "TOKEN=a secret value"}
 	o := Options{
@@ -317,7 +299,7 @@ func TestUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root may change the user")
 	}
-	out := new(logged)
+	out := new(stdiotest.Log)
 	p, err := Start(Options{
 		Command: []string{"/bin/sh", "-c", "id -u; id -G"}, Env: Environment(), User: &User{UID: 65534, GID: 65534}, MaxLine: 100, Grace: time.Second,
 		Receive: func(line []byte) { fmt.Fprintf(out, "%s ", line) }, Logger: slog.Default,
@@ -350,7 +332,7 @@ func parent() {
 func TestGatewayIsKilled(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), parentVariable+"=1")
-	out := new(logged)
+	out := new(stdiotest.Log)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {

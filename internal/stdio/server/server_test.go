@@ -2,7 +2,6 @@ package server
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -36,25 +35,7 @@ type bench struct {
 	t      *testing.T
 	server *Server
 	url    string
-	log    *logged
-}
-
-// logged collects a log.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
+	log    *stdiotest.Log
 }
 
 // open starts a bench. At its end no process is left.
@@ -69,7 +50,7 @@ func open(t *testing.T, modes string, change func(*Options)) *bench {
 	if change != nil {
 		change(&o)
 	}
-	b := &bench{t: t, log: new(logged)}
+	b := &bench{t: t, log: new(stdiotest.Log)}
 	b.server = New(o, slog.New(slog.NewTextHandler(b.log, nil)))
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.server.Serve(w, r, r.Header.Get("Account"))
