@@ -34,14 +34,20 @@ const shortest = 6
 // Redactor returns a replacer of the values of environment variables, as NAME=VALUE, by
 // their names. A value of several lines is redacted line by line.
 func Redactor(variables []string) *strings.Replacer {
-	var pairs []string
+	var secrets [][2]string
 	for _, variable := range variables {
 		name, value, _ := strings.Cut(variable, "=")
 		for line := range strings.Lines(value) {
 			if line = strings.TrimSpace(line); len(line) >= shortest {
-				pairs = append(pairs, line, "["+name+"]")
+				secrets = append(secrets, [2]string{line, "[" + name + "]"})
 			}
 		}
+	}
+	// The first that matches is replaced, so one that another begins with comes later.
+	slices.SortStableFunc(secrets, func(a, b [2]string) int { return len(b[0]) - len(a[0]) })
+	var pairs []string
+	for _, s := range secrets {
+		pairs = append(pairs, s[:]...)
 	}
 	return strings.NewReplacer(pairs...)
 }

@@ -70,6 +70,7 @@ type Process struct {
 	out      chan []byte   // messages for stdin
 	stopping chan struct{} // closed by Stop
 	stop     func()
+	deaf     chan struct{} // closed when a message could not be written
 	over     chan struct{} // closed when nothing can be written any more
 	done     chan struct{}
 	cause    atomic.Pointer[error]
@@ -81,7 +82,7 @@ func Start(o Options) (*Process, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	p := &Process{o: o, out: make(chan []byte), stopping: make(chan struct{}), over: make(chan struct{}), done: make(chan struct{})}
+	p := &Process{o: o, out: make(chan []byte), stopping: make(chan struct{}), deaf: make(chan struct{}), over: make(chan struct{}), done: make(chan struct{})}
 	p.stop = sync.OnceFunc(func() { close(p.stopping) })
 	program := o.Command[0]
 	if o.Dir != "" && strings.ContainsRune(program, filepath.Separator) && !filepath.IsAbs(program) {
@@ -205,6 +206,9 @@ func (p *Process) write() {
 		case message := <-p.out:
 			if err := w.Write(message); err != nil && !errors.Is(err, os.ErrClosed) {
 				p.o.Logger().Warn("a message could not be written to a stdio server", slog.Int("pid", p.PID()), slog.Any("error", err))
+				close(p.deaf)
+				<-p.over
+				return
 			}
 		case <-p.over:
 			return
@@ -244,6 +248,14 @@ func (p *Process) run(read <-chan struct{}, pumps *sync.WaitGroup) {
 	case <-exited:
 	case <-p.stopping:
 		patience = p.end(exited)
+	case <-read: // nobody would get its answers
+		if !within(exited, lastWords) {
+			patience = p.end(exited)
+		}
+	case <-p.deaf: // it would get no requests
+		if !within(exited, lastWords) {
+			patience = p.end(exited)
+		}
 	}
 	// The group may have members that outlive their leader, such as the server behind
 	// an npx. They hold stdout open, and get the rest of the grace.
@@ -253,9 +265,9 @@ func (p *Process) run(read <-chan struct{}, pumps *sync.WaitGroup) {
 	within(read, patience)
 	signalGroup(p.PID(), killSignal)
 	<-exited
-	_ = p.cmd.Wait() // the state is in p.cmd, whatever the error
-	guarded.remove(p.PID())
+	guarded.remove(p.PID()) // before Wait gives the id away
 	watched.remove(p.PID())
+	_ = p.cmd.Wait() // the state is in p.cmd, whatever the error
 	close(p.over)
 	closeAll(p.ours())
 	pumps.Wait()

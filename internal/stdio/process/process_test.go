@@ -378,3 +378,29 @@ func TestGuardInput(t *testing.T) {
 	guard(strings.NewReader(fmt.Sprintf("+%d\n", pid)))
 	<-ended
 }
+
+// TestClosedInput: a program that has closed its stdin is ended, although it lives on: it
+// would get no request.
+func TestClosedInput(t *testing.T) {
+	r := begin(t, stdiotest.Plain, func(o *Options) {
+		o.Command, o.Grace = []string{"/bin/sh", "-c", "exec <&-; exec sleep 60"}, time.Second
+	})
+	eventually(t, "the end of the process", func() bool {
+		select {
+		case <-r.Done():
+			return true
+		default:
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			_ = r.Send(ctx, []byte(`{}`))
+			return false
+		}
+	})
+}
+
+// TestRedactor: a secret that begins with another one is replaced whole.
+func TestRedactor(t *testing.T) {
+	if got := Redactor([]string{"A=secret-1", "B=secret-1-and-more"}).Replace("x secret-1-and-more secret-1"); got != "x [B] [A]" {
+		t.Errorf("got %q", got)
+	}
+}

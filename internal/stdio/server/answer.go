@@ -20,6 +20,10 @@ type answering struct {
 
 // serve answers the request, or leaves its stream to a client that comes back.
 func (a *answering) serve() {
+	if a.c.session != nil {
+		defer a.c.session.finished(a.s.o.Buffer)
+	}
+	defer a.c.stream.read()()
 	prime, stopPrime := timer(a.after)
 	defer stopPrime()
 	limit, stopLimit := timer(a.s.o.RequestTimeout)
@@ -48,8 +52,10 @@ func (a *answering) serve() {
 		select {
 		case <-changed:
 		case <-prime:
-			a.stream()
-			a.out.prime()
+			if a.out == nil { // otherwise the client has a later id already
+				a.stream()
+				a.out.prime()
+			}
 		case <-limit:
 			a.c.peer.cancel(a.c, "it took too long")
 			a.c.stream.add(failure(a.c.id, codeTimeout, "the server has not answered within "+a.s.o.RequestTimeout.String(), nil), true, "")
@@ -91,6 +97,9 @@ func (a *answering) leave() {
 		a.c.stream.leave()
 	case a.out == nil:
 		a.c.stream.leave() // the client knows no event to come back to
+		if a.c.peer.session == nil {
+			a.c.peer.forget(a.c) // its sent id is not used again
+		}
 	}
 }
 

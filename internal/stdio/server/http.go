@@ -162,8 +162,8 @@ func (s *Server) initialize(w http.ResponseWriter, r *http.Request, account stri
 		return
 	}
 	session.version = text(get(result, "protocolVersion"))
-	if !s.addSession(session) {
-		s.refuse(w, m.id, errClosing)
+	if err := s.addSession(session); err != nil {
+		s.refuse(w, m.id, err)
 		return
 	}
 	w.Header().Set(headerSession, session.id)
@@ -322,6 +322,8 @@ type getting struct {
 // serve sends the events of the stream after a given one, until the stream or the session
 // ends.
 func (g *getting) serve(ctx context.Context, from *stream, last int) {
+	defer g.session.finished(g.s.o.Buffer)
+	defer from.read()()
 	g.out.begin()
 	for {
 		changed := from.changed.Wait()

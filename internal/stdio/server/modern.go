@@ -49,7 +49,7 @@ func (s *Server) discover(ctx context.Context, p *peer) error {
 		return nil
 	case err != nil && !errors.Is(err, context.DeadlineExceeded):
 		return err
-	case string(get(answer, "error", "code")) == strconv.Itoa(codeBadGateway):
+	case err != nil || string(get(answer, "error", "code")) == strconv.Itoa(codeBadGateway):
 		known = deathLasts // an older program may end at an unknown method, and a broken one at any
 	}
 	s.mu.Lock()

@@ -71,6 +71,7 @@ func (p *peer) send(ctx context.Context, c *call, m *message) error {
 // progress tokens of different clients could be equal, so they are replaced.
 func (p *peer) prepare(c *call, m *message) []byte {
 	raw := m.raw
+	c.id = bytes.Clone(c.id) // not a part of the whole request
 	c.peer, c.sent, c.token = p, c.id, get(m.params, keyMeta, keyProgress)
 	if p.session != nil {
 		return raw
@@ -112,9 +113,29 @@ func (p *peer) forget(c *call) {
 	}
 }
 
+// drop ends a call whose answer nobody waits for any more. The process may still answer it.
+// With the client's own ids, a later request with this id would get that answer, so the id
+// stays taken until the answer comes.
+func (p *peer) drop(c *call) {
+	if p.session == nil {
+		p.forget(c)
+		return
+	}
+	p.mu.Lock()
+	p.release(c)
+	p.mu.Unlock()
+}
+
 // remove removes a call. The caller holds the lock.
 func (p *peer) remove(c *call) {
-	delete(p.calls, keyOf(c.sent))
+	if p.calls[keyOf(c.sent)] == c {
+		delete(p.calls, keyOf(c.sent))
+	}
+	p.release(c)
+}
+
+// release removes a call from those that wait. The caller holds the lock.
+func (p *peer) release(c *call) {
 	for key, other := range p.tokens {
 		if other == c {
 			delete(p.tokens, key)
@@ -132,13 +153,13 @@ func (p *peer) remove(c *call) {
 // expire ends a call that its client has cancelled: servers may leave such calls without an
 // answer.
 func (p *peer) expire(c *call) {
-	p.forget(c)
+	p.drop(c)
 	c.stream.add(failure(c.id, codeCancelled, "the request was cancelled", nil), true, "")
 }
 
 // cancel lets the process know that no client waits for the call any more.
 func (p *peer) cancel(c *call, reason string) {
-	p.forget(c)
+	p.drop(c)
 	p.post([]byte(`{"jsonrpc":"2.0","method":"` + methodCancelled + `","params":{"requestId":` + string(c.sent) + `,"reason":` + string(quote(reason)) + `}}`))
 }
 
@@ -186,7 +207,9 @@ func (p *peer) receive(line []byte) {
 		return
 	}
 	if p.session != nil {
-		p.session.count(0) // a session with a server that writes is not idle
+		if p.busy() > 0 {
+			p.session.count(0) // a session with a server that works is not idle
+		}
 		p.route(m)
 		return
 	}
@@ -220,6 +243,9 @@ func (p *peer) answer(m *message) {
 		}
 	}
 	c.stream.add(raw, true, string(m.code))
+	if c.session != nil {
+		c.session.finished(p.s.o.Buffer)
+	}
 }
 
 // route delivers a notification or a request of a session's own process. Over stdio only
@@ -265,10 +291,13 @@ func (p *peer) routeShared(m *message) {
 		raw = set(raw, c.token, "params", keyProgress)
 	} else if c = p.calls[keyOf(get(m.params, keyMeta, keySubscription))]; c != nil {
 		raw = set(raw, c.id, "params", keyMeta, keySubscription)
-	} else if len(p.order) == 1 && !p.mixed && !lasting(m.method) {
+	} else if len(p.order) == 1 && !p.mixed && !lasting(m.method) && m.method != methodProgress {
 		c = p.order[0]
 	}
 	p.mu.Unlock()
+	if c == nil && m.method == methodProgress {
+		return // its call has ended, and its token is a number that means nothing to clients
+	}
 	switch {
 	case c != nil:
 		c.stream.add(raw, false, "")
@@ -290,7 +319,7 @@ func (p *peer) fail(code int, reason string) {
 	calls := append([]*call(nil), p.order...)
 	p.mu.Unlock()
 	for _, c := range calls {
-		p.forget(c)
+		p.drop(c)
 		c.stream.add(failure(c.id, code, reason, nil), true, strconv.Itoa(code))
 	}
 }

@@ -151,7 +151,7 @@ func (s *Server) reserve(p *peer) (evicted *peer, err error) {
 func (s *Server) longestIdle(account string) (longest *session) {
 	var most time.Duration
 	for _, session := range s.sessions {
-		if session.own == nil || session.account != account {
+		if session.own == nil || session.account != account || session.own.busy() > 0 {
 			continue
 		}
 		if idle := session.idle(); idle > most {

@@ -143,15 +143,27 @@ func (s *Server) session(id, account string) *session {
 	return found
 }
 
-// addSession makes a session known. It reports false while the server closes.
-func (s *Server) addSession(session *session) bool {
+// maxSessions is how many sessions of an account may share processes.
+const maxSessions = 1000
+
+// addSession makes a session known, or returns why it cannot be.
+func (s *Server) addSession(session *session) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
-		return false
+		return errClosing
+	}
+	of := 0
+	for _, other := range s.sessions {
+		if session.own == nil && other.account == session.account {
+			of++
+		}
+	}
+	if of >= maxSessions {
+		return &refusal{status: codeTooMany, retry: 10 * time.Second, reason: "this account has too many sessions: end one first"}
 	}
 	s.sessions[session.id] = session
-	return true
+	return nil
 }
 
 // endSession ends a session, and its own process.
@@ -162,6 +174,10 @@ func (s *Server) endSession(session *session) {
 	session.end()
 	if session.own != nil {
 		session.own.proc.Stop()
+		return
+	}
+	for _, c := range session.unanswered() { // otherwise a hung call keeps a shared process for ever
+		c.peer.expire(c)
 	}
 }
 

@@ -328,11 +328,17 @@ func TestShared(t *testing.T) {
 	for _, c := range clients {
 		wait.Go(func() { c.post(toolCall("h", "hold", "", 0)) })
 	}
-	busy := func() (processes, calls int) {
+	busy := func() (processes, calls int) { // handshakes are not counted
 		b.server.mu.Lock()
 		defer b.server.mu.Unlock()
 		for p := range b.server.peers {
-			calls += p.busy()
+			p.mu.Lock()
+			for _, c := range p.order {
+				if c.method == "tools/call" {
+					calls++
+				}
+			}
+			p.mu.Unlock()
 		}
 		return len(b.server.peers), calls
 	}

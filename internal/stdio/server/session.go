@@ -1,6 +1,8 @@
 package server
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,11 +44,25 @@ func (s *session) keep(st *stream, bound int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streams = append(s.streams, st)
-	total, kept := 0, s.streams[:0]
+	s.trim(bound)
+}
+
+// finished notes that the response of a stream has come, or that a client has read it.
+func (s *session) finished(bound int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trim(bound)
+}
+
+// trim forgets streams that have ended, but never the latest. The caller holds the lock.
+func (s *session) trim(bound int) {
+	total, spared, kept := 0, false, s.streams[:0]
 	for i := len(s.streams) - 1; i >= 0; i-- {
 		size, ended := s.streams[i].held()
 		total += size
-		if ended && (total > bound || len(s.streams)-i > maxStreams) {
+		latest := ended && !spared
+		spared = spared || ended
+		if ended && !latest && (total > bound || len(s.streams)-i > maxStreams) {
 			s.streams[i].leave()
 			s.streams[i] = nil
 		}
@@ -165,4 +181,11 @@ func (s *session) running(key string) *call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls[key]
+}
+
+// unanswered returns the running calls.
+func (s *session) unanswered() []*call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.calls))
 }

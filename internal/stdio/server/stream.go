@@ -24,6 +24,7 @@ type stream struct {
 	events  []event
 	last    int // the number of the latest event
 	size    int // the size of the kept events in bytes
+	readers int // the HTTP responses that are reading
 	state   streamState
 	code    string // the code of a JSON-RPC error that ended the stream
 }
@@ -98,11 +99,24 @@ func (s *stream) leave() {
 	s.changed.Notify()
 }
 
-// held returns the size of the kept events in bytes, and whether the stream has ended.
+// held returns the size of the kept events in bytes, and whether the stream has ended and
+// nobody reads it.
 func (s *stream) held() (size int, ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.size, s.state != running
+	return s.size, s.state != running && s.readers == 0
+}
+
+// read notes that a response reads the stream, until the returned function is called.
+func (s *stream) read() (end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readers++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.readers--
+	}
 }
 
 // errorCode returns the code of the JSON-RPC error that ended the stream, or "".
