@@ -113,7 +113,7 @@ func (p *peer) forget(c *call) {
 	}
 }
 
-// drop ends a call whose answer nobody waits for any more. The process may still answer it.
+// drop ends a call although its answer has not come. The process may still answer it.
 // With the client's own ids, a later request with this id would get that answer, so the id
 // stays taken until the answer comes.
 func (p *peer) drop(c *call) {
