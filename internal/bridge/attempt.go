@@ -90,9 +90,9 @@ func (b *Bridge) receive(c *call, resp *http.Response, seen *state) result {
 	}
 	body, err := readAll(resp.Body, limit)
 	switch {
-	case errors.Is(err, errTooLong):
+	case errors.Is(err, errTooLong) && resp.StatusCode < 300:
 		return b.failed(c, "the server's response cannot be passed on: "+err.Error())
-	case err != nil:
+	case err != nil && !errors.Is(err, errTooLong): // the beginning of a long page with an error is enough
 		return result{state: lost, err: fmt.Errorf("the response broke off: %w", err)}
 	}
 	scanner := mcp.NewScanner(c.m.ID)
@@ -123,9 +123,9 @@ func (b *Bridge) refused(c *call, resp *http.Response, r result, seen *state) re
 		return result{state: noSession, err: fmt.Errorf("the server has ended the session (status %d)", status)}
 	case matched:
 		return b.judge(c, r)
-	case status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
+	case status >= http.StatusInternalServerError, status == http.StatusRequestTimeout:
 		// A proxy before the gateway answers like this. Its connection to the gateway
-		// may have broken after the gateway received the request.
+		// may have broken, or its patience ended, after the gateway received the request.
 		wait, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
 		return result{state: lost, wait: min(time.Duration(wait)*time.Second, maxDelay), err: fmt.Errorf("status %s: %s", resp.Status, clip(body))}
 	case status/100 == 3:
@@ -138,13 +138,13 @@ func (b *Bridge) refused(c *call, resp *http.Response, r result, seen *state) re
 		} `json:"error"`
 	}
 	if json.Unmarshal(body, &rpc) == nil && rpc.Error != nil && rpc.Error.Code != 0 {
-		return b.own(c, rpc.Error.Code, rpc.Error.Message, nil)
+		return b.own(c, rpc.Error.Code, rpc.Error.Message+c.afterLoss(), nil)
 	}
 	code := status
 	if status == http.StatusNotFound || status == http.StatusMethodNotAllowed || status == http.StatusBadRequest && c.m.Method == "server/discover" {
 		code = -32601 // clients take it for a server of an older version
 	}
-	return b.own(c, code, fmt.Sprintf("the server at %s answered %s: %s", b.o.URL.Redacted(), resp.Status, clip(body)), nil)
+	return b.own(c, code, fmt.Sprintf("the server at %s answered %s: %s", shown(b.o.URL), resp.Status, clip(body))+c.afterLoss(), nil)
 }
 
 // unauthorized explains a refused token to the client and to people.
@@ -159,9 +159,7 @@ func (b *Bridge) unauthorized(c *call, body []byte) result {
 	}
 	text := reason + ". Put a valid one into the environment variable AGENT_TOKEN, or into the file that --token-file names, and start the client again."
 	b.notes.say("%s", text)
-	if c.doubt {
-		text += c.chargeText()
-	}
+	text += c.afterLoss()
 	var meta []mcp.Field
 	if stamps.rawError != nil {
 		meta = []mcp.Field{{Name: "dev.farebox/error", Value: stamps.rawError}}
@@ -188,6 +186,9 @@ func (b *Bridge) failed(c *call, text string) result {
 func (b *Bridge) judge(c *call, r result) result {
 	if r.state != answered || !bytes.Contains(r.message, []byte("dev.farebox/error")) {
 		return r
+	}
+	if r.verdict.Outcome == mcp.OutcomeResult && len(r.message) > longResponse {
+		return r // the server may have made the error up
 	}
 	stamps := stampsOf(r.message)
 	switch {

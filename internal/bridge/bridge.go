@@ -50,14 +50,17 @@ type Options struct {
 func CheckURL(u *url.URL, token, plain bool) error {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
-		return fmt.Errorf("the URL %q is no address of an MCP server: want https://host/path", u.Redacted())
+		return errors.New("the URL is no address of an MCP server: want https://host/path") // it is not shown, because it could be a token
 	case u.User != nil:
 		return errors.New("the URL has a user or a password in it: remove them, and put the token into AGENT_TOKEN")
 	case token && !plain && u.Scheme == "http" && !isLoopback(u.Hostname()):
-		return fmt.Errorf("the URL %q would send the token without encryption: use https://, or allow it with --insecure", u.Redacted())
+		return fmt.Errorf("the URL %q would send the token without encryption: use https://, or allow it with --insecure", shown(u))
 	}
 	return nil
 }
+
+// shown returns a URL for messages, without its query, which may have a secret.
+func shown(u *url.URL) string { return u.Scheme + "://" + u.Host + u.EscapedPath() }
 
 // Bridge is one bridge between a client and a server. Its Run is called once.
 type Bridge struct {
@@ -187,11 +190,9 @@ func (b *Bridge) write(message []byte) {
 	if err == nil {
 		return
 	}
-	b.once.Do(func() {
-		if !strings.Contains(err.Error(), "is not JSON") {
-			close(b.broken)
-		}
-	})
+	if !strings.Contains(err.Error(), "is not JSON") {
+		b.once.Do(func() { close(b.broken) })
+	}
 }
 
 // notes prints lines for people. It is safe for concurrent use.

@@ -136,7 +136,7 @@ func isStream(resp *http.Response) bool {
 func readAll(r io.Reader, max int64) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r, max+1))
 	if err == nil && int64(len(body)) > max {
-		return nil, errTooLong
+		return body[:max], errTooLong
 	}
 	return body, err
 }

@@ -43,34 +43,29 @@ func (s *stamps) code() string {
 	return s.Error.Code
 }
 
-// stampsOf reads the gateway's members. A message without them has none.
+// stampsOf reads the gateway's members. A message without them has none. Names are compared
+// exactly, because json.Unmarshal would also read a member of the server's with a name that
+// differs in case only.
 func stampsOf(message []byte) (s stamps) {
 	if !bytes.Contains(message, []byte("dev.farebox/")) {
 		return s
 	}
-	var m struct {
-		Result struct {
-			Meta json.RawMessage `json:"_meta"`
-		} `json:"result"`
-		Error struct {
-			Data struct {
-				Meta json.RawMessage `json:"_meta"`
-			} `json:"data"`
-		} `json:"error"`
+	members := object(message)
+	meta := object(object(members["result"])["_meta"])
+	if members["result"] == nil {
+		meta = object(object(object(members["error"])["data"])["_meta"])
 	}
-	if json.Unmarshal(message, &m) != nil {
-		return s
+	own := make(map[string]json.RawMessage)
+	for _, name := range []string{"dev.farebox/charge", "dev.farebox/error", "dev.farebox/replayed"} {
+		if meta[name] != nil {
+			own[name] = meta[name]
+		}
 	}
-	meta := m.Result.Meta
-	if meta == nil {
-		meta = m.Error.Data.Meta
-	}
-	if meta == nil || json.Unmarshal(meta, &s) != nil {
+	if json.Unmarshal(encode(own), &s) != nil {
 		return stamps{}
 	}
-	var raw map[string]json.RawMessage
-	if s.Error != nil && json.Unmarshal(meta, &raw) == nil {
-		s.rawError = raw["dev.farebox/error"]
+	if s.Error != nil {
+		s.rawError = own["dev.farebox/error"]
 	}
 	return s
 }
@@ -109,6 +104,8 @@ func (b *Bridge) settle(c *call, r *result) {
 		c.hold.Park(taskIn(r.message))
 	case r.verdict.Outcome == mcp.OutcomeResult, r.verdict.Outcome == mcp.OutcomeUnknown:
 		c.hold.Unstamped(long)
+	case c.doubt:
+		c.hold.InDoubt() // the error says nothing about the earlier attempt
 	default:
 		c.hold.Free()
 	}
@@ -251,8 +248,18 @@ func (b *Bridge) learnList(message []byte) {
 	}
 }
 
+// readItem reads an item by the exact names of its members; see stampsOf.
 func readItem(raw []byte) (item listed, ok bool) {
-	err := json.Unmarshal(raw, &item)
+	all, exact := object(raw), make(map[string]json.RawMessage)
+	for _, name := range []string{"name", "uri", "inputSchema", "annotations"} {
+		if all[name] != nil {
+			exact[name] = all[name]
+		}
+	}
+	if price := object(all["_meta"])["dev.farebox/price"]; price != nil {
+		exact["_meta"] = encode(map[string]json.RawMessage{"dev.farebox/price": price})
+	}
+	err := json.Unmarshal(encode(exact), &item)
 	return item, err == nil
 }
 

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -126,6 +127,19 @@ var unknownOutcomes = map[string]unknownOutcome{
 	"charged at its start": {func(w http.ResponseWriter, r *request, _ int) {
 		answer(w, r, refusal("UPSTREAM_FAILED", `,"charge":"chg_2"`))
 	}, true, "refused"},
+	"a status of a proxy": {func(w http.ResponseWriter, _ *request, _ int) {
+		http.Error(w, "the origin took too long", 524)
+	}, true, "not known whether the call was charged"},
+	"an error without a stamp after a loss": {func(w http.ResponseWriter, r *request, calls int) {
+		if calls < 3 {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"error":{"code":-32000,"message":"no"}}`, r.ID)
+	}, true, "no"},
+	"a charge that the server made up by letter case": {func(w http.ResponseWriter, r *request, _ int) {
+		answer(w, r, `{"content":[],"_meta":{"dev.farebox/charge":{"id":"chg_1","amount":"0.01","currency":"USD","balance":"1.00"},"dev.farebox/Charge":{"id":"x","amount":"0.00"}},"_META":{"dev.farebox/charge":{"id":"y","amount":"0.00"}}}`)
+	}, true, "chg_1"},
 }
 
 // TestUnknownOutcomesCount checks that a call with an unknown outcome counts as spent, and
@@ -263,11 +277,11 @@ func TestEchoedToken(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(w http.ResponseWriter, r *request) {
 		w.Header().Set("X-Farebox-Key-Expires", "Tue, 01 Dec 2026 00:00:00 GMT")
-		http.Error(w, "debug: "+r.Header.Get("Authorization"), http.StatusInternalServerError)
+		http.Error(w, "debug: "+r.Header.Get("Authorization"), http.StatusForbidden)
 	})
 	c := start(t, s.URL, nil) // which checks the notes at the end
 	c.send(t, toolCall(1, "x"))
-	if m := c.next(t); m.Error == nil || m.Error.Code != 500 || strings.Contains(m.Line, "secret-of-the-test") {
+	if m := c.next(t); m.Error == nil || m.Error.Code != 403 || strings.Contains(m.Line, "secret-of-the-test") {
 		t.Errorf("response: %s", m.Line)
 	}
 	if !strings.Contains(c.notes.String(), "the token expires soon: Tue, 01 Dec") {
@@ -290,6 +304,9 @@ func TestUnreachable(t *testing.T) {
 // is allowed.
 func TestCheckURL(t *testing.T) {
 	t.Parallel()
+	if err := CheckURL(&url.URL{Path: "sk_live_0123"}, true, false); err == nil || strings.Contains(err.Error(), "0123") {
+		t.Errorf("a token in the place of the URL: %v", err)
+	}
 	for address, want := range map[string][3]bool{ // with a token; with a token and --insecure; without a token
 		"https://mcp.example.com/mcp":  {true, true, true},
 		"http://localhost:8080/mcp":    {true, true, true},

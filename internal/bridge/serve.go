@@ -103,7 +103,7 @@ const maxStreamWait = 24 * time.Hour
 
 // giveUp returns the error of a request that is not repeated any more.
 func (b *Bridge) giveUp(c *call, r *result) result {
-	at := b.o.URL.Redacted()
+	at := shown(b.o.URL)
 	switch r.state {
 	case unsent:
 		return b.own(c, http.StatusServiceUnavailable, fmt.Sprintf("the server at %s cannot be reached: %v.%s", at, r.reason(), c.chargeText()), nil)
@@ -128,6 +128,14 @@ func (c *call) chargeText() string {
 		return " Nothing was charged."
 	}
 	return " It is not known whether the call was charged: look at the account's charges before you call again."
+}
+
+// afterLoss returns chargeText if an earlier attempt may have been charged, otherwise "".
+func (c *call) afterLoss() string {
+	if !c.doubt {
+		return ""
+	}
+	return c.chargeText()
 }
 
 // overBudget refuses a call that the budget cannot pay. Models read the text of a

@@ -141,6 +141,10 @@ const maxToken = 16 << 10
 // readToken reads a token from a file that nobody but its owner can read.
 func readToken(file string) (string, error) {
 	f, err := os.Open(file)
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		return "", fmt.Errorf("--token-file: the file cannot be opened: %w", failed.Err) // without its name, which could be a token
+	}
 	if err != nil {
 		return "", fmt.Errorf("--token-file: %w", err)
 	}
