@@ -115,3 +115,17 @@ func TestAbandoned(t *testing.T) {
 	}
 	eventually(t, "no call is left", func() bool { return busy() == 0 })
 }
+
+// TestLongNotification: a message that farebox would not let pass on the session's stream
+// does not block the messages after it.
+func TestLongNotification(t *testing.T) {
+	b := open(t, stdiotest.Plain, nil)
+	s := &session{listener: &stream{max: 8 << 20}}
+	p := &peer{s: b.server, session: s}
+	p.route(&message{kind: notification, method: "notifications/message", raw: make([]byte, maxListened+1)})
+	p.route(&message{kind: notification, method: "notifications/message", raw: make([]byte, maxListened)})
+	if events, _, _ := s.listener.after(0); len(events) != 1 || len(events[0].data) != maxListened {
+		t.Errorf("%d events", len(events))
+	}
+	contains(t, b.log.String(), "too long for its session's stream")
+}

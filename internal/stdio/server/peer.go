@@ -265,8 +265,19 @@ func (p *peer) route(m *message) {
 	if to == nil {
 		to = p.session.listener
 	}
+	if to == p.session.listener && len(m.raw) > maxListened {
+		p.s.Logger().Warn("a message of a stdio server is too long for its session's stream, and was dropped", slog.String("method", m.method), slog.Int("bytes", len(m.raw)))
+		if m.kind == request {
+			p.post(failure(m.id, -32603, "the request is too long for the client's stream", nil))
+		}
+		return
+	}
 	to.add(m.raw, false, "")
 }
+
+// maxListened bounds a message on a session's own stream, in bytes. The handler farebox
+// ends such a stream at a longer event, so the client would ask for the event for ever.
+const maxListened = 1<<20 - 1<<10
 
 // lasting reports whether a notification is about the server, and not about a call.
 func lasting(method string) bool {
