@@ -10,11 +10,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,6 +52,9 @@ it for its tools, which costs nothing.`,
 	flags.BoolVar(&check, "check", true, "Try the site")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := s.take(args, cmd.ArgsLenAtDash()); err != nil {
+			return err
+		}
+		if err := s.look(cmd.Context(), host); err != nil {
 			return err
 		}
 		if *asJSON {
@@ -98,9 +98,6 @@ func (s *Site) take(args []string, dash int) error {
 
 // add prints the site to out, and the outcome of the try to notes.
 func add(ctx context.Context, host reach.Host, s *Site, check bool, out, notes io.Writer) error {
-	if err := s.look(ctx, host); err != nil {
-		return err
-	}
 	text := "# " + s.summary() + "\n"
 	if s.Price == "" {
 		text += "# Remove the # before each price that is right. Until then no tool can be called.\n"
@@ -118,9 +115,6 @@ func add(ctx context.Context, host reach.Host, s *Site, check bool, out, notes i
 // addJSON prints the site as a member of a JSON object, with the tools and the outcome of
 // the try.
 func addJSON(ctx context.Context, host reach.Host, s *Site, check bool, out io.Writer) error {
-	if err := s.look(ctx, host); err != nil {
-		return err
-	}
 	view := struct {
 		Server  string   `json:"server"`
 		Name    string   `json:"name"`
@@ -143,12 +137,12 @@ func addJSON(ctx context.Context, host reach.Host, s *Site, check bool, out io.W
 
 // look sets the server's offer.
 func (s *Site) look(ctx context.Context, host reach.Host) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
 	if s.URL == nil {
 		s.Offer = new(offer.Offer)
-		s.Offer, err = try(ctx, host, s) // the gateway runs the program, and asks it
+		s.Offer, err = serve(ctx, host, s) // the gateway runs the program, and asks it
 	} else {
+		ctx, cancel := context.WithTimeout(ctx, askTime)
+		defer cancel()
 		s.Offer, err = askURL(ctx, s.URL)
 	}
 	if err != nil {
@@ -160,9 +154,7 @@ func (s *Site) look(ctx context.Context, host reach.Host) (err error) {
 
 // try serves the site, and returns the offer that a client with a key gets through it.
 func (s *Site) try(ctx context.Context, host reach.Host) (*offer.Offer, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	reached, err := try(ctx, host, s)
+	reached, err := serve(ctx, host, s)
 	if err != nil {
 		return nil, fmt.Errorf("the site does not work: %w", err)
 	}
@@ -200,16 +192,4 @@ func names(o *offer.Offer) (tools []string) {
 	}
 	slices.Sort(tools)
 	return tools
-}
-
-// scratch returns a directory for one try of a site.
-func scratch() (dir string, remove func(), err error) {
-	dir, err = os.MkdirTemp("", "farebox-add-")
-	return dir, func() { _ = os.RemoveAll(dir) }, err
-}
-
-// write writes a Caddyfile into the directory, and returns its path.
-func write(dir, text string) (string, error) {
-	file := filepath.Join(dir, "Caddyfile")
-	return file, os.WriteFile(file, []byte(strings.TrimLeft(text, "\n")), 0o600)
 }

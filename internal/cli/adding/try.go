@@ -6,25 +6,29 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 
 	"github.com/fareboxhq/farebox/internal/cli/reach"
 	"github.com/fareboxhq/farebox/internal/offer"
 )
 
-// try serves the site from a scratch directory, on a unix socket, and returns the tools
-// that a client with a key gets. Nothing in it outlives the try.
-func try(ctx context.Context, host reach.Host, s *Site) (*offer.Offer, error) {
-	dir, remove, err := scratch()
+// serve serves the site from a scratch directory, on a unix socket, and returns the offer
+// that a client with a key gets. Nothing in the directory outlives the call.
+func serve(ctx context.Context, host reach.Host, s *Site) (*offer.Offer, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "farebox-add-")
 	if err != nil {
 		return nil, err
 	}
-	defer remove()
+	defer func() { _ = os.RemoveAll(dir) }()
 	socket := filepath.Join(dir, "site")
 	trial := *s
 	trial.Address, trial.bind, trial.unpriced = "http://localhost", "unix/"+socket, "free"
-	file, err := write(dir, fmt.Sprintf("{\n\tadmin off\n\tpersist_config off\n\tlog {\n\t\toutput discard\n\t}\n\tfarebox {\n\t\tstore sqlite %s\n\t}\n}\n%s", quote(filepath.Join(dir, "farebox.db")), trial.String()))
-	if err != nil {
+	file := filepath.Join(dir, "Caddyfile")
+	text := fmt.Sprintf("{\n\tadmin off\n\tpersist_config off\n\tlog {\n\t\toutput discard\n\t}\n\tfarebox {\n\t\tstore sqlite %s\n\t}\n}\n%s", quote(filepath.Join(dir, "farebox.db")), trial.String())
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
 	secret, err := key(ctx, &reach.Connection{Host: host, Offline: true, Config: file, Adapter: "caddyfile"})
