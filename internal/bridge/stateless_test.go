@@ -115,9 +115,11 @@ func TestSessionCancel(t *testing.T) {
 	c.hello(t)
 	c.send(t, toolCall(1, "x"), `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`)
 	got := s.await(t, 1, func(r *request) bool { return r.Method == "notifications/cancelled" })
-	if got[0].Header.Get("Mcp-Session-Id") != "one" || len(s.calls()) != 1 {
-		t.Errorf("the notification came with the session %q, after %d calls", got[0].Header.Get("Mcp-Session-Id"), len(s.calls()))
+	if session := got[0].Header.Get("Mcp-Session-Id"); session != "one" {
+		t.Errorf("the notification came with the session %q", session)
 	}
+	// The two came on different connections: the server may read the later one first.
+	s.await(t, 1, func(r *request) bool { return r.Method == "tools/call" })
 	// The id is free again when the request has ended.
 	for deadline := time.After(testPatience); ; {
 		c.send(t, toolCall(1, "y"))
