@@ -24,7 +24,7 @@ MEMORY = env $$(scripts/tools.sh tmp)
 INTEGRATION = ./integration/...
 RACES = ^(TestCluster.*|TestReload|TestKill|TestExactlyTen|TestDraining|TestBalancerLosesNoCall|TestHealthOverReloads|TestManyAtOnce|TestOneIDAtATime|TestAbandonedCalls|TestRepeat.*|TestResumed.*|TestStreamsEnd.*|TestTaskIsPaidOnce|TestTaskSurvives|TestConcurrentCallersMeetACap|TestConsoleInABrowser|TestTwoProcesses|TestGatewayWithoutAStore|TestConnectKill|TestConnectBudget|TestConnectLostAnswers)$$
 
-.PHONY: help build release run run-postgres run-gateway-only test test-dates race conformance tools fmt vet lint bench bench-quick bench-build bench-parts soak growth growth-pages dashboards pictures console-pictures clean
+.PHONY: help build release run run-postgres run-gateway-only test test-dates race conformance tools fmt vet lint bench bench-quick bench-build bench-parts compare-stdio soak growth growth-pages dashboards pictures console-pictures clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -103,6 +103,9 @@ bench-quick: bench-build ## the main rows of bench, in less than two minutes
 
 bench-streams: bench-build ## measure 5000 idle event streams, a result of 1 GiB and slow readers; writes docs/performance
 	bin/bench -streams 5000 -seconds 20 -out docs/performance
+
+compare-stdio: tools ## measure farebox_stdio and farebox connect beside other programs, and play faults of servers; twelve minutes
+	$(GO) test -vet=off -timeout 60m -count=1 -v -run '^TestComparison' ./integration -comparison-rounds 5 | grep -e '| ' -e '^ok' -e FAIL -e _test.go
 
 bench-build:
 	@scripts/tools.sh bench
