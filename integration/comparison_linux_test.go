@@ -33,8 +33,8 @@ type comparedProgram struct {
 	key   string // the bearer token of the calls, or ""
 }
 
-// comparedPrograms returns farebox_stdio, and the programs from npm that do the same. All
-// of them run with their defaults, but for logs and for keeping sessions apart.
+// comparedPrograms returns farebox_stdio, and the programs from npm that do the same. They
+// run with their defaults, except that they log nothing and keep sessions apart.
 func comparedPrograms() []*comparedProgram {
 	return []*comparedProgram{
 		{name: "farebox_stdio", start: func(t *testing.T, server string) (*harness.Process, string) {
