@@ -47,32 +47,65 @@ func (r *result) reason() error {
 	return errors.New("there was no response")
 }
 
-// attempt sends a request once, and waits for its response.
+// attempt sends a request, and waits for its response. If the token is refused, the
+// request did not run, and is sent again with another token.
 func (b *Bridge) attempt(c *call) result {
 	c.tries++
+	for n := 1; ; n++ {
+		token, grant, err := b.token(c.ctx)
+		if err != nil {
+			return result{state: unsent, err: err}
+		}
+		if c.tries > 1 && c.doubt && c.charged && grant != c.grant {
+			// The gateway knows the keys of each payer for themselves, and may not know
+			// this one.
+			return b.own(c, http.StatusUnauthorized, "an attempt of this call broke off, and somebody has signed in anew since, so it is not repeated."+c.chargeText(), nil)
+		}
+		c.grant = grant
+		r, refused := b.try(c, token)
+		if refused == nil {
+			return r
+		}
+		switch err := b.tokens.SignIn(c.ctx, token, refused.challenge); {
+		case c.ctx.Err() != nil:
+			return result{state: gone}
+		case errors.Is(err, errFixed), n == maxTokens && err == nil:
+			return r
+		case err != nil && refused.scope:
+			b.notes.say("%v", err)
+			return r
+		case err != nil:
+			b.notes.say("%v", err)
+			return b.own(c, http.StatusUnauthorized, "There is no token for the server at "+shown(b.o.URL)+": "+err.Error()+c.afterLoss(), nil)
+		}
+	}
+}
+
+// try sends a request once. If the server asks for another token, refused is not nil.
+func (b *Bridge) try(c *call, token string) (r result, refused *tokenRefusal) {
 	seen := b.session.now()
-	resp, sent, err := b.post(c.ctx, c.m, c.body, seen, c.key, c.wrote)
+	resp, sent, err := b.post(c.ctx, c.m, c.body, seen, token, c.key, c.wrote)
 	switch {
 	case c.ctx.Err() != nil:
 		if err == nil {
 			_ = resp.Body.Close()
 		}
-		return result{state: gone}
+		return result{state: gone}, nil
 	case err != nil && sent:
-		return result{state: lost, err: err}
+		return result{state: lost, err: err}, nil
 	case err != nil:
-		return result{state: unsent, err: err}
+		return result{state: unsent, err: err}, nil
 	}
 	defer resp.Body.Close()
-	if expiry := resp.Header.Get("X-Farebox-Key-Expires"); expiry != "" {
+	if expiry := resp.Header.Get("X-Farebox-Key-Expires"); expiry != "" && b.o.Token != "" {
 		b.expiry.Do(func() { b.notes.say("the token expires soon: %s", expiry) })
 	}
-	r := b.receive(c, resp, seen)
+	r = b.receive(c, resp, seen)
 	if c.ctx.Err() != nil && r.state != answered {
-		return result{state: gone}
+		return result{state: gone}, nil
 	}
 	r.session, r.generation = resp.Header.Get(sessionHeader), seen.generation
-	return r
+	return r, refusalIn(resp)
 }
 
 // receive reads the response to a request.
@@ -158,7 +191,9 @@ func (b *Bridge) unauthorized(c *call, body []byte) result {
 		reason = "The token has expired"
 	}
 	text := reason + ". Put a valid one into the environment variable AGENT_TOKEN, or into the file that --token-file names, and start the client again."
-	b.notes.say("%s", text)
+	if !b.signsIn() {
+		b.notes.say("%s", text)
+	}
 	text += c.afterLoss()
 	var meta []mcp.Field
 	if stamps.rawError != nil {

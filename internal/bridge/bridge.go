@@ -34,7 +34,8 @@ const maxCalls = 1024
 // Options configure a Bridge.
 type Options struct {
 	URL     *url.URL  // the server's MCP endpoint
-	Token   string    // sent as a bearer token (RFC 6750); "" sends none
+	Token   string    // sent as a bearer token (RFC 6750); "" sends that of Tokens, if there are any
+	Tokens  Tokens    // may be nil; is not asked if there is a Token
 	Plain   bool      // allows a token over http:// to hosts other than this one
 	Verbose bool      // reports the cost of each paid call
 	Notes   io.Writer // gets messages for people; never a token
@@ -66,6 +67,7 @@ func shown(u *url.URL) string { return u.Scheme + "://" + u.Host + u.EscapedPath
 type Bridge struct {
 	o        Options
 	patience patience
+	tokens   Tokens
 	http     *http.Client
 	notes    notes
 	purse    *purse.Purse
@@ -87,12 +89,16 @@ type Bridge struct {
 
 // New returns a Bridge. The error is that of [CheckURL].
 func New(o Options) (*Bridge, error) {
-	if err := CheckURL(o.URL, o.Token != "", o.Plain); err != nil {
+	if err := CheckURL(o.URL, o.Token != "" || o.Tokens != nil, o.Plain); err != nil {
 		return nil, err
 	}
 	b := &Bridge{
-		o: o, patience: usualPatience, http: newHTTPClient(), notes: notes{w: o.Notes, secret: o.Token}, purse: purse.New(o.Limits),
+		o: o, patience: usualPatience, http: newHTTPClient(), notes: notes{w: o.Notes}, purse: purse.New(o.Limits),
 		queue: make(chan func(), maxCalls), broken: make(chan struct{}), barrier: passed(),
+	}
+	b.tokens = o.Tokens
+	if o.Token != "" || o.Tokens == nil {
+		b.tokens = fixed(o.Token)
 	}
 	if o.patience != nil {
 		b.patience = *o.patience
@@ -197,10 +203,10 @@ func (b *Bridge) write(message []byte) {
 
 // notes prints lines for people. It is safe for concurrent use.
 type notes struct {
-	mu     sync.Mutex
-	w      io.Writer
-	secret string // is left out of all lines
-	last   string
+	mu      sync.Mutex
+	w       io.Writer
+	secrets []string // are left out of all lines
+	last    string
 }
 
 // say prints a line. A line that equals the one before it is left out.
@@ -215,13 +221,15 @@ func (n *notes) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(n.w, "farebox connect: %s\n", printable(text)) // a lost note changes nothing
 }
 
-// hide replaces the token in a text, because a server may answer with the headers of a
+// hide replaces the tokens in a text, because a server may answer with the headers of a
 // request.
 func (n *notes) hide(text string) string {
-	if n.secret == "" {
-		return text
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, secret := range n.secrets {
+		text = strings.ReplaceAll(text, secret, "[token]")
 	}
-	return strings.ReplaceAll(text, n.secret, "[token]")
+	return text
 }
 
 // report prints a line even if it equals the one before it.

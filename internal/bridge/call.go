@@ -26,6 +26,7 @@ type call struct {
 	hold    *purse.Hold // the reservation of a request that may be charged
 	doubt   bool        // an earlier attempt may have been charged
 	tries   int
+	grant   string // the sign-in that gave the token of the last attempt
 
 	ctx       context.Context
 	cancel    context.CancelFunc

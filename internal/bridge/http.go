@@ -54,7 +54,7 @@ func isLoopback(host string) bool {
 
 // newRequest returns a request with the headers that all requests have. seen is the
 // session of the message; a message of a version without sessions has a nil one.
-func (b *Bridge) newRequest(ctx context.Context, method string, body []byte, seen *state) (*http.Request, error) {
+func (b *Bridge) newRequest(ctx context.Context, method string, body []byte, seen *state, token string) (*http.Request, error) {
 	var reader io.Reader
 	if body != nil {
 		reader = bytes.NewReader(body)
@@ -69,8 +69,8 @@ func (b *Bridge) newRequest(ctx context.Context, method string, body []byte, see
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	if b.o.Token != "" {
-		r.Header.Set("Authorization", "Bearer "+b.o.Token)
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
 	}
 	if seen != nil && seen.id != "" {
 		r.Header.Set(sessionHeader, seen.id)
@@ -83,7 +83,7 @@ func (b *Bridge) newRequest(ctx context.Context, method string, body []byte, see
 
 // post sends a message. sent reports whether the server may have received it. The caller
 // closes the response.
-func (b *Bridge) post(ctx context.Context, m *mcp.Message, body []byte, seen *state, key string, wrote func()) (resp *http.Response, sent bool, err error) {
+func (b *Bridge) post(ctx context.Context, m *mcp.Message, body []byte, seen *state, token, key string, wrote func()) (resp *http.Response, sent bool, err error) {
 	var begun atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteHeaders: func() { begun.Store(true) },
@@ -92,7 +92,7 @@ func (b *Bridge) post(ctx context.Context, m *mcp.Message, body []byte, seen *st
 	if m.ProtocolVersion != "" || m.Method == "initialize" {
 		seen = nil
 	}
-	r, err := b.newRequest(ctx, http.MethodPost, body, seen)
+	r, err := b.newRequest(ctx, http.MethodPost, body, seen, token)
 	if err != nil {
 		return nil, false, err
 	}
@@ -108,7 +108,10 @@ func (b *Bridge) post(ctx context.Context, m *mcp.Message, body []byte, seen *st
 
 // deliver sends a message that has no response, and returns the status and the body.
 func (b *Bridge) deliver(ctx context.Context, m *mcp.Message, body []byte, seen *state) (status int, text []byte, sent bool, err error) {
-	resp, sent, err := b.post(ctx, m, body, seen, "", func() {})
+	resp, err := b.authorized(ctx, func(token string) (resp *http.Response, err error) {
+		resp, sent, err = b.post(ctx, m, body, seen, token, "", func() {})
+		return resp, err
+	})
 	if err != nil {
 		return 0, nil, sent, err
 	}

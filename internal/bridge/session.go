@@ -186,11 +186,13 @@ func (b *Bridge) endSession() {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), endTime)
 	defer cancel()
-	r, err := b.newRequest(ctx, http.MethodDelete, nil, seen)
-	if err != nil {
-		return
-	}
-	resp, err := b.http.Do(r)
+	resp, err := b.authorized(ctx, func(token string) (*http.Response, error) {
+		r, err := b.newRequest(ctx, http.MethodDelete, nil, seen, token)
+		if err != nil {
+			return nil, err
+		}
+		return b.http.Do(r)
+	})
 	if err != nil { // the server ends the session by itself
 		return
 	}

@@ -71,6 +71,8 @@ func (b *Bridge) keepListening(ctx context.Context, seen *state, begun func()) {
 					b.notes.say("%v", err)
 				}
 				return // a new session has a stream of its own
+			case status == http.StatusUnauthorized && b.signsIn():
+				// A sign-in for another request may come.
 			case status/100 == 4 && status != http.StatusTooManyRequests, status == http.StatusOK && !isStream(resp):
 				return // this server has no such stream
 			}
@@ -107,16 +109,18 @@ func (b *Bridge) passStream(body io.Reader, lastID string) (string, time.Duratio
 
 // get opens a stream of the session, or resumes one after the event with the id.
 func (b *Bridge) get(ctx context.Context, seen *state, lastID string) (*http.Response, error) {
-	r, err := b.newRequest(ctx, http.MethodGet, nil, seen)
-	if err != nil {
-		return nil, err
-	}
-	r.Header.Set("Accept", eventStreams)
-	if lastID != "" {
-		r.Header.Set("Last-Event-ID", lastID)
-	}
-	resp, err := b.http.Do(r)
-	return resp, plainly(err)
+	return b.authorized(ctx, func(token string) (*http.Response, error) {
+		r, err := b.newRequest(ctx, http.MethodGet, nil, seen, token)
+		if err != nil {
+			return nil, err
+		}
+		r.Header.Set("Accept", eventStreams)
+		if lastID != "" {
+			r.Header.Set("Last-Event-ID", lastID)
+		}
+		resp, err := b.http.Do(r)
+		return resp, plainly(err)
+	})
 }
 
 // passOn writes a request or a notification of the server to the client.

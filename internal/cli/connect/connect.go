@@ -11,14 +11,15 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"runtime"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fareboxhq/farebox/internal/bridge"
+	"github.com/fareboxhq/farebox/internal/bridge/login"
 	"github.com/fareboxhq/farebox/internal/bridge/purse"
+	"github.com/fareboxhq/farebox/internal/bridge/tokens"
 	"github.com/fareboxhq/farebox/internal/ledger"
 )
 
@@ -31,7 +32,10 @@ reached over HTTP. The client starts this command, as in
 
 The token comes from the environment variable AGENT_TOKEN, or from --token-file, and
 is never an argument, which other users of the machine could see. It is sent over
-https:// and to this machine only, unless there is --insecure.
+https:// and to this machine only, unless there is --insecure. Without a token, a
+server with OAuth is asked where to sign in, and a browser opens. The tokens are kept
+in the keyring, or in a file that only you can read. "farebox connect login" does the
+same at a terminal, and "farebox connect logout" ends it.
 
 Each call that may be charged has an idempotency key of its own. If its answer is
 lost, the call is repeated with the same key, so it is not paid twice.
@@ -56,6 +60,11 @@ func Command(begin func()) *cobra.Command {
 				return err
 			}
 			options.Notes = cmd.ErrOrStderr()
+			if options.Token == "" && login.CheckServer(options.URL) == nil {
+				if options.Tokens, err = o.source(options.URL, options.Notes, nil); err != nil {
+					return err
+				}
+			}
 			b, err := bridge.New(options)
 			if err != nil {
 				return err
@@ -72,6 +81,8 @@ func Command(begin func()) *cobra.Command {
 	flags.BoolVar(&o.insecure, "insecure", false, "Send the token without encryption, to http:// addresses of other machines")
 	flags.BoolVar(&o.verbose, "verbose", false, "Report on stderr what each paid call cost, what was spent, and what is left")
 	flags.StringVar(&o.maxPrice, "max-price", "", "The highest price of one call, as in 0.05")
+	o.signInFlags(cmd)
+	cmd.AddCommand(loginCommand(begin), logoutCommand(begin))
 	flags.StringVar(&o.budget, "budget", "", "The highest sum of all calls of this connection, as in 5.00")
 	return cmd
 }
@@ -91,6 +102,9 @@ func oneURL(_ *cobra.Command, args []string) error {
 type options struct {
 	tokenFile, maxPrice, budget string
 	insecure, verbose           bool
+
+	clientID  string
+	noBrowser bool
 }
 
 // read returns the options of the bridge. token is that of the environment.
@@ -153,7 +167,7 @@ func readToken(file string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("--token-file: %w", err)
 	}
-	if readableByOthers(info.Mode()) {
+	if tokens.Exposed(info.Mode()) {
 		return "", fmt.Errorf("--token-file %s: other users can read it (mode %04o): run chmod 600 %s", file, info.Mode().Perm(), quote(file))
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxToken+1))
@@ -164,12 +178,6 @@ func readToken(file string) (string, error) {
 		return "", fmt.Errorf("--token-file %s: there is no token in it", file)
 	}
 	return string(text), nil
-}
-
-// readableByOthers reports whether the mode of a file lets its group or others in.
-// Windows has no such modes.
-func readableByOthers(mode fs.FileMode) bool {
-	return runtime.GOOS != "windows" && mode.Perm()&0o077 != 0
 }
 
 // quote quotes a name for a POSIX shell.

@@ -1,0 +1,122 @@
+package connect
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fareboxhq/farebox/internal/bridge"
+	"github.com/fareboxhq/farebox/internal/bridge/login"
+	"github.com/fareboxhq/farebox/internal/bridge/tokens"
+)
+
+// signInFlags adds the flags of a sign-in.
+func (o *options) signInFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&o.clientID, "client-id", "", "The id of an OAuth client that the authorization server knows; otherwise one is registered")
+	flags.BoolVar(&o.noBrowser, "no-browser", false, "Print the address of the sign-in, and open no browser")
+}
+
+// source returns the tokens of sign-ins at a server.
+func (o *options) source(server *url.URL, notes io.Writer, paste io.Reader) (*login.Source, error) {
+	dir, err := tokens.Dir()
+	if err != nil {
+		return nil, err
+	}
+	options := login.Options{
+		Server: server, Store: tokens.New(dir, tokens.System()), ClientID: o.clientID, Paste: paste, Open: login.Browse,
+		Say: func(format string, args ...any) {
+			_, _ = fmt.Fprintf(notes, "farebox connect: %s\n", fmt.Sprintf(format, args...)) // a lost note changes nothing
+		},
+	}
+	if o.noBrowser {
+		options.Open = nil
+	}
+	return login.New(options), nil
+}
+
+// serverOf reads the URL of a server at which people sign in.
+func serverOf(address string) (*url.URL, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, errors.New("the URL cannot be read: want https://host/path")
+	}
+	if err := bridge.CheckURL(u, false, false); err != nil {
+		return nil, err
+	}
+	return u, login.CheckServer(u)
+}
+
+const loginLong = `Signs in at a server with OAuth, in a browser. "farebox connect" uses the tokens from
+then on, and renews them. They are kept in the keyring of the system or, where none
+answers, in a file that only you can read.
+
+If the browser is on another machine, it ends at an address that it cannot open:
+paste that address here.`
+
+func loginCommand(begin func()) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use: "login <url>", Short: "Signs in at a server in a browser", Long: loginLong, Args: oneURL,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := serverOf(args[0])
+			if err != nil {
+				return err
+			}
+			source, err := o.source(server, cmd.ErrOrStderr(), cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			begin()
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			place, err := source.Start(ctx)
+			if err != nil {
+				return err
+			}
+			if place == "" {
+				place = "the place that another program has chosen"
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Signed in. The tokens are in %s.\n", place)
+			return err
+		},
+	}
+	o.signInFlags(cmd)
+	return cmd
+}
+
+func logoutCommand(begin func()) *cobra.Command {
+	var o options
+	return &cobra.Command{
+		Use: "logout <url>", Short: "Revokes and deletes the tokens of a sign-in", Args: oneURL,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := serverOf(args[0])
+			if err != nil {
+				return err
+			}
+			source, err := o.source(server, cmd.ErrOrStderr(), nil)
+			if err != nil {
+				return err
+			}
+			begin()
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			found, err := source.End(ctx)
+			if err != nil {
+				return err
+			}
+			text := "Signed out. The tokens were revoked and deleted."
+			if !found {
+				text = "There were no tokens for this server."
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
+			return err
+		},
+	}
+}
