@@ -82,12 +82,13 @@ func (s *Source) token(ctx context.Context, g *tokens.Grant, form url.Values) (*
 		return nil, fmt.Errorf("the tokens are of the type %.40q: only Bearer can be sent", got.Type)
 	}
 	next := *g
-	next.AccessToken, next.Expires = got.Access, time.Time{}
+	next.AccessToken, next.Expires, next.Renew = got.Access, time.Time{}, time.Time{}
 	if got.Refresh != "" {
 		next.RefreshToken = got.Refresh
 	}
 	if seconds, err := got.ExpiresIn.Int64(); err == nil && seconds > 0 {
-		next.Expires = asked.Add(time.Duration(min(seconds, maxLife)) * time.Second)
+		life := time.Duration(min(seconds, maxLife)) * time.Second
+		next.Expires, next.Renew = asked.Add(life), asked.Add(life-min(early, life/4))
 	}
 	if got.Scope != "" {
 		next.Scopes = strings.Fields(got.Scope)

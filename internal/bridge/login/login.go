@@ -34,7 +34,8 @@ type Store interface {
 const (
 	DefaultPatience = 5 * time.Minute
 
-	// early is the time before the end of a token at which it is renewed.
+	// early is the time before the end of a token at which it is renewed, or less for a
+	// short one.
 	early = 30 * time.Second
 	// pause is the time after a failed sign-in in which no page is opened again, because
 	// models repeat calls that fail.
@@ -138,7 +139,7 @@ func (s *Source) Current(ctx context.Context) (token, grant string, err error) {
 
 // ends reports whether it is time to renew a token.
 func (s *Source) ends(g *tokens.Grant) bool {
-	return !g.Expires.IsZero() && g.RefreshToken != "" && !s.o.Now().Before(g.Expires.Add(-early))
+	return !g.Renew.IsZero() && g.RefreshToken != "" && !s.o.Now().Before(g.Renew)
 }
 
 // Refresh gets another token than the one that the server has refused, without a person.

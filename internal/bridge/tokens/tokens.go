@@ -42,6 +42,7 @@ type Grant struct {
 	Scopes       []string  `json:"scopes,omitempty"` // the granted scopes
 	AccessToken  string    `json:"access_token"`
 	Expires      time.Time `json:"expires,omitzero"` // the end of the access token; zero if unknown
+	Renew        time.Time `json:"renew,omitzero"`   // the time at which to renew it, shortly before its end
 	RefreshToken string    `json:"refresh_token,omitempty"`
 }
 
