@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -132,12 +133,22 @@ func (b *Bridge) await(step <-chan struct{}) {
 // sendTime bounds the sending of a message that has no response.
 const sendTime = 30 * time.Second
 
-// sendOnly sends a notification, or a response to a request of the server. If it does not
-// arrive, the notes say so, because the client waits for no response.
+// passes reports whether a status will pass: that of a proxy that cannot reach the
+// gateway, or that of a gateway without room.
+func passes(status int) bool {
+	return status >= http.StatusInternalServerError || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests
+}
+
+// sendOnly sends a notification, or a response to a request of the server. Until it
+// arrives, it is sent again for a while: a second copy does no harm, because servers
+// ignore a response to a request that has ended, and a missing one leaves a paid call
+// without its end. If it does not arrive, the notes say so, because the client waits for
+// no response.
 func (b *Bridge) sendOnly(m *mcp.Message, body []byte) {
 	ctx, cancel := context.WithTimeout(b.ctx, sendTime)
 	defer cancel()
 	w := waits{patience: &b.patience}
+	arrived := false // perhaps
 	for {
 		seen := b.session.now()
 		status, text, sent, err := b.deliver(ctx, m, body, seen)
@@ -150,15 +161,19 @@ func (b *Bridge) sendOnly(m *mcp.Message, body []byte) {
 			}
 		case err == nil && status/100 == 2:
 			return
+		case err == nil && passes(status):
+			err = fmt.Errorf("status %d %s", status, http.StatusText(status))
 		case err == nil:
 			b.notes.say("%s was refused with the status %d %s", named(m), status, http.StatusText(status))
 			return
-		case ctx.Err() != nil || sent:
-			b.notes.say("%s may not have been delivered: %v", named(m), err)
-			return
 		}
+		arrived = arrived || sent && status != http.StatusServiceUnavailable && status != http.StatusTooManyRequests
 		if !w.next(ctx, 0, b.patience.unsent) {
-			b.notes.say("%s was not delivered: %v", named(m), err)
+			verb := "was not"
+			if arrived {
+				verb = "may not have been"
+			}
+			b.notes.say("%s %s delivered: %v", named(m), verb, err)
 			return
 		}
 	}

@@ -164,7 +164,7 @@ func (b *Bridge) read(in io.Reader) error {
 		var long *lines.TooLongError
 		switch {
 		case errors.As(err, &long):
-			b.write(mcp.AppendError(nil, mcp.ID{}, mcp.InvalidRequest, fmt.Sprintf("%v; the message was not sent", err), nil))
+			b.write(mcp.AppendError(nil, idIn(long.Start), mcp.InvalidRequest, fmt.Sprintf("%v; the message was not sent", err), nil))
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			b.write(mcp.AppendError(nil, mcp.ID{}, mcp.ParseError, "the input ends within a message", nil))
 			return nil

@@ -85,10 +85,8 @@ func (b *Bridge) settle(c *call, r *result) {
 	if long && r.verdict.Outcome == mcp.OutcomeResult {
 		s = stamps{}
 	}
-	if hold := b.purse.Task(c.m.TaskID); c.m.TaskID != "" && hold != nil && s.Charge != nil {
-		b.purse.Forget(c.m.TaskID)
-		b.charge(c, hold, &s)
-		return
+	if mcp.OfOneTask(c.m.Method) {
+		b.settleTask(c, r, &s)
 	}
 	switch {
 	case c.hold == nil:

@@ -329,3 +329,52 @@ func TestCheckURL(t *testing.T) {
 		}
 	}
 }
+
+// TestTaskEndsFree checks that a task that ends without a charge gives its part of the
+// budget back, in the forms of both kinds of protocol versions, and that other responses
+// about the task do not.
+func TestTaskEndsFree(t *testing.T) {
+	t.Parallel()
+	embedded := func(result string) string {
+		return `{"resultType":"complete","taskId":"t1","status":"completed","result":` + result + `}`
+	}
+	for name, test := range map[string]struct {
+		method, answer string
+		free           bool
+	}{
+		"failed":            {"tasks/get", `{"taskId":"t1","status":"failed"}`, true},
+		"cancelled":         {"tasks/cancel", `{"taskId":"t1","status":"cancelled"}`, true},
+		"its tool failed":   {"tasks/result", `{"content":[],"isError":true}`, true},
+		"embedded error":    {"tasks/get", embedded(`{"content":[],"isError":true}`), true},
+		"embedded charge":   {"tasks/get", embedded(paid("0.01")), true},
+		"works":             {"tasks/get", `{"taskId":"t1","status":"working"}`, false},
+		"completed":         {"tasks/get", `{"taskId":"t1","status":"completed"}`, false},
+		"another task":      {"tasks/get", `{"taskId":"t2","status":"failed"}`, false},
+		"withheld":          {"tasks/result", refusal("INSUFFICIENT_BALANCE", ""), false},
+		"result, no charge": {"tasks/result", `{"content":[]}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, func(w http.ResponseWriter, r *request) {
+				switch r.Method {
+				case "tools/list":
+					answer(w, r, priceList)
+				case test.method:
+					answer(w, r, test.answer)
+				default:
+					answer(w, r, `{"task":{"taskId":"t1","status":"working"}}`)
+				}
+			})
+			c := start(t, s.URL, func(o *Options) { o.Limits.Budget = limit(t, "0.05") })
+			c.send(t, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+			c.next(t)
+			c.send(t, toolCall(2, "varies"))
+			c.next(t)
+			c.send(t, `{"jsonrpc":"2.0","id":3,"method":"`+test.method+`","params":{"taskId":"t1"}}`)
+			c.next(t)
+			if got := left(t, c, s); got != test.free {
+				t.Errorf("the budget has paid a further call: %t", got)
+			}
+		})
+	}
+}

@@ -51,6 +51,7 @@ type Purse struct {
 	prices   map[string]Price
 	receipts bool             // a response has had a charge, so the gateway adds them
 	tasks    map[string]*Hold // reservations of calls that run as tasks, by task id
+	ended    []string         // those that have ended without a charge, the oldest first
 }
 
 // New returns a Purse with these limits.
@@ -88,6 +89,7 @@ type Hold struct {
 	priced   bool // the item is listed with a price above zero
 	known    bool // the item is listed
 	finished bool
+	ended    bool // as a task without a charge, which may be charged later
 }
 
 // Reserve reserves the highest price of a call. The error is a [*BudgetError].
@@ -119,12 +121,17 @@ func (p *Purse) Reserve(item string) (*Hold, error) {
 // Max returns the maximum that the call must be sent with, or false if it has none.
 func (h *Hold) Max() (ledger.Amount, bool) { return h.max, h.limited }
 
-// Charged settles the reservation by the amount of the charge. A negative amount, which
+// Charged settles the reservation by the amount of the charge, also that of a task that
+// has ended without one so far. A negative amount, which
 // no gateway charges, counts as zero. Only the first settlement counts.
 func (h *Hold) Charged(amount ledger.Amount) {
 	h.purse.mu.Lock()
 	defer h.purse.mu.Unlock()
 	h.purse.receipts = true
+	if h.ended {
+		h.ended, h.finished = false, false
+		h.purse.reserved += h.amount // which settle gives back
+	}
 	h.settle(amount)
 }
 
@@ -185,7 +192,28 @@ func (p *Purse) Task(task string) *Hold {
 	return p.tasks[task]
 }
 
-// Forget forgets a task that has ended.
+// maxEnded bounds the tasks without a charge that are remembered.
+const maxEnded = 1024
+
+// End gives back the reservation of a task that has ended without a charge. A charge that
+// comes later counts nevertheless: some sites charge failed tasks with their results.
+func (p *Purse) End(task string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.tasks[task]
+	if h == nil || h.finished {
+		return
+	}
+	h.settle(0)
+	h.ended = true
+	p.ended = append(p.ended, task)
+	if len(p.ended) > maxEnded {
+		delete(p.tasks, p.ended[0])
+		p.ended = p.ended[1:]
+	}
+}
+
+// Forget forgets a task with a known charge.
 func (p *Purse) Forget(task string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

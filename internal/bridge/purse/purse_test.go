@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -142,5 +143,31 @@ func TestTasks(t *testing.T) {
 	p.Forget("task")
 	if spent, left, _ := p.Spent(); spent != 4 || left != 96 || p.Task("task") != nil {
 		t.Errorf("spent %d, left %d", spent, left)
+	}
+}
+
+// TestEndedTasks checks that a task that ends without a charge gives its part of the
+// budget back, that a late charge counts, and that the memory of such tasks is bounded.
+func TestEndedTasks(t *testing.T) {
+	budget := ledger.Amount(100)
+	p := New(Limits{Budget: &budget})
+	p.Learn("x", Price{Most: 10})
+	for i := range 2 * maxEnded {
+		h, err := p.Reserve("x")
+		if err != nil {
+			t.Fatalf("call %d: %v", i, err)
+		}
+		h.Park(strconv.Itoa(i))
+		p.End(strconv.Itoa(i))
+		p.End(strconv.Itoa(i))
+	}
+	if len(p.tasks) != maxEnded || p.Task("0") != nil {
+		t.Errorf("%d tasks are remembered", len(p.tasks))
+	}
+	late := p.Task(strconv.Itoa(2*maxEnded - 1))
+	late.Charged(7)
+	late.Charged(7)
+	if spent, left, _ := p.Spent(); spent != 7 || left != 93 {
+		t.Errorf("%d spent, %d left", spent, left)
 	}
 }

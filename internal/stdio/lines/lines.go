@@ -17,7 +17,13 @@ import (
 type TooLongError struct {
 	Max  int // the reader's bound in bytes, without the line's end
 	Size int // the size of the skipped line in bytes, without its end
+
+	// Start is the beginning of the line, at most 4 KiB. It may have the id of a request.
+	Start []byte
 }
+
+// startSize is the largest size of TooLongError.Start in bytes.
+const startSize = 4 << 10
 
 func (e *TooLongError) Error() string {
 	return fmt.Sprintf("a line has %d bytes, the most is %d", e.Size, e.Max)
@@ -79,7 +85,7 @@ func (r *Reader) next() ([]byte, error) {
 			continue
 		}
 		if content := size - ending(part); content > r.max {
-			return nil, &TooLongError{Max: r.max, Size: content}
+			return nil, &TooLongError{Max: r.max, Size: content, Start: bytes.Clone(r.buf[:min(len(r.buf), startSize)])}
 		}
 		return r.buf, nil
 	}
