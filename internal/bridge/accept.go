@@ -139,12 +139,22 @@ func passes(status int) bool {
 	return status >= http.StatusInternalServerError || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests
 }
 
-// sendOnly sends a notification, or a response to a request of the server. Until it
-// arrives, it is sent again for a while: a second copy does no harm, because servers
-// ignore a response to a request that has ended, and a missing one leaves a paid call
-// without its end. If it does not arrive, the notes say so, because the client waits for
-// no response.
+// sendOnly sends a notification, or a response to a request of the server. If it does not
+// arrive, the notes say so, because the client waits for no response.
 func (b *Bridge) sendOnly(m *mcp.Message, body []byte) {
+	// A response belongs to the session of its request.
+	if err := b.send(m, body, m.Kind != mcp.KindResponse); err != nil {
+		b.notes.say("%s %v", named(m), err)
+	}
+}
+
+var errSessionEnded = errors.New("was not delivered: its session has ended")
+
+// send sends a message that has no response. Until it arrives, it is sent again for a
+// while: a second copy does no harm, because servers ignore a response to a request that
+// has ended, and a missing one can leave a paid call without its end. If renews is true,
+// a session that has ended is begun again.
+func (b *Bridge) send(m *mcp.Message, body []byte, renews bool) error {
 	ctx, cancel := context.WithTimeout(b.ctx, sendTime)
 	defer cancel()
 	w := waits{patience: &b.patience}
@@ -154,27 +164,23 @@ func (b *Bridge) sendOnly(m *mcp.Message, body []byte) {
 		status, text, sent, err := b.deliver(ctx, m, body, seen)
 		switch {
 		case err == nil && b.isLost(status, text, seen):
-			// A response belongs to the session of its request, which is gone.
-			if m.Kind == mcp.KindResponse || b.renew(ctx, seen) != nil {
-				b.notes.say("%s was not delivered: its session has ended", named(m))
-				return
+			if !renews || b.renew(seen) != nil {
+				return errSessionEnded
 			}
 		case err == nil && status/100 == 2:
-			return
+			return nil
 		case err == nil && passes(status):
 			err = fmt.Errorf("status %d %s", status, http.StatusText(status))
 		case err == nil:
-			b.notes.say("%s was refused with the status %d %s", named(m), status, http.StatusText(status))
-			return
+			return fmt.Errorf("was refused with the status %d %s", status, http.StatusText(status))
 		}
 		arrived = arrived || sent && status != http.StatusServiceUnavailable && status != http.StatusTooManyRequests
-		if !w.next(ctx, 0, b.patience.unsent) {
-			verb := "was not"
-			if arrived {
-				verb = "may not have been"
-			}
-			b.notes.say("%s %s delivered: %v", named(m), verb, err)
-			return
+		switch {
+		case w.next(ctx, 0, b.patience.unsent):
+		case arrived:
+			return fmt.Errorf("may not have been delivered: %w", err)
+		default:
+			return fmt.Errorf("was not delivered: %w", err)
 		}
 	}
 }

@@ -47,7 +47,7 @@ func (b *Bridge) perform(c *call) result {
 		case answered, gone:
 			return r
 		case noSession:
-			if r.err = b.renew(c.ctx, &state{generation: r.generation}); r.err == nil {
+			if r.err = b.renew(&state{generation: r.generation}); r.err == nil {
 				if renewals++; renewals > maxRenewals {
 					r.err = errShortSessions
 					return b.giveUp(c, &r)

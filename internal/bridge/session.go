@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/fareboxhq/farebox/internal/mcp"
 )
@@ -100,9 +101,14 @@ func (b *Bridge) isLost(status int, body []byte, seen *state) bool {
 
 var errNoSession = errors.New("the server has ended the session, and the client has not begun one that can be repeated")
 
+// renewTime bounds the beginning of a new session.
+const renewTime = time.Minute
+
 // renew begins a new session in place of the one that was seen, with the client's own
-// initialize. If another call has done so already, it does nothing.
-func (b *Bridge) renew(ctx context.Context, seen *state) error {
+// initialize. If another call has done so already, it does nothing. The session belongs
+// to all calls, so its beginning does not end with the call, or the stream, that needed
+// it first.
+func (b *Bridge) renew(seen *state) error {
 	s := &b.session
 	s.renewing.Lock()
 	defer s.renewing.Unlock()
@@ -116,6 +122,8 @@ func (b *Bridge) renew(ctx context.Context, seen *state) error {
 		return errNoSession
 	}
 	b.notes.say("the session has ended; beginning a new one")
+	ctx, cancel := context.WithTimeout(b.ctx, renewTime)
+	defer cancel()
 	result, err := b.ask(ctx, hello)
 	if err != nil {
 		return fmt.Errorf("begin a new session: %w", err)
@@ -127,12 +135,8 @@ func (b *Bridge) renew(ctx context.Context, seen *state) error {
 		return nil
 	}
 	m := &mcp.Message{Kind: mcp.KindNotification, Method: "notifications/initialized"}
-	status, _, _, err := b.deliver(ctx, m, ready, s.now())
-	if err == nil && status/100 != 2 {
-		err = fmt.Errorf("status %d", status)
-	}
-	if err != nil {
-		return fmt.Errorf("begin a new session: notifications/initialized: %w", err)
+	if err := b.send(m, ready, false); err != nil {
+		return fmt.Errorf("begin a new session: notifications/initialized %w", err)
 	}
 	b.listen()
 	for _, setting := range settings {

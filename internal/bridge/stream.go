@@ -67,7 +67,7 @@ func (b *Bridge) keepListening(ctx context.Context, seen *state, begun func()) {
 			_ = resp.Body.Close()
 			switch status := resp.StatusCode; {
 			case opened && status == http.StatusNotFound:
-				if err := b.renew(ctx, seen); err != nil && ctx.Err() == nil {
+				if err := b.renew(seen); err != nil && ctx.Err() == nil {
 					b.notes.say("%v", err)
 				}
 				return // a new session has a stream of its own
