@@ -240,8 +240,12 @@ func TestConnectLoginAtTerminal(t *testing.T) {
 	if err := payForecast(connected(t, d.command(g.Endpoint()), ""), t); err != nil || d.asked() != 1 {
 		t.Errorf("%v; the person was asked %d times", err, d.asked())
 	}
+	out, err = d.command("login", g.Endpoint(), "--no-browser", "--json").Output()
+	if err != nil || !strings.HasPrefix(string(out), `{"place":"the file `) || d.asked() != 2 {
+		t.Errorf("again: %s, %v; the person was asked %d times", out, err, d.asked())
+	}
 	plain := binaries.StartGateway(t, harness.Site(binaries.StartWeather(t, "-stateless"), "server weather", "provider acme", "price * 0.01"))
-	if err := d.command("login", plain.Endpoint(), "--no-browser").Run(); err == nil || d.asked() != 1 {
+	if err := d.command("login", plain.Endpoint(), "--no-browser").Run(); err == nil || d.asked() != 2 {
 		t.Errorf("a server without OAuth: %v", err)
 	}
 	g.VerifyLedger(t)

@@ -53,7 +53,7 @@ func commands(c *connection, table []ops.Operation) []*cobra.Command {
 	add("", "", topCommand(c))
 	add("", "", toolsCommand(c))
 	add("", "", adding.Command(c.Host, &c.json))
-	add("", "", connect.Command(func() { c.Begun = true }))
+	add("", "", connect.Command(func() { c.Begun = true }, &c.json))
 	return top
 }
 

@@ -48,8 +48,9 @@ most clients keep them in a log. The command ends when its client closes its
 standard input, and at SIGTERM.`
 
 // Command returns the command. begin is called when the command line was accepted, so
-// that later errors are not taken for mistakes in it.
-func Command(begin func()) *cobra.Command {
+// that later errors are not taken for mistakes in it. json is the value of the flag
+// --json, which the commands for sign-ins follow.
+func Command(begin func(), json *bool) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use: "connect <url>", Short: "Connects an MCP client on stdin and stdout with a server", Long: long,
@@ -61,9 +62,7 @@ func Command(begin func()) *cobra.Command {
 			}
 			options.Notes = cmd.ErrOrStderr()
 			if options.Token == "" && login.CheckServer(options.URL) == nil {
-				if options.Tokens, err = o.source(options.URL, options.Notes, nil); err != nil {
-					return err
-				}
+				o.addSource(&options)
 			}
 			b, err := bridge.New(options)
 			if err != nil {
@@ -82,16 +81,16 @@ func Command(begin func()) *cobra.Command {
 	flags.BoolVar(&o.verbose, "verbose", false, "Report on stderr what each paid call cost, what was spent, and what is left")
 	flags.StringVar(&o.maxPrice, "max-price", "", "The highest price of one call, as in 0.05")
 	o.signInFlags(cmd)
-	cmd.AddCommand(loginCommand(begin), logoutCommand(begin))
+	cmd.AddCommand(loginCommand(begin, json), logoutCommand(begin, json))
 	flags.StringVar(&o.budget, "budget", "", "The highest sum of all calls of this connection, as in 5.00")
 	return cmd
 }
 
 // oneURL requires the URL, and nothing else.
-func oneURL(_ *cobra.Command, args []string) error {
+func oneURL(cmd *cobra.Command, args []string) error {
 	switch len(args) {
 	case 0:
-		return errors.New("the URL of the server is missing: farebox connect https://host/path")
+		return fmt.Errorf("the URL of the server is missing: %s https://host/path", cmd.CommandPath())
 	case 1:
 		return nil
 	}

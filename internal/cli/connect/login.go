@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +42,17 @@ func (o *options) source(server *url.URL, notes io.Writer, paste io.Reader) (*lo
 	return login.New(options), nil
 }
 
+// addSource lets a bridge without a token sign in. Without a place for tokens it cannot,
+// which matters only if the server requires a token.
+func (o *options) addSource(options *bridge.Options) {
+	source, err := o.source(options.URL, options.Notes, nil)
+	if err != nil {
+		_, _ = fmt.Fprintf(options.Notes, "farebox connect: nobody can sign in: %v\n", err) // a lost note changes nothing
+		return
+	}
+	options.Tokens = source
+}
+
 // serverOf reads the URL of a server at which people sign in.
 func serverOf(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
@@ -60,7 +72,7 @@ answers, in a file that only you can read.
 If the browser is on another machine, it ends at an address that it cannot open:
 paste that address here.`
 
-func loginCommand(begin func()) *cobra.Command {
+func loginCommand(begin func(), asJSON *bool) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use: "login <url>", Short: "Signs in at a server in a browser", Long: loginLong, Args: oneURL,
@@ -83,15 +95,33 @@ func loginCommand(begin func()) *cobra.Command {
 			if place == "" {
 				place = "the place that another program has chosen"
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Signed in. The tokens are in %s.\n", place)
-			return err
+			return printEnd(cmd.OutOrStdout(), *asJSON, signInEnd{Place: place}, "Signed in. The tokens are in "+place+".")
 		},
 	}
 	o.signInFlags(cmd)
 	return cmd
 }
 
-func logoutCommand(begin func()) *cobra.Command {
+// signInEnd and signOutEnd are the outputs for programs.
+type (
+	signInEnd struct {
+		Place string `json:"place"` // where the tokens are, for people
+	}
+	signOutEnd struct {
+		Deleted bool `json:"deleted"` // there were tokens
+	}
+)
+
+// printEnd prints an output for programs, or a text for people.
+func printEnd(w io.Writer, asJSON bool, output any, text string) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(output)
+	}
+	_, err := fmt.Fprintln(w, text)
+	return err
+}
+
+func logoutCommand(begin func(), asJSON *bool) *cobra.Command {
 	var o options
 	return &cobra.Command{
 		Use: "logout <url>", Short: "Revokes and deletes the tokens of a sign-in", Args: oneURL,
@@ -115,8 +145,7 @@ func logoutCommand(begin func()) *cobra.Command {
 			if !found {
 				text = "There were no tokens for this server."
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
-			return err
+			return printEnd(cmd.OutOrStdout(), *asJSON, signOutEnd{Deleted: found}, text)
 		},
 	}
 }
