@@ -26,6 +26,10 @@ type userDesk struct {
 	home   string
 	secret string // the agent key of the person
 
+	// answer acts for the person when a program shows a page. The person allows it if
+	// answer is nil.
+	answer func(program *exec.Cmd, page string)
+
 	mu    sync.Mutex
 	notes strings.Builder
 	pages int
@@ -40,12 +44,12 @@ func newUserDesk(t *testing.T, secret string) *userDesk {
 func (d *userDesk) command(args ...string) *exec.Cmd {
 	cmd := command(d.t, "", binaries.Farebox, append([]string{"connect"}, args...)...)
 	cmd.Env = append(cmd.Env, "HOME="+d.home, "XDG_CONFIG_HOME="+filepath.Join(d.home, "config"), "XDG_RUNTIME_DIR="+d.home, "DBUS_SESSION_BUS_ADDRESS=", "AGENT_TOKEN=")
-	cmd.Stderr = d.watch()
+	cmd.Stderr = d.watch(cmd)
 	return cmd
 }
 
 // watch returns a writer for the notes of a program. The person answers their pages.
-func (d *userDesk) watch() io.Writer {
+func (d *userDesk) watch(program *exec.Cmd) io.Writer {
 	out, in := io.Pipe()
 	d.t.Cleanup(func() { _ = in.Close() })
 	go func() {
@@ -57,7 +61,10 @@ func (d *userDesk) watch() io.Writer {
 				d.pages++
 			}
 			d.mu.Unlock()
-			if asked {
+			switch {
+			case asked && d.answer != nil:
+				go d.answer(program, page)
+			case asked:
 				go d.allow(page)
 			}
 		}
