@@ -17,7 +17,7 @@ import (
 )
 
 // faultPatience bounds the wait for an answer or for the end of processes.
-const faultPatience = 10 * time.Second
+const faultPatience = 30 * time.Second
 
 // comparedStand is a running program with one open session.
 type comparedStand struct {
@@ -69,7 +69,7 @@ func (s *comparedStand) play(t *testing.T, tool, arguments string) string {
 	s.client.id++
 	switch m, err := s.client.post(ctx, harness.ToolCall(s.client.id, tool, arguments)); {
 	case errors.Is(err, context.DeadlineExceeded):
-		return "no answer in 10 seconds"
+		return "no answer"
 	case err != nil && strings.HasPrefix(err.Error(), "status "):
 		return "an error"
 	case err != nil:
