@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -80,7 +79,7 @@ func TestLostMessageIsNoted(t *testing.T) {
 	c := start(t, s.URL, func(o *Options) { o.patience.unsent = 50 * time.Millisecond })
 	c.send(t, `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`)
 	c.finish(t)
-	if want := fmt.Sprint("list_changed was not delivered: status 503"); !strings.Contains(c.notes.String(), want) {
+	if want := "list_changed was not delivered: status 503"; !strings.Contains(c.notes.String(), want) {
 		t.Errorf("notes: %s", c.notes)
 	}
 }

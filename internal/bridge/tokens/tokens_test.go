@@ -269,7 +269,7 @@ func TestAnswerTime(t *testing.T) {
 }
 
 // slowRing answers just in time.
-type slowRing struct{ ring }
+type slowRing struct{}
 
 func (slowRing) Get(string) (string, error) {
 	time.Sleep(answerTime - time.Second)
