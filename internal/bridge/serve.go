@@ -48,6 +48,9 @@ func (b *Bridge) perform(c *call) result {
 			return r
 		case noSession:
 			if r.err = b.renew(&state{generation: r.generation}); r.err == nil {
+				if c.cancelled.Load() { // nobody waits for the call, and it was not run
+					return result{state: gone}
+				}
 				if renewals++; renewals > maxRenewals {
 					r.err = errShortSessions
 					return b.giveUp(c, &r)

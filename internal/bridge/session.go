@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"sync"
@@ -113,7 +114,7 @@ func (b *Bridge) renew(seen *state) error {
 	s.renewing.Lock()
 	defer s.renewing.Unlock()
 	s.mu.Lock()
-	hello, ready, settings, current := s.hello, s.ready, s.settings, s.state.generation
+	hello, ready, current := s.hello, s.ready, s.state.generation
 	s.mu.Unlock()
 	if current != seen.generation {
 		return nil
@@ -139,6 +140,9 @@ func (b *Bridge) renew(seen *state) error {
 		return fmt.Errorf("begin a new session: notifications/initialized %w", err)
 	}
 	b.listen()
+	s.mu.Lock()
+	settings := maps.Clone(s.settings) // calls add to it meanwhile
+	s.mu.Unlock()
 	for _, setting := range settings {
 		if _, err := b.ask(ctx, setting); err != nil {
 			b.notes.say("a setting of the old session could not be repeated: %v", err)

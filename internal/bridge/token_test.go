@@ -133,8 +133,9 @@ func TestTokenEnds(t *testing.T) {
 		good++
 	}
 	end()
-	for c.next(t).Method == "" { // the stream is opened again with the next token
-	}
+	s.await(t, 1, func(r *request) bool {
+		return r.HTTPMethod == http.MethodGet && r.Header.Get("Authorization") == "Bearer key-of-the-test-2"
+	})
 	end()
 	c.send(t, `{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}`)
 	s.await(t, 1, func(r *request) bool {
