@@ -23,6 +23,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/mcp"
 	"github.com/fareboxhq/farebox/internal/stdio/lines"
+	"github.com/fareboxhq/farebox/internal/weburl"
 )
 
 // MaxMessage bounds a message in either direction, in bytes.
@@ -54,7 +55,7 @@ func CheckURL(u *url.URL, token, plain bool) error {
 		return errors.New("the URL is no address of an MCP server: want https://host/path") // it is not shown, because it could be a token
 	case u.User != nil:
 		return errors.New("the URL has a user or a password in it: remove them, and put the token into AGENT_TOKEN")
-	case token && !plain && u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case token && !plain && u.Scheme == "http" && !weburl.IsLoopback(u.Hostname()):
 		return fmt.Errorf("the URL %q would send the token without encryption: use https://, or allow it with --insecure", shown(u))
 	}
 	return nil

@@ -3,20 +3,17 @@ package bridge
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/netip"
-	"net/url"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/weburl"
 )
 
 const (
@@ -44,12 +41,6 @@ func newHTTPClient() *http.Client {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-}
-
-// isLoopback reports whether a host is this machine.
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ip.IsLoopback()
 }
 
 // newRequest returns a request with the headers that all requests have. seen is the
@@ -103,7 +94,7 @@ func (b *Bridge) post(ctx context.Context, m *mcp.Message, body []byte, seen *st
 		r.Header.Set("Idempotency-Key", key)
 	}
 	resp, err = b.http.Do(r)
-	return resp, begun.Load(), plainly(err)
+	return resp, begun.Load(), weburl.Cause(err)
 }
 
 // deliver sends a message that has no response, and returns the status and the body.
@@ -118,15 +109,6 @@ func (b *Bridge) deliver(ctx context.Context, m *mcp.Message, body []byte, seen 
 	defer resp.Body.Close()
 	text, _ = readAll(resp.Body, maxErrorBody) // the status is enough
 	return resp.StatusCode, text, true, nil
-}
-
-// plainly removes the method and the URL from an error of net/http. People know them.
-func plainly(err error) error {
-	var outer *url.Error
-	if errors.As(err, &outer) {
-		return outer.Err
-	}
-	return err
 }
 
 // isStream reports whether a response is an event stream.

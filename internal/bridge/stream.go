@@ -12,6 +12,7 @@ import (
 	"github.com/fareboxhq/farebox/internal/bridge/sse"
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/mcp"
+	"github.com/fareboxhq/farebox/internal/weburl"
 )
 
 const (
@@ -119,7 +120,7 @@ func (b *Bridge) get(ctx context.Context, seen *state, lastID string) (*http.Res
 			r.Header.Set("Last-Event-ID", lastID)
 		}
 		resp, err := b.http.Do(r)
-		return resp, plainly(err)
+		return resp, weburl.Cause(err)
 	})
 }
 

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/fareboxhq/farebox/internal/weburl"
 )
 
 // Bounds of requests to an issuer.
@@ -64,11 +65,7 @@ func (s *Source) send(r *http.Request) ([]byte, http.Header, error) {
 	r.Header.Set("User-Agent", "Farebox")
 	response, err := s.client.Do(r)
 	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) { // its text has the whole address
-			err = u.Err
-		}
-		return nil, nil, fmt.Errorf("%s: %w", r.URL.Host, err)
+		return nil, nil, fmt.Errorf("%s: %w", r.URL.Host, weburl.Cause(err))
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/alert"
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/weburl"
 )
 
 // Webhook is a URL to which alerts are sent, with the secrets for signing them.
@@ -192,11 +193,7 @@ func (w *Webhooks) Send(ctx context.Context, target string, m *alert.Message) er
 func (w *Webhooks) do(r *http.Request) error {
 	resp, err := w.client.Do(r)
 	if err != nil {
-		var of *url.Error
-		if errors.As(err, &of) {
-			err = of.Err
-		}
-		return fmt.Errorf("%s could not be reached: %w", r.URL.Host, err)
+		return fmt.Errorf("%s could not be reached: %w", r.URL.Host, weburl.Cause(err))
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // read the body so that the connection can be used again

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/admin"
 	"github.com/fareboxhq/farebox/internal/ledger"
+	"github.com/fareboxhq/farebox/internal/weburl"
 )
 
 // Defaults of Settings, and fixed durations.
@@ -224,9 +224,7 @@ func checkOrigin(origin string) (host string, err error) {
 
 // secure reports whether a URL is https, or http to a loopback host.
 func secure(u *url.URL) bool {
-	host := u.Hostname()
-	address, err := netip.ParseAddr(host)
-	return u.Scheme == "https" || u.Scheme == "http" && (host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && address.IsLoopback())
+	return u.Scheme == "https" || u.Scheme == "http" && weburl.IsLoopback(u.Hostname())
 }
 
 // Settings returns the current settings with defaults filled in. The registration code

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/fareboxhq/farebox/internal/bridge/tokens"
+	"github.com/fareboxhq/farebox/internal/weburl"
 )
 
 // clientName is shown on the consent page.
@@ -104,7 +105,7 @@ func (s *Source) register(ctx context.Context, t *target, redirect string) (*tok
 		GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"}, TokenEndpointAuthMethod: "none",
 	}, s.http)
 	if err != nil {
-		return nil, fmt.Errorf("register at %s: %s", t.server.Issuer, clip(inner(err).Error()))
+		return nil, fmt.Errorf("register at %s: %s", t.server.Issuer, clip(weburl.Cause(err).Error()))
 	}
 	g.ClientID, g.ClientSecret = got.ClientID, got.ClientSecret
 	if got.TokenEndpointAuthMethod != "" {

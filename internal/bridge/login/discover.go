@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -16,6 +15,8 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
+
+	"github.com/fareboxhq/farebox/internal/weburl"
 )
 
 const (
@@ -37,12 +38,6 @@ func newHTTPClient() *http.Client {
 	}
 }
 
-// isLoopback reports whether a host is this machine.
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ip.IsLoopback()
-}
-
 // check returns an error unless requests may go to an address that a document names:
 // https, or http to this machine. A server elsewhere must not send requests to this
 // machine.
@@ -51,9 +46,9 @@ func (s *Source) check(address string) error {
 	switch {
 	case err != nil || u.Host == "" || u.User != nil:
 		return fmt.Errorf("%.100q is no address", address)
-	case isLoopback(u.Hostname()) && !isLoopback(s.o.Server.Hostname()):
+	case weburl.IsLoopback(u.Hostname()) && !weburl.IsLoopback(s.o.Server.Hostname()):
 		return fmt.Errorf("%.100q is an address of this machine, and the server is not", address)
-	case u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()):
+	case u.Scheme == "https" || u.Scheme == "http" && weburl.IsLoopback(u.Hostname()):
 		return nil
 	}
 	return fmt.Errorf("%.100q is not https", address)
@@ -99,7 +94,7 @@ func (s *Source) probe(ctx context.Context) (challenge, error) {
 	r.Header.Set("Accept", "application/json, text/event-stream")
 	resp, err := s.http.Do(r)
 	if err != nil {
-		return challenge{}, fmt.Errorf("the server at %s cannot be reached: %w", s.shown(), inner(err))
+		return challenge{}, fmt.Errorf("the server at %s cannot be reached: %w", s.shown(), weburl.Cause(err))
 	}
 	defer resp.Body.Close()
 	return readChallenge(resp.Header.Values("WWW-Authenticate")), nil
@@ -130,7 +125,7 @@ func (s *Source) discover(ctx context.Context, c challenge) (*target, error) {
 	}
 	as, err := auth.GetAuthServerMetadata(ctx, issuer, s.http)
 	if err != nil {
-		return nil, fmt.Errorf("the metadata of the authorization server %s cannot be used: %w", issuer, inner(err))
+		return nil, fmt.Errorf("the metadata of the authorization server %s cannot be used: %w", issuer, weburl.Cause(err))
 	}
 	if as == nil {
 		return nil, fmt.Errorf("the authorization server %s has no metadata", issuer)
@@ -211,7 +206,7 @@ func (s *Source) getJSON(ctx context.Context, address string, document any) erro
 	r.Header.Set("Accept", "application/json")
 	resp, err := s.http.Do(r)
 	if err != nil {
-		return inner(err)
+		return weburl.Cause(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -219,19 +214,10 @@ func (s *Source) getJSON(ctx context.Context, address string, document any) erro
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument))
 	if err != nil {
-		return inner(err)
+		return weburl.Cause(err)
 	}
 	if json.Unmarshal(body, document) != nil {
 		return errors.New("it is not JSON, or more than 1 MiB of it")
 	}
 	return nil
-}
-
-// inner returns the error that a url.Error wraps, which would show the whole URL.
-func inner(err error) error {
-	var outer *url.Error
-	if errors.As(err, &outer) {
-		return outer.Err
-	}
-	return err
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fareboxhq/farebox/internal/bridge/tokens"
+	"github.com/fareboxhq/farebox/internal/weburl"
 )
 
 // RefusalError is an error of the authorization server (RFC 6749, section 5.2). A
@@ -156,12 +157,12 @@ func (s *Source) post(ctx context.Context, g *tokens.Grant, endpoint string, for
 	}
 	resp, err := s.http.Do(r)
 	if err != nil {
-		return 0, nil, inner(err)
+		return 0, nil, weburl.Cause(err)
 	}
 	defer resp.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(resp.Body, maxDocument))
 	if err != nil {
-		return 0, nil, inner(err)
+		return 0, nil, weburl.Cause(err)
 	}
 	return resp.StatusCode, body, nil
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/bridge/tokens"
 	"github.com/fareboxhq/farebox/internal/clock"
+	"github.com/fareboxhq/farebox/internal/weburl"
 )
 
 // Store keeps the tokens between two starts. [*tokens.Store] is the one of the program.
@@ -64,7 +65,7 @@ type Options struct {
 // CheckServer returns an error that explains why nobody can sign in at a server: tokens
 // are sent over https, or to this machine.
 func CheckServer(u *url.URL) error {
-	if u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()) {
+	if u.Scheme == "https" || u.Scheme == "http" && weburl.IsLoopback(u.Hostname()) {
 		return nil
 	}
 	return errors.New("a sign-in needs an https:// URL")

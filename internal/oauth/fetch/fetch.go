@@ -22,6 +22,7 @@ import (
 
 	"github.com/fareboxhq/farebox/internal/clock"
 	"github.com/fareboxhq/farebox/internal/oauth/rate"
+	"github.com/fareboxhq/farebox/internal/weburl"
 )
 
 // Defaults of Options.
@@ -175,7 +176,7 @@ func (c *Client) JSON(ctx context.Context, source netip.Addr, address string, ma
 	r.Header.Set("User-Agent", "Farebox")
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return Document{}, fmt.Errorf("requesting %s: %w", u.Host, inner(err))
+		return Document{}, fmt.Errorf("requesting %s: %w", u.Host, weburl.Cause(err))
 	}
 	defer resp.Body.Close()
 	return read(resp, max)
@@ -194,7 +195,7 @@ func read(resp *http.Response, max int64) (Document, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, max+1))
 	if err != nil {
-		return Document{}, fmt.Errorf("the body broke off: %w", inner(err))
+		return Document{}, fmt.Errorf("the body broke off: %w", weburl.Cause(err))
 	}
 	if int64(len(body)) > max {
 		return Document{}, fmt.Errorf("the body has more than %d bytes", max)
@@ -207,15 +208,6 @@ func read(resp *http.Response, max int64) (Document, error) {
 func isJSON(contentType string) bool {
 	kind, _, err := mime.ParseMediaType(contentType)
 	return err == nil && (kind == "application/json" || strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json"))
-}
-
-// inner returns the error that a url.Error wraps, which would repeat the whole URL.
-func inner(err error) error {
-	var of *url.Error
-	if errors.As(err, &of) {
-		return of.Err
-	}
-	return err
 }
 
 // Network returns the name of the network that an address counts for in limits: the
