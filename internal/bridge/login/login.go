@@ -181,17 +181,8 @@ func (s *Source) renewInTurn(ctx context.Context, refused string) (*tokens.Grant
 	if g := s.grant.Load(); s.good(g, refused) {
 		return g, nil
 	}
-	if err := s.load(); err != nil {
-		return nil, err
-	}
-	g := s.grant.Load()
-	switch {
-	case s.good(g, refused):
-		return g, nil
-	case g == nil:
-		return nil, errNone
-	case g.RefreshToken == "":
-		return nil, &SignedOutError{Reason: "the sign-in has ended"}
+	if g, good, err := s.reload(refused); err != nil || good {
+		return g, err
 	}
 	unlock, err := s.o.Store.Lock(ctx, s.server, func() {})
 	if err != nil {
@@ -214,18 +205,31 @@ func (s *Source) load() error {
 	return nil
 }
 
+// reload reads the stored grant again, because another program may have changed it. good
+// reports whether the grant can be used, instead of being renewed. The error is a
+// *SignedOutError if there is no grant that can be used or renewed.
+func (s *Source) reload(refused string) (g *tokens.Grant, good bool, err error) {
+	if err := s.load(); err != nil {
+		return nil, false, err
+	}
+	g = s.grant.Load()
+	switch {
+	case s.good(g, refused):
+		return g, true, nil
+	case g == nil:
+		return nil, false, errNone
+	case g.RefreshToken == "":
+		return nil, false, &SignedOutError{Reason: "the sign-in has ended"}
+	}
+	return g, false, nil
+}
+
 // refreshLocked uses the refresh token, unless another program has done so. The caller
 // has the lock.
 func (s *Source) refreshLocked(ctx context.Context, refused string) (*tokens.Grant, error) {
-	if err := s.load(); err != nil {
-		return nil, err
-	}
-	g := s.grant.Load()
-	switch {
-	case s.good(g, refused):
-		return g, nil
-	case g == nil:
-		return nil, errNone
+	g, good, err := s.reload(refused)
+	if err != nil || good {
+		return g, err
 	}
 	next, err := s.refresh(ctx, g)
 	var refusal *RefusalError

@@ -193,12 +193,15 @@ func (s *Store) makeDir() error {
 
 func (s *Store) file(server string) string { return filepath.Join(s.dir, name(server)+".json") }
 
-var notInNames = regexp.MustCompile(`[^a-z0-9.]+`)
+var (
+	hostOf     = regexp.MustCompile(`^https?://([^/?#]*)`)
+	notInNames = regexp.MustCompile(`[^a-z0-9.]+`)
+)
 
 // name returns a file name for a server. It begins with the host, for people.
 func name(server string) string {
 	hash := sha256.Sum256([]byte(server))
-	host := regexp.MustCompile(`^https?://([^/?#]*)`).FindStringSubmatch(server)
+	host := hostOf.FindStringSubmatch(server)
 	readable := ""
 	if host != nil {
 		readable = notInNames.ReplaceAllString(host[1], "-")

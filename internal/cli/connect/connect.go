@@ -110,8 +110,8 @@ type options struct {
 func (o *options) read(address, token string) (bridge.Options, error) {
 	out := bridge.Options{Plain: o.insecure, Verbose: o.verbose}
 	var err error
-	if out.URL, err = url.Parse(address); err != nil {
-		return out, errors.New("the URL cannot be read: want https://host/path")
+	if out.URL, err = readURL(address); err != nil {
+		return out, err
 	}
 	if out.Limits, err = o.limits(); err != nil {
 		return out, err
@@ -123,6 +123,15 @@ func (o *options) read(address, token string) (bridge.Options, error) {
 	}
 	out.Token, err = checkToken(token, cmp.Or(o.tokenFile, "AGENT_TOKEN"))
 	return out, err
+}
+
+// readURL reads the URL of a server. An error of net/url would repeat a secret in it.
+func readURL(address string) (*url.URL, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, errors.New("the URL cannot be read: want https://host/path")
+	}
+	return u, nil
 }
 
 func (o *options) limits() (limits purse.Limits, err error) {

@@ -2,7 +2,6 @@ package connect
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -53,16 +52,20 @@ func (o *options) addSource(options *bridge.Options) {
 	options.Tokens = source
 }
 
-// serverOf reads the URL of a server at which people sign in.
-func serverOf(address string) (*url.URL, error) {
-	u, err := url.Parse(address)
+// sourceAt returns the tokens of sign-ins at the server with an address that a person has
+// written.
+func (o *options) sourceAt(address string, notes io.Writer, paste io.Reader) (*login.Source, error) {
+	u, err := readURL(address)
 	if err != nil {
-		return nil, errors.New("the URL cannot be read: want https://host/path")
+		return nil, err
 	}
 	if err := bridge.CheckURL(u, false, false); err != nil {
 		return nil, err
 	}
-	return u, login.CheckServer(u)
+	if err := login.CheckServer(u); err != nil {
+		return nil, err
+	}
+	return o.source(u, notes, paste)
 }
 
 const loginLong = `Signs in at a server with OAuth, in a browser. "farebox connect" uses the tokens from
@@ -77,11 +80,7 @@ func loginCommand(begin func(), asJSON *bool) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "login <url>", Short: "Signs in at a server in a browser", Long: loginLong, Args: oneURL,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			server, err := serverOf(args[0])
-			if err != nil {
-				return err
-			}
-			source, err := o.source(server, cmd.ErrOrStderr(), cmd.InOrStdin())
+			source, err := o.sourceAt(args[0], cmd.ErrOrStderr(), cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
@@ -126,11 +125,7 @@ func logoutCommand(begin func(), asJSON *bool) *cobra.Command {
 	return &cobra.Command{
 		Use: "logout <url>", Short: "Revokes and deletes the tokens of a sign-in", Args: oneURL,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			server, err := serverOf(args[0])
-			if err != nil {
-				return err
-			}
-			source, err := o.source(server, cmd.ErrOrStderr(), nil)
+			source, err := o.sourceAt(args[0], cmd.ErrOrStderr(), nil)
 			if err != nil {
 				return err
 			}
