@@ -30,7 +30,6 @@ var comparisonRounds = flag.Int("comparison-rounds", 0, "how many rounds TestCom
 type comparedProgram struct {
 	name  string
 	start func(t *testing.T, server string) (p *harness.Process, endpoint string)
-	key   string // the bearer token of the calls, or ""
 }
 
 // comparedPrograms returns farebox_stdio, and the programs from npm that do the same. They
@@ -70,7 +69,6 @@ func nodeFile(parts ...string) string {
 type comparedClient struct {
 	http     *http.Client
 	endpoint string
-	key      string
 	session  string
 	id       int
 }
@@ -86,9 +84,6 @@ func (c *comparedClient) post(ctx context.Context, body string) (*harness.Messag
 	req.Header.Set("Mcp-Protocol-Version", "2025-06-18")
 	if c.session != "" {
 		req.Header.Set("Mcp-Session-Id", c.session)
-	}
-	if c.key != "" {
-		req.Header.Set("Authorization", "Bearer "+c.key)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -143,8 +138,8 @@ func (c *comparedClient) call(ctx context.Context, tool, arguments, want string)
 	return nil
 }
 
-func newComparedClient(endpoint, key string) *comparedClient {
-	return &comparedClient{http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}, endpoint: endpoint, key: key}
+func newComparedClient(endpoint string) *comparedClient {
+	return &comparedClient{http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}, endpoint: endpoint}
 }
 
 // awaitFirst begins the first session as soon as the program accepts it.
@@ -167,16 +162,52 @@ func awaitFirst(t *testing.T, p *harness.Process, c *comparedClient) {
 	}
 }
 
-// comparedFigures are the figures of a program, one of each kind a round.
+// comparedFigures are the figures of a program by their names, one or more of each a round.
 type comparedFigures map[string][]float64
 
 func (f comparedFigures) add(name string, value float64) { f[name] = append(f[name], value) }
 
-// The figures, in the order of the table.
-var comparedRows = []string{
-	"start to the first session, ms", "a further session, ms", "a call, median µs", "calls a second, 1 caller", "calls a second, 16 sessions",
-	"the program alone, MiB", "100 further sessions, MiB each, without the server",
+func millis(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
+
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+// compareInRounds measures each of the named programs in each round. Another one is the
+// first in each round. It prints a table of the medians, with a line for each figure.
+// Without -comparison-rounds there is one round, and no table.
+func compareInRounds(t *testing.T, names, rows []string, measure func(t *testing.T, program int, f comparedFigures)) {
+	t.Helper()
+	figures := make([]comparedFigures, len(names))
+	for i := range figures {
+		figures[i] = comparedFigures{}
+	}
+	for round := range max(*comparisonRounds, 1) {
+		for i := range names {
+			program := (i + round) % len(names)
+			t.Run(fmt.Sprintf("%s, round %d", names[program], round+1), func(t *testing.T) { measure(t, program, figures[program]) })
+		}
+	}
+	if *comparisonRounds == 0 || t.Failed() {
+		return
+	}
+	for _, row := range rows {
+		line := "| " + row
+		for _, f := range figures {
+			line += fmt.Sprintf(" | %.3g", medianOf(f[row]))
+		}
+		t.Log(line + " |")
+	}
 }
+
+// The figures of programs that serve a stdio server.
+const (
+	figureStart        = "start to the first session, ms"
+	figureSession      = "a further session, ms"
+	figureCall         = "a call, median µs"
+	figureOneCaller    = "calls a second, 1 caller"
+	figureManySessions = "calls a second, 16 sessions"
+	figureMemory       = "the program alone, MiB"
+	figureSessionSize  = "100 further sessions, MiB each, without the server"
+)
 
 // comparisonSize is the amount of work in a round.
 type comparisonSize struct{ calls, sessions int }
@@ -186,19 +217,19 @@ func (f comparedFigures) measure(t *testing.T, program *comparedProgram, server 
 	t.Setenv(stdiotest.Variable, stdiotest.Plain)
 	began := clock.Now()
 	p, endpoint := program.start(t, server)
-	first := newComparedClient(endpoint, program.key)
+	first := newComparedClient(endpoint)
 	awaitFirst(t, p, first)
-	f.add(comparedRows[0], float64(clock.Since(began).Microseconds())/1e3)
+	f.add(figureStart, millis(clock.Since(began)))
 	f.measureCalls(t, first, size.calls)
 
 	clients := []*comparedClient{first}
 	for range 15 {
-		c := newComparedClient(endpoint, program.key)
+		c := newComparedClient(endpoint)
 		began := clock.Now()
 		if err := c.open(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		f.add(comparedRows[1], float64(clock.Since(began).Microseconds())/1e3)
+		f.add(figureSession, millis(clock.Since(began)))
 		clients = append(clients, c)
 	}
 	began = clock.Now()
@@ -214,16 +245,16 @@ func (f comparedFigures) measure(t *testing.T, program *comparedProgram, server 
 		})
 	}
 	group.Wait()
-	f.add(comparedRows[4], float64(len(clients)*(size.calls/4))/clock.Since(began).Seconds())
+	f.add(figureManySessions, float64(len(clients)*(size.calls/4))/clock.Since(began).Seconds())
 
 	before := residentOf(t, p.PID())
 	for range size.sessions {
-		if err := newComparedClient(endpoint, program.key).open(t.Context()); err != nil {
+		if err := newComparedClient(endpoint).open(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	f.add(comparedRows[5], before)
-	f.add(comparedRows[6], (residentOf(t, p.PID())-before)/float64(size.sessions))
+	f.add(figureMemory, before)
+	f.add(figureSessionSize, (residentOf(t, p.PID())-before)/float64(size.sessions))
 	p.Stop(t)
 }
 
@@ -237,10 +268,10 @@ func (f comparedFigures) measureCalls(t *testing.T, c *comparedClient, calls int
 		if err := c.call(t.Context(), "echo", `{"text":"hello"}`, "hello"); err != nil {
 			t.Fatal(err)
 		}
-		times = append(times, float64(clock.Since(one).Nanoseconds())/1e3)
+		times = append(times, micros(clock.Since(one)))
 	}
-	f.add(comparedRows[3], float64(calls)/clock.Since(began).Seconds())
-	f.add(comparedRows[2], medianOf(times))
+	f.add(figureOneCaller, float64(calls)/clock.Since(began).Seconds())
+	f.add(figureCall, medianOf(times))
 }
 
 func medianOf(values []float64) float64 {
@@ -267,31 +298,15 @@ func residentOf(t *testing.T, pid int) float64 {
 // over HTTP, in rounds that alternate between them.
 func TestComparison(t *testing.T) {
 	server := binaries.BuildModule(t, stdioChild)
-	size, rounds := comparisonSize{calls: 2000, sessions: 100}, *comparisonRounds
-	if rounds == 0 {
-		size, rounds = comparisonSize{calls: 8, sessions: 2}, 1
+	size := comparisonSize{calls: 2000, sessions: 100}
+	if *comparisonRounds == 0 {
+		size = comparisonSize{calls: 8, sessions: 2}
 	}
-	programs, figures := comparedPrograms(), map[string]comparedFigures{}
-	for round := range rounds {
-		for i := range programs {
-			program := programs[(i+round)%len(programs)]
-			t.Run(fmt.Sprintf("%s, round %d", program.name, round+1), func(t *testing.T) {
-				if figures[program.name] == nil {
-					figures[program.name] = comparedFigures{}
-				}
-				figures[program.name].measure(t, program, server, size)
-			})
-		}
+	programs := comparedPrograms()
+	names := make([]string, len(programs))
+	for i, program := range programs {
+		names[i] = program.name
 	}
-	if *comparisonRounds == 0 || t.Failed() {
-		return
-	}
-	for _, row := range comparedRows {
-		var line strings.Builder
-		line.WriteString("| " + row)
-		for _, program := range programs {
-			fmt.Fprintf(&line, " | %.3g", medianOf(figures[program.name][row]))
-		}
-		t.Log(line.String() + " |")
-	}
+	rows := []string{figureStart, figureSession, figureCall, figureOneCaller, figureManySessions, figureMemory, figureSessionSize}
+	compareInRounds(t, names, rows, func(t *testing.T, program int, f comparedFigures) { f.measure(t, programs[program], server, size) })
 }

@@ -7,9 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/fareboxhq/farebox/integration/harness"
 	"github.com/fareboxhq/farebox/internal/clock"
@@ -34,8 +32,13 @@ func comparedBridges() []comparedBridge {
 	}
 }
 
-// The figures, in the order of the table.
-var bridgeRows = []string{"start to the response to initialize, ms", "a call, median µs", "a call more than without the program, median µs", "memory, MiB"}
+// The figures of programs that connect a stdio client.
+const (
+	figureBridgeStart  = "start to the response to initialize, ms"
+	figureBridgeCall   = "a call, median µs"
+	figureBridgeMore   = "a call more than without the program, median µs"
+	figureBridgeMemory = "memory, MiB"
+)
 
 // stdioClient is a client on the pipes of a bridge.
 type stdioClient struct {
@@ -64,7 +67,7 @@ func (c *stdioClient) ask(method, params string) (*harness.Message, error) {
 
 // measureBridge starts a bridge, and makes calls through it.
 func (f comparedFigures) measureBridge(t *testing.T, bridge comparedBridge, endpoint string, calls int) {
-	direct := newComparedClient(endpoint, "")
+	direct := newComparedClient(endpoint)
 	if err := direct.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +92,7 @@ func (f comparedFigures) measureBridge(t *testing.T, bridge comparedBridge, endp
 	if m, err := c.ask("initialize", `{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"comparison","version":"1"}}`); err != nil || m.Result == nil {
 		t.Fatalf("initialize: %v %+v", err, m)
 	}
-	f.add(bridgeRows[0], float64(clock.Since(began).Microseconds())/1e3)
+	f.add(figureBridgeStart, millis(clock.Since(began)))
 	if _, err := io.WriteString(in, `{"jsonrpc":"2.0","method":"notifications/initialized"}`+"\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -107,44 +110,28 @@ func (f comparedFigures) measureBridge(t *testing.T, bridge comparedBridge, endp
 		}
 		without = append(without, micros(clock.Since(one)))
 	}
-	f.add(bridgeRows[1], medianOf(through))
-	f.add(bridgeRows[2], medianOf(through)-medianOf(without))
-	f.add(bridgeRows[3], residentOf(t, cmd.Process.Pid))
+	f.add(figureBridgeCall, medianOf(through))
+	f.add(figureBridgeMore, medianOf(through)-medianOf(without))
+	f.add(figureBridgeMemory, residentOf(t, cmd.Process.Pid))
 }
-
-func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 
 // TestComparisonOfBridges measures farebox connect beside other programs that connect a
 // stdio client to a server over HTTP.
 func TestComparisonOfBridges(t *testing.T) {
 	t.Setenv(stdiotest.Variable, stdiotest.Plain)
 	p, endpoint := comparedPrograms()[0].start(t, binaries.BuildModule(t, stdioChild))
-	awaitFirst(t, p, newComparedClient(endpoint, ""))
-	calls, rounds := 1000, *comparisonRounds
-	if rounds == 0 {
-		calls, rounds = 5, 1
+	awaitFirst(t, p, newComparedClient(endpoint))
+	calls := 1000
+	if *comparisonRounds == 0 {
+		calls = 5
 	}
-	bridges, figures := comparedBridges(), map[string]comparedFigures{}
-	for round := range rounds {
-		for i := range bridges {
-			bridge := bridges[(i+round)%len(bridges)]
-			t.Run(fmt.Sprintf("%s, round %d", bridge.name, round+1), func(t *testing.T) {
-				if figures[bridge.name] == nil {
-					figures[bridge.name] = comparedFigures{}
-				}
-				figures[bridge.name].measureBridge(t, bridge, endpoint, calls)
-			})
-		}
+	bridges := comparedBridges()
+	names := make([]string, len(bridges))
+	for i, bridge := range bridges {
+		names[i] = bridge.name
 	}
-	if *comparisonRounds == 0 || t.Failed() {
-		return
-	}
-	for _, row := range bridgeRows {
-		var line strings.Builder
-		line.WriteString("| " + row)
-		for _, bridge := range bridges {
-			fmt.Fprintf(&line, " | %.3g", medianOf(figures[bridge.name][row]))
-		}
-		t.Log(line.String() + " |")
-	}
+	rows := []string{figureBridgeStart, figureBridgeCall, figureBridgeMore, figureBridgeMemory}
+	compareInRounds(t, names, rows, func(t *testing.T, program int, f comparedFigures) {
+		f.measureBridge(t, bridges[program], endpoint, calls)
+	})
 }

@@ -160,6 +160,7 @@ func killPrograms(pids []int) {
 // TestComparisonOfFaults plays faults of servers behind farebox_stdio, and with
 // -comparison-rounds behind the other programs too.
 func TestComparisonOfFaults(t *testing.T) {
+	built := binaries.BuildModule(t, stdioChild)
 	programs := comparedPrograms()
 	if *comparisonRounds == 0 {
 		programs = programs[:1]
@@ -168,10 +169,13 @@ func TestComparisonOfFaults(t *testing.T) {
 		line := "| " + fault.name
 		for i, program := range programs {
 			t.Run(fault.name+", "+program.name, func(t *testing.T) {
-				server := binaries.BuildModule(t, stdioChild)
+				server := filepath.Join(t.TempDir(), "server") // a name of its own, by which its processes are found
+				if err := os.Link(built, server); err != nil {
+					t.Fatal(err)
+				}
 				t.Setenv(stdiotest.Variable, fault.modes)
 				p, endpoint := program.start(t, server)
-				s := &comparedStand{process: p, client: newComparedClient(endpoint, ""), server: server}
+				s := &comparedStand{process: p, client: newComparedClient(endpoint), server: server}
 				awaitFirst(t, p, s.client)
 				got := fault.play(t, s)
 				if !p.Ended() {

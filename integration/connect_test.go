@@ -38,13 +38,18 @@ func connectCommand(t *testing.T, address, secret string, flags ...string) *exec
 // protocol version that the client begins with.
 func connected(t *testing.T, cmd *exec.Cmd, version string) *mcp.ClientSession {
 	t.Helper()
-	client := mcp.NewClient(&mcp.Implementation{Name: "farebox-test", Version: "1.0.0"}, nil)
-	session, err := client.Connect(t.Context(), &mcp.CommandTransport{Command: cmd}, &mcp.ClientSessionOptions{ProtocolVersion: version})
+	session, err := connectThrough(t, cmd, version)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = session.Close() })
 	return session
+}
+
+// connectThrough is connected for bridges that may end before the session begins.
+func connectThrough(t *testing.T, cmd *exec.Cmd, version string) (*mcp.ClientSession, error) {
+	client := mcp.NewClient(&mcp.Implementation{Name: "farebox-test", Version: "1.0.0"}, nil)
+	return client.Connect(t.Context(), &mcp.CommandTransport{Command: cmd}, &mcp.ClientSessionOptions{ProtocolVersion: version})
 }
 
 // TestConnectClients checks promises 2, 3 and 8 of docs/promises.md for clients that only

@@ -4,8 +4,6 @@ import (
 	"os/exec"
 	"sync"
 	"testing"
-
-	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // openTogether connects n clients through bridges that start at the same time, and lets
@@ -18,8 +16,7 @@ func (d *userDesk) openTogether(n int, endpoint string) int {
 	for i := range n {
 		cmd := d.command(endpoint, "--no-browser")
 		group.Go(func() {
-			client := mcp.NewClient(&mcp.Implementation{Name: "farebox-test", Version: "1.0.0"}, nil)
-			session, err := client.Connect(d.t.Context(), &mcp.CommandTransport{Command: cmd}, &mcp.ClientSessionOptions{ProtocolVersion: revisions[i%len(revisions)]})
+			session, err := connectThrough(d.t, cmd, revisions[i%len(revisions)])
 			if err != nil {
 				return // the program may have been killed
 			}
