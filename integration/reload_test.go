@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/fareboxhq/farebox/integration/harness"
@@ -209,8 +210,15 @@ func reload(t *testing.T, g *harness.Gateway, caddyfile string) (int, string) {
 		name, value, _ := strings.Cut(pair, "=")
 		caddyfile = strings.ReplaceAll(caddyfile, "{$"+name+"}", value)
 	}
-	resp, err := http.Post("http://"+g.Admin+"/load", "text/caddyfile", strings.NewReader(caddyfile))
-	http.DefaultClient.CloseIdleConnections() // the gateway has closed these connections, too
+	resp, err := postConfig(g, caddyfile)
+	for range 2 {
+		// The admin server that the last reload has replaced may accept a connection, and
+		// reset it unread.
+		if !errors.Is(err, syscall.ECONNRESET) {
+			break
+		}
+		resp, err = postConfig(g, caddyfile)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,6 +228,12 @@ func reload(t *testing.T, g *harness.Gateway, caddyfile string) (int, string) {
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(answer)
+}
+
+func postConfig(g *harness.Gateway, caddyfile string) (*http.Response, error) {
+	resp, err := http.Post("http://"+g.Admin+"/load", "text/caddyfile", strings.NewReader(caddyfile))
+	http.DefaultClient.CloseIdleConnections() // the gateway has closed these connections, too
+	return resp, err
 }
 
 // monotonic checks that no counter decreased, and returns the current values.
